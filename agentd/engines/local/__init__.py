@@ -1,0 +1,1 @@
+"""The local engine: supervised worker processes on this machine."""

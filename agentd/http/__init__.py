@@ -1,0 +1,1 @@
+"""The HTTP API: decodes, asks the service, encodes. No decisions."""

@@ -1,0 +1,1 @@
+"""One module per kind of task: spec to launch, exit to outcome. Pure."""

@@ -1,0 +1,50 @@
+"""What a kind is: it turns a spec into a launch and an exit into an outcome. Pure: it runs and reads nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from agentd.model.launch import Exit, Launch
+from agentd.model.task import Cause, State, Task, Value
+
+
+class Place(Value, kw_only=True):
+    """Where an attempt runs and what it is given; paths are absolute."""
+
+    workspace: str
+    artifacts: str
+    log_path: str
+    index_path: str
+    result_path: str
+    env: dict[str, str]  #: what a task inherits, and the AGENTD_ variables
+    grace_s: float
+    max_output_bytes: int
+    max_result_bytes: int
+
+
+class Outcome(Value, kw_only=True):
+    """What an attempt's exit means for the task."""
+
+    state: State
+    cause: Cause
+    result: Any = None
+
+
+class Kind(Protocol):
+    """One kind of task."""
+
+    name: str
+    Spec: type  #: a Request: the shape of `spec`, for validation and OpenAPI
+
+    def check(self, spec: dict[str, Any]) -> None:
+        """Accept a spec.
+
+        Raises:
+            Invalid: naming each wrong field, as in `spec.command`.
+        """
+
+    def launch(self, task: Task, place: Place) -> Launch:
+        """What to execute for the task's current attempt."""
+
+    def outcome(self, task: Task, exit: Exit) -> Outcome:
+        """What the exit means. The task's recorded `stop_cause` decides over the exit code."""

@@ -1,0 +1,407 @@
+"""What happened: the records of the journal, and what each makes of a session and its tasks.
+
+The running daemon and the recovery both change values only through `applied_to_task` and `applied_to_session`,
+so replaying a journal gives exactly what was shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from agentd.errors import InvalidTransition
+from agentd.model.session import Session, SessionChanges
+from agentd.model.task import TERMINAL, Attempt, Cause, State, Task, Transition, Usage, Value
+from agentd.model.transitions import INITIAL, moved
+
+
+class Event(Value, tag_field="type", omit_defaults=True, kw_only=True):
+    """One recorded change. The journal adds `seq`, `b`, `session_id` and `crc` to each."""
+
+    at: str
+
+
+class SessionEvent(Event, kw_only=True):
+    """A change of the session itself."""
+
+
+class TaskEvent(Event, kw_only=True):
+    """A change of one task."""
+
+    task_id: str
+
+
+class SessionCreated(SessionEvent, tag="session.created", kw_only=True):
+    """The session exists. The hashes stand for the Idempotency-Key and body of the request, if it had a key."""
+
+    session: Session
+    key_hash: str | None = None
+    body_hash: str | None = None
+
+
+class SessionUpdated(SessionEvent, tag="session.updated", kw_only=True):
+    """Title, labels or policy were set, over the API or by an edit of metadata.json."""
+
+    changes: SessionChanges
+    source: str = "api"
+
+
+class SessionArchived(SessionEvent, tag="session.archived", kw_only=True):
+    """The session was archived, or brought back."""
+
+    archived: bool
+
+
+class SessionEditRefused(SessionEvent, tag="session.edit_refused", kw_only=True):
+    """An edit of metadata.json by hand was not valid; the file was put back and the text kept beside it."""
+
+    reason: str
+    kept_as: str
+
+
+class SessionPruned(SessionEvent, tag="session.pruned", kw_only=True):
+    """Retention removed finished tasks (their records) or output; what it removed is named."""
+
+    tasks: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    bytes: int = 0
+
+
+class TaskCreated(TaskEvent, tag="task.created", kw_only=True):
+    """A task was accepted, waiting or queued. The hashes stand for the Idempotency-Key and body, if there was a key."""
+
+    task: Task
+    key_hash: str | None = None
+    body_hash: str | None = None
+
+
+class TaskQueued(TaskEvent, tag="task.queued", kw_only=True):
+    """A waiting task's start time and dependencies have come."""
+
+
+class TaskStarted(TaskEvent, tag="task.started", kw_only=True):
+    """An attempt was claimed for a worker; durable before anything is launched."""
+
+    attempt: int
+    worker_id: str
+    boot_id: str
+    wait_s: float | None = None
+
+
+class TaskSpawned(TaskEvent, tag="task.spawned", kw_only=True):
+    """The attempt's process is known. Short attempts end before this is worth a record."""
+
+    attempt: int
+    pid: int
+    pid_started_at: int
+
+
+class TaskProgress(TaskEvent, tag="task.progress", kw_only=True):
+    """The task told how far it is; what is absent stays."""
+
+    progress: float | None = None
+    phase: str | None = None
+    message: str | None = None
+    items_processed: int | None = None
+    items_failed: int | None = None
+
+
+class TaskAwaiting(TaskEvent, tag="task.awaiting", kw_only=True):
+    """The task asks its user something, or (`None`) no longer does."""
+
+    awaiting: dict[str, Any] | None = None
+
+
+class TaskStopRequested(TaskEvent, tag="task.stop_requested", kw_only=True):
+    """A running task was asked to stop; `cause` is the intent, which decides over the exit code."""
+
+    cause: Cause
+
+
+class AttemptEnd(Value, omit_defaults=True, kw_only=True):
+    """How an attempt ended."""
+
+    cause: Cause
+    duration_s: float | None = None
+    pid: int | None = None
+    pid_started_at: int | None = None
+    usage: Usage | None = None
+    output_bytes: int | None = None
+
+
+class TaskFinished(TaskEvent, tag="task.finished", kw_only=True):
+    """The task is terminal; `end` is there when an attempt was running."""
+
+    state: State
+    cause: Cause
+    end: AttemptEnd | None = None
+    result: Any = None
+
+
+class TaskRetried(TaskEvent, tag="task.retried", kw_only=True):
+    """The attempt ended and another follows, not before the given time."""
+
+    end: AttemptEnd
+    not_before: str | None = None
+
+
+class Unknown(Event, tag="?", kw_only=True):
+    """A record of a type this version does not know; it is kept and passed over."""
+
+
+KnownEvent = (
+    SessionCreated
+    | SessionUpdated
+    | SessionArchived
+    | SessionEditRefused
+    | SessionPruned
+    | TaskCreated
+    | TaskQueued
+    | TaskStarted
+    | TaskSpawned
+    | TaskProgress
+    | TaskAwaiting
+    | TaskStopRequested
+    | TaskFinished
+    | TaskRetried
+)
+
+_decoder = msgspec.json.Decoder(KnownEvent)
+
+
+def type_of(event: Event) -> str:
+    """The event's name, as in `task.started`."""
+    return str(type(event).__struct_config__.tag)
+
+
+def decoded(record: bytes) -> Event:
+    """The event in a journal record; fields this version does not know are passed over.
+
+    Raises:
+        msgspec.MsgspecError: not JSON, or a known type with fields of the wrong kind.
+    """
+    try:
+        return _decoder.decode(record)
+    except msgspec.ValidationError:
+        loose = msgspec.json.decode(record, type=_Loose)
+        if loose.type in EVENT_TYPES:
+            raise
+        return Unknown(at=loose.at)
+
+
+class _Loose(Value, kw_only=True):
+    type: str
+    at: str = ""
+
+
+EVENT_TYPES: frozenset[str] = frozenset(str(cls.__struct_config__.tag) for cls in KnownEvent.__args__)
+
+
+def applied_to_session(session: Session, event: Event, seq: int) -> Session:
+    """The session after an event that is not its creation."""
+    match event:
+        case SessionUpdated(changes=changes):
+            given = {k: v for k, v in msgspec.structs.asdict(changes).items() if v is not msgspec.UNSET}
+            return replace(session, **given, updated_at=event.at, seq=seq)
+        case SessionArchived(archived=archived):
+            return replace(session, archived=archived, updated_at=event.at, seq=seq)
+        case _:
+            return replace(session, updated_at=event.at, seq=seq)
+
+
+def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
+    """The task after the event; `task` is None for its creation.
+
+    Raises:
+        InvalidTransition: the event does not fit the task's state.
+    """
+    if isinstance(event, TaskCreated):
+        if task is not None or event.task.state not in INITIAL:
+            raise InvalidTransition(f"task {event.task_id} cannot be created as {event.task.state}")
+        return replace(event.task, seq=seq)
+    if task is None:
+        raise InvalidTransition(f"task {event.task_id} does not exist")
+    match event:
+        case TaskQueued():
+            return moved(task, State.QUEUED, at=event.at, queued_at=event.at, seq=seq)
+        case TaskStarted():
+            attempt = Attempt(n=event.attempt, worker_id=event.worker_id, boot_id=event.boot_id, started_at=event.at)
+            return moved(
+                task,
+                State.RUNNING,
+                at=event.at,
+                attempt=event.attempt,
+                attempts=(*task.attempts, attempt),
+                started_at=task.started_at or event.at,
+                wait_s=event.wait_s if task.wait_s is None else task.wait_s,
+                not_before=None,
+                seq=seq,
+            )
+        case TaskFinished():
+            return moved(
+                task,
+                event.state,
+                at=event.at,
+                cause=event.cause,
+                attempts=_ended(task, event.end, event.at),
+                ended_at=event.at,
+                duration_s=event.end.duration_s if event.end else None,
+                result=event.result,
+                awaiting=None,
+                seq=seq,
+            )
+        case TaskRetried():
+            return moved(
+                task,
+                State.QUEUED,
+                at=event.at,
+                cause=event.end.cause,
+                attempts=_ended(task, event.end, event.at),
+                queued_at=event.at,
+                not_before=event.not_before,
+                awaiting=None,
+                seq=seq,
+            )
+    if task.state is not State.RUNNING:
+        raise InvalidTransition(f"task {task.task_id} is {task.state}, not running")
+    match event:
+        case TaskSpawned(pid=pid, pid_started_at=started):
+            last = replace(task.attempts[-1], pid=pid, pid_started_at=started)
+            return replace(task, attempts=(*task.attempts[:-1], last), seq=seq)
+        case TaskProgress():
+            given = {f: getattr(event, f) for f in PROGRESS_FIELDS if getattr(event, f) is not None}
+            return replace(task, **given, seq=seq)
+        case TaskAwaiting(awaiting=awaiting):
+            return replace(task, awaiting=awaiting, seq=seq)
+        case TaskStopRequested(cause=cause):
+            if task.stop_cause is not None:
+                return replace(task, seq=seq)
+            return replace(task, cancel_requested_at=event.at, stop_cause=cause, seq=seq)
+    raise InvalidTransition(f"no rule for {type_of(event)}")
+
+
+PROGRESS_FIELDS = ("progress", "phase", "message", "items_processed", "items_failed")
+
+
+def created(task: Task) -> Task:
+    """The task as its creation recorded it: what the first answer to its submit said."""
+    first = task.transitions[0]
+    return replace(
+        task,
+        state=first.state,
+        cause=None,
+        attempt=0,
+        attempts=(),
+        progress=None,
+        phase=None,
+        message=None,
+        items_processed=None,
+        items_failed=None,
+        result=None,
+        queued_at=first.at if first.state is State.QUEUED else None,
+        started_at=None,
+        ended_at=None,
+        duration_s=None,
+        wait_s=None,
+        cancel_requested_at=None,
+        stop_cause=None,
+        awaiting=None,
+        transitions=(first,),
+    )
+
+
+def new_task(task: Task, *, at: str, waiting: bool) -> Task:
+    """A task in its first state, ready for a TaskCreated event."""
+    state = State.WAITING if waiting else State.QUEUED
+    return replace(
+        task,
+        state=state,
+        created_at=at,
+        queued_at=None if waiting else at,
+        transitions=(Transition(state=state, at=at, attempt=0),),
+    )
+
+
+def _ended(task: Task, end: AttemptEnd | None, at: str) -> tuple[Attempt, ...]:
+    if task.state is not State.RUNNING or end is None:
+        return task.attempts
+    running = task.attempts[-1]
+    last = replace(
+        running,
+        ended_at=at,
+        cause=end.cause,
+        exit_code=end.cause.exit_code,
+        signal=end.cause.signal,
+        duration_s=end.duration_s,
+        pid=end.pid if end.pid is not None else running.pid,
+        pid_started_at=end.pid_started_at if end.pid_started_at is not None else running.pid_started_at,
+        usage=end.usage,
+        output_bytes=end.output_bytes,
+    )
+    return (*task.attempts[:-1], last)
+
+
+class AgentEvent(Event, kw_only=True):
+    """Something the daemon announces on `/events`; no session's journal holds it."""
+
+
+class SessionDeleted(AgentEvent, tag="session.deleted", kw_only=True):
+    """The session and its directory are gone."""
+
+    session_id: str
+
+
+class SessionQuarantined(AgentEvent, tag="session.quarantined", kw_only=True):
+    """The session's journal is damaged or its disk failed; it is read-only."""
+
+    session_id: str
+    reason: str
+
+
+class WorkerStarted(AgentEvent, tag="worker.started", kw_only=True):
+    """A worker process is ready."""
+
+    worker_id: str
+    pid: int
+
+
+class WorkerLost(AgentEvent, tag="worker.lost", kw_only=True):
+    """A worker process ended or went silent without being asked."""
+
+    worker_id: str
+    pid: int
+    task_id: str | None = None
+    reason: str = ""
+
+
+class WorkerDegraded(AgentEvent, tag="worker.degraded", kw_only=True):
+    """Workers are lost faster than `workers.max_restarts` a minute (`degraded`), or no longer (`not degraded`)."""
+
+    degraded: bool
+    restarts: int
+
+
+class AgentRecovered(AgentEvent, tag="agent.recovered", kw_only=True):
+    """What the start found and did; all zero after a clean stop."""
+
+    boot_id: str
+    clean: bool
+    sessions: int
+    interrupted: int
+    requeued: int
+    cancelled: int
+    torn: int
+    damaged: int
+    killed: int
+    took_s: float
+
+
+class AgentDraining(AgentEvent, tag="agent.draining", kw_only=True):
+    """No task starts any more; running ones have `drain_s`."""
+
+    drain_s: float
+
+
+ANNOUNCED: tuple[type[AgentEvent], ...] = tuple(AgentEvent.__subclasses__())

@@ -1,0 +1,74 @@
+"""What engines execute and what they report back; it knows nothing of sessions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from agentd.model.task import Usage, Value
+
+
+class ResourceLimits(Value, kw_only=True, forbid_unknown_fields=True):
+    """Limits of each process of a launch (setrlimit); `None` is the daemon's own."""
+
+    memory_bytes: int | None = None
+    cpu_s: int | None = None
+    files: int | None = None
+
+
+class Launch(Value, kw_only=True):
+    """What can be executed; paths are absolute, `env` is the whole environment."""
+
+    attempt_id: str  #: `<task_id>.<attempt>`: the identity of one execution, launched at most once
+    task_id: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str
+    stdin: str | None = None
+    tty: bool = False
+    limits: ResourceLimits = ResourceLimits()
+    timeout_s: float | None = None
+    grace_s: float = 5.0
+    max_output_bytes: int | None = None
+    log_path: str
+    index_path: str
+    result_path: str
+    max_result_bytes: int = 256 << 10
+
+
+class EndedBy(StrEnum):
+    """What ended an attempt."""
+
+    EXIT = "exit"  #: its own exit or a signal of somebody else
+    STOPPED = "stopped"  #: the engine was asked to stop it
+    TIMEOUT = "timeout"
+    OUTPUT_LIMIT = "output_limit"
+    OUT_OF_MEMORY = "out_of_memory"
+    SPAWN_FAILED = "spawn_failed"
+    WORKER_LOST = "worker_lost"
+
+
+class Exit(Value, kw_only=True):
+    """How an attempt ended. When it is known, the whole process tree is gone."""
+
+    ended_by: EndedBy
+    exit_code: int | None = None
+    signal: int | None = None
+    message: str = ""
+    pid: int | None = None
+    pid_started_at: int | None = None
+    duration_s: float | None = None
+    usage: Usage | None = None
+    output_bytes: int = 0
+    result: str | None = None  #: text of the result file, if the task wrote one
+    leftovers: int = 0  #: processes that outlived the first one and were ended
+
+
+class Capacity(Value, kw_only=True):
+    """How much the engine can run."""
+
+    max: int
+    busy: int
+    idle: int
+    starting: int
+    restarts: int
+    degraded: bool

@@ -1,0 +1,254 @@
+"""What clients ask and are answered: the bodies and queries of the API, shared by server and client.
+
+Constraints stand in the types, so that validation and the OpenAPI document cannot differ.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, TypeVar
+
+from msgspec import UNSET, Meta, UnsetType
+
+from agentd.model.session import Retention, Session, SessionState
+from agentd.model.task import CauseCode, OnInterrupt, Retry, State, Task, Trigger, Value
+
+Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Labels = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=63)], Annotated[str, Meta(max_length=256)]], Meta(max_length=64)
+]
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
+T = TypeVar("T")
+
+
+class Request(Value, forbid_unknown_fields=True, kw_only=True):
+    """A body sent by a client: an unknown field is an error that names it."""
+
+
+class PolicyChanges(Request, kw_only=True):
+    """Parts of a session's policy; what is absent stays (or is the default, in a create)."""
+
+    max_parallel: Annotated[int, Meta(ge=1, le=1000)] | UnsetType = UNSET
+    timeout_s: Seconds | None | UnsetType = UNSET
+    tasks_kept: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET
+    pinned: bool | UnsetType = UNSET
+    retention: Retention | None | UnsetType = UNSET
+
+
+class NewSession(Request, kw_only=True):
+    """Body of POST /sessions."""
+
+    session_id: str | None = None
+    title: Name | None = None
+    labels: Labels = {}
+    policy: PolicyChanges = PolicyChanges()
+
+
+class SessionPatch(Request, kw_only=True):
+    """Body of PATCH /sessions/{id}; what is absent stays."""
+
+    title: Name | None | UnsetType = UNSET
+    labels: Labels | UnsetType = UNSET
+    policy: PolicyChanges | UnsetType = UNSET
+    archived: bool | UnsetType = UNSET
+
+
+class NewTask(Request, kw_only=True):
+    """Body of POST /sessions/{id}/task, and of POST /tasks, where `session_id` may name the session."""
+
+    kind: str = "shell"
+    spec: dict[str, Any]
+    session_id: str | None = None
+    name: Name | None = None
+    needs: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
+    priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
+    queue: QueueName = "default"
+    labels: Labels = {}
+    trigger: Trigger = Trigger()
+    timeout_s: Seconds | None = None
+    retry: Retry | None = None
+    on_interrupt: OnInterrupt = OnInterrupt.FAIL
+    max_output_bytes: Annotated[int, Meta(ge=1)] | None = None
+    not_before: str | None = None
+
+
+class ProgressReport(Request, kw_only=True):
+    """Body of POST /tasks/{id}/progress; at least one field."""
+
+    progress: Annotated[float, Meta(ge=0, le=100)] | None = None
+    phase: Annotated[str, Meta(max_length=200)] | None = None
+    message: Annotated[str, Meta(max_length=2000)] | None = None
+    items_processed: Annotated[int, Meta(ge=0)] | None = None
+    items_failed: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Scale(Request, kw_only=True):
+    """Body of POST /workers/scale; what is absent stays."""
+
+    min: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    max: Annotated[int, Meta(ge=1, le=1000)] | None = None
+
+
+class SessionView(Session, kw_only=True):
+    """A session as the API shows it: metadata.json and what is derived."""
+
+    state: SessionState = SessionState.IDLE
+    counts: dict[str, int] = {}  #: tasks by state; of the finished ones, those still in tasks.json
+    reason: str | None = None  #: why it is damaged
+    tasks: tuple[Task, ...] | UnsetType = UNSET  #: only where one session is asked for
+
+
+class Page(Value, Generic[T], kw_only=True):
+    """One page of a list; `next` is the cursor of the following one."""
+
+    data: tuple[T, ...]
+    next: str | None = None
+
+
+class Window(Value, kw_only=True):
+    """Which page: at most `limit` rows after `cursor`."""
+
+    limit: int = 100
+    cursor: str | None = None
+
+
+class SessionQuery(Window, kw_only=True):
+    """Filters of GET /sessions; `sort` is a field of -updated_at, updated_at, -created_at, created_at, session_id."""
+
+    state: tuple[SessionState, ...] = ()
+    label: tuple[str, ...] = ()  #: `key` or `key=value`; all must match
+    q: str | None = None  #: in the id or the title, case ignored
+    since: str | None = None  #: updated at or after
+    archived: bool | None = False
+    sort: str = "-updated_at"
+
+
+class TaskQuery(Window, kw_only=True):
+    """Filters of GET /tasks, /sessions/{id}/tasks and /history; newest first (`sort=created_at` for oldest first)."""
+
+    state: tuple[State, ...] = ()
+    kind: tuple[str, ...] = ()
+    cause: tuple[CauseCode, ...] = ()
+    label: tuple[str, ...] = ()
+    queue: str | None = None
+    q: str | None = None  #: in the name or the command, case ignored
+    since: str | None = None  #: created at or after
+    prefix: str | None = None  #: of the task id
+    sort: str = "-created_at"
+
+
+class Created(Value, Generic[T], kw_only=True):
+    """What a create made; `replayed` when it is the first answer given again."""
+
+    value: T
+    replayed: bool = False
+
+
+class Key(Value, kw_only=True):
+    """An Idempotency-Key and the body it came with, both as hashes."""
+
+    key_hash: str
+    body_hash: str
+
+
+class WorkerView(Value, kw_only=True):
+    """One worker of the pool; `state` is starting, idle, busy or lost."""
+
+    worker_id: str
+    pid: int
+    state: str
+    task_id: str | None = None
+    started_at: str
+    tasks_done: int = 0
+    restarts: int = 0
+
+
+class QueueItem(Value, kw_only=True):
+    """One task that is queued or waiting, and what it waits for."""
+
+    task_id: str
+    session_id: str
+    state: State
+    queue: str
+    priority: int
+    position: int | None  #: 0 runs next; None while it could not run
+    reason: str
+    created_at: str
+
+
+class QueueView(Value, kw_only=True):
+    """GET /queue. `depth` counts all rows, of which `data` is one page."""
+
+    depth: int
+    waiting: int
+    oldest_age_s: float | None
+    data: tuple[QueueItem, ...]
+    next: str | None = None
+
+
+class CleanupReport(Value, kw_only=True):
+    """What retention removed, or (`dry_run`) would remove."""
+
+    dry_run: bool
+    sessions: tuple[str, ...]
+    tasks: int
+    outputs: int
+    bytes: int
+
+
+class CheckFinding(Value, kw_only=True):
+    """One thing `check` found; `repaired` says what was done about it."""
+
+    session_id: str | None
+    file: str
+    problem: str
+    repaired: str | None = None
+
+
+class CheckReport(Value, kw_only=True):
+    """What a check of the store read and found."""
+
+    sessions: int
+    events: int
+    findings: tuple[CheckFinding, ...]
+
+
+class ResetReport(Value, kw_only=True):
+    """What an emergency reset did."""
+
+    cancelled: tuple[str, ...]
+    workers_replaced: int
+
+
+class OutputLine(Value, kw_only=True):
+    """One line of a task's output; `text` is cut at `limits.line_bytes`, bad UTF-8 replaced."""
+
+    line: int
+    offset: int
+    text: str
+    truncated: bool = False
+
+
+class OutputLines(Value, kw_only=True):
+    """A window of lines; `total_lines` and `size` are of the whole log as it is now."""
+
+    lines: tuple[OutputLine, ...]
+    total_lines: int
+    size: int
+    ended: bool
+
+
+class OutputMatches(Value, kw_only=True):
+    """Lines with the text, the first `limit` of `total`."""
+
+    matches: tuple[OutputLine, ...]
+    total: int
+    size: int
+
+
+class ArtifactView(Value, kw_only=True):
+    """A file of the session's artifacts."""
+
+    path: str
+    size: int
+    modified_at: str

@@ -1,0 +1,68 @@
+"""A session: the directory that tasks share, and the unit of ownership, order and retention."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import UNSET, UnsetType
+
+from agentd.model.task import Value
+
+
+class Keep(Value, kw_only=True):
+    """How much of something is kept; `None` is no limit. What is over any of the limits goes, oldest first."""
+
+    max_age_s: float | None = None
+    max_count: int | None = None
+    max_bytes: int | None = None
+
+
+class Retention(Value, kw_only=True):
+    """Limits for finished tasks (records and journal), their output, and whole sessions, apart."""
+
+    tasks: Keep = Keep()
+    output: Keep = Keep()
+    sessions: Keep = Keep()
+
+
+class Policy(Value, kw_only=True):
+    """How a session runs and how long it is kept."""
+
+    max_parallel: int = 1
+    timeout_s: float | None = None  #: from the first unfinished task's creation to the end of the last
+    tasks_kept: int = 100  #: finished tasks that stay in tasks.json; all are in history/
+    pinned: bool = False  #: retention never touches it
+    retention: Retention | None = None  #: instead of the daemon's
+
+
+class Session(Value, kw_only=True):
+    """What metadata.json says."""
+
+    session_id: str
+    title: str | None = None
+    labels: dict[str, str] = {}
+    policy: Policy = Policy()
+    owner: str | None = None
+    archived: bool = False
+    conversations: dict[str, str] = {}
+    created_at: str
+    updated_at: str
+    seq: int = 0
+
+
+class SessionState(StrEnum):
+    """Derived from a session's tasks: one runs; some are queued or waiting; none; the journal is damaged."""
+
+    WORKING = "working"
+    QUEUED = "queued"
+    IDLE = "idle"
+    DAMAGED = "damaged"
+
+
+class SessionChanges(Value, kw_only=True, forbid_unknown_fields=True):
+    """What an edit of a session sets; what is absent stays."""
+
+    title: str | UnsetType | None = UNSET
+    labels: dict[str, str] | UnsetType = UNSET
+    policy: Policy | UnsetType = UNSET
+    archived: bool | UnsetType = UNSET
