@@ -6,7 +6,7 @@ from agentd.model.session import Keep, Retention
 from agentd.model.task import Value
 
 
-class Workers(Value, kw_only=True, forbid_unknown_fields=True):
+class Workers(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The pool of worker processes."""
 
     min: int = 2  #: kept ready
@@ -19,7 +19,7 @@ class Workers(Value, kw_only=True, forbid_unknown_fields=True):
     idle_s: float = 30.0  #: a worker beyond `min` leaves after this long idle
 
 
-class Limits(Value, kw_only=True, forbid_unknown_fields=True):
+class Limits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of everything a client can make grow."""
 
     body_bytes: int = 1 << 20
@@ -40,7 +40,7 @@ class Limits(Value, kw_only=True, forbid_unknown_fields=True):
     auth_failures: int = 20  #: a minute and address, then 429
 
 
-class Http(Value, kw_only=True, forbid_unknown_fields=True):
+class Http(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the daemon listens."""
 
     host: str = "127.0.0.1"
@@ -51,14 +51,14 @@ class Http(Value, kw_only=True, forbid_unknown_fields=True):
     heartbeat_s: float = 10.0  #: comment on an idle event stream
 
 
-class Log(Value, kw_only=True, forbid_unknown_fields=True):
+class Log(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The daemon's own log, on stderr."""
 
     level: str = "info"
     format: str = "auto"  #: console on a terminal, else json
 
 
-class Tasks(Value, kw_only=True, forbid_unknown_fields=True):
+class Tasks(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every task gets."""
 
     env_pass: tuple[str, ...] = (
@@ -67,7 +67,7 @@ class Tasks(Value, kw_only=True, forbid_unknown_fields=True):
     )  #: names of the daemon's own environment that tasks inherit  # fmt: skip
 
 
-class Settings(Value, kw_only=True, forbid_unknown_fields=True):
+class Settings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set; each key is documented in agentd.example.yaml and docs/operations.md."""
 
     data_dir: str = "sessions_data"

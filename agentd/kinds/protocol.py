@@ -8,7 +8,7 @@ from agentd.model.launch import Exit, Launch
 from agentd.model.task import Cause, State, Task, Value
 
 
-class Place(Value, kw_only=True):
+class Place(Value, frozen=True, kw_only=True):
     """Where an attempt runs and what it is given; paths are absolute."""
 
     workspace: str
@@ -22,7 +22,7 @@ class Place(Value, kw_only=True):
     max_result_bytes: int
 
 
-class Outcome(Value, kw_only=True):
+class Outcome(Value, frozen=True, kw_only=True):
     """What an attempt's exit means for the task."""
 
     state: State

@@ -13,27 +13,27 @@ from msgspec.structs import replace
 
 from agentd.errors import InvalidTransition
 from agentd.model.session import Session, SessionChanges
-from agentd.model.task import TERMINAL, Attempt, Cause, State, Task, Transition, Usage, Value
+from agentd.model.task import Attempt, Cause, State, Task, Transition, Usage, Value
 from agentd.model.transitions import INITIAL, moved
 
 
-class Event(Value, tag_field="type", omit_defaults=True, kw_only=True):
+class Event(Value, tag_field="type", omit_defaults=True, frozen=True, kw_only=True):
     """One recorded change. The journal adds `seq`, `b`, `session_id` and `crc` to each."""
 
     at: str
 
 
-class SessionEvent(Event, kw_only=True):
+class SessionEvent(Event, frozen=True, kw_only=True):
     """A change of the session itself."""
 
 
-class TaskEvent(Event, kw_only=True):
+class TaskEvent(Event, frozen=True, kw_only=True):
     """A change of one task."""
 
     task_id: str
 
 
-class SessionCreated(SessionEvent, tag="session.created", kw_only=True):
+class SessionCreated(SessionEvent, tag="session.created", frozen=True, kw_only=True):
     """The session exists. The hashes stand for the Idempotency-Key and body of the request, if it had a key."""
 
     session: Session
@@ -41,27 +41,27 @@ class SessionCreated(SessionEvent, tag="session.created", kw_only=True):
     body_hash: str | None = None
 
 
-class SessionUpdated(SessionEvent, tag="session.updated", kw_only=True):
+class SessionUpdated(SessionEvent, tag="session.updated", frozen=True, kw_only=True):
     """Title, labels or policy were set, over the API or by an edit of metadata.json."""
 
     changes: SessionChanges
     source: str = "api"
 
 
-class SessionArchived(SessionEvent, tag="session.archived", kw_only=True):
+class SessionArchived(SessionEvent, tag="session.archived", frozen=True, kw_only=True):
     """The session was archived, or brought back."""
 
     archived: bool
 
 
-class SessionEditRefused(SessionEvent, tag="session.edit_refused", kw_only=True):
+class SessionEditRefused(SessionEvent, tag="session.edit_refused", frozen=True, kw_only=True):
     """An edit of metadata.json by hand was not valid; the file was put back and the text kept beside it."""
 
     reason: str
     kept_as: str
 
 
-class SessionPruned(SessionEvent, tag="session.pruned", kw_only=True):
+class SessionPruned(SessionEvent, tag="session.pruned", frozen=True, kw_only=True):
     """Retention removed finished tasks (their records) or output; what it removed is named."""
 
     tasks: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class SessionPruned(SessionEvent, tag="session.pruned", kw_only=True):
     bytes: int = 0
 
 
-class TaskCreated(TaskEvent, tag="task.created", kw_only=True):
+class TaskCreated(TaskEvent, tag="task.created", frozen=True, kw_only=True):
     """A task was accepted, waiting or queued. The hashes stand for the Idempotency-Key and body, if there was a key."""
 
     task: Task
@@ -77,11 +77,11 @@ class TaskCreated(TaskEvent, tag="task.created", kw_only=True):
     body_hash: str | None = None
 
 
-class TaskQueued(TaskEvent, tag="task.queued", kw_only=True):
+class TaskQueued(TaskEvent, tag="task.queued", frozen=True, kw_only=True):
     """A waiting task's start time and dependencies have come."""
 
 
-class TaskStarted(TaskEvent, tag="task.started", kw_only=True):
+class TaskStarted(TaskEvent, tag="task.started", frozen=True, kw_only=True):
     """An attempt was claimed for a worker; durable before anything is launched."""
 
     attempt: int
@@ -90,7 +90,7 @@ class TaskStarted(TaskEvent, tag="task.started", kw_only=True):
     wait_s: float | None = None
 
 
-class TaskSpawned(TaskEvent, tag="task.spawned", kw_only=True):
+class TaskSpawned(TaskEvent, tag="task.spawned", frozen=True, kw_only=True):
     """The attempt's process is known. Short attempts end before this is worth a record."""
 
     attempt: int
@@ -98,7 +98,7 @@ class TaskSpawned(TaskEvent, tag="task.spawned", kw_only=True):
     pid_started_at: int
 
 
-class TaskProgress(TaskEvent, tag="task.progress", kw_only=True):
+class TaskProgress(TaskEvent, tag="task.progress", frozen=True, kw_only=True):
     """The task told how far it is; what is absent stays."""
 
     progress: float | None = None
@@ -108,19 +108,19 @@ class TaskProgress(TaskEvent, tag="task.progress", kw_only=True):
     items_failed: int | None = None
 
 
-class TaskAwaiting(TaskEvent, tag="task.awaiting", kw_only=True):
+class TaskAwaiting(TaskEvent, tag="task.awaiting", frozen=True, kw_only=True):
     """The task asks its user something, or (`None`) no longer does."""
 
     awaiting: dict[str, Any] | None = None
 
 
-class TaskStopRequested(TaskEvent, tag="task.stop_requested", kw_only=True):
+class TaskStopRequested(TaskEvent, tag="task.stop_requested", frozen=True, kw_only=True):
     """A running task was asked to stop; `cause` is the intent, which decides over the exit code."""
 
     cause: Cause
 
 
-class AttemptEnd(Value, omit_defaults=True, kw_only=True):
+class AttemptEnd(Value, omit_defaults=True, frozen=True, kw_only=True):
     """How an attempt ended."""
 
     cause: Cause
@@ -131,7 +131,7 @@ class AttemptEnd(Value, omit_defaults=True, kw_only=True):
     output_bytes: int | None = None
 
 
-class TaskFinished(TaskEvent, tag="task.finished", kw_only=True):
+class TaskFinished(TaskEvent, tag="task.finished", frozen=True, kw_only=True):
     """The task is terminal; `end` is there when an attempt was running."""
 
     state: State
@@ -140,14 +140,14 @@ class TaskFinished(TaskEvent, tag="task.finished", kw_only=True):
     result: Any = None
 
 
-class TaskRetried(TaskEvent, tag="task.retried", kw_only=True):
+class TaskRetried(TaskEvent, tag="task.retried", frozen=True, kw_only=True):
     """The attempt ended and another follows, not before the given time."""
 
     end: AttemptEnd
     not_before: str | None = None
 
 
-class Unknown(Event, tag="?", kw_only=True):
+class Unknown(Event, tag="?", frozen=True, kw_only=True):
     """A record of a type this version does not know; it is kept and passed over."""
 
 
@@ -183,7 +183,8 @@ def decoded(record: bytes) -> Event:
         msgspec.MsgspecError: not JSON, or a known type with fields of the wrong kind.
     """
     try:
-        return _decoder.decode(record)
+        event: Event = _decoder.decode(record)
+        return event
     except msgspec.ValidationError:
         loose = msgspec.json.decode(record, type=_Loose)
         if loose.type in EVENT_TYPES:
@@ -191,7 +192,7 @@ def decoded(record: bytes) -> Event:
         return Unknown(at=loose.at)
 
 
-class _Loose(Value, kw_only=True):
+class _Loose(Value, frozen=True, kw_only=True):
     type: str
     at: str = ""
 
@@ -343,31 +344,31 @@ def _ended(task: Task, end: AttemptEnd | None, at: str) -> tuple[Attempt, ...]:
     return (*task.attempts[:-1], last)
 
 
-class AgentEvent(Event, kw_only=True):
+class AgentEvent(Event, frozen=True, kw_only=True):
     """Something the daemon announces on `/events`; no session's journal holds it."""
 
 
-class SessionDeleted(AgentEvent, tag="session.deleted", kw_only=True):
+class SessionDeleted(AgentEvent, tag="session.deleted", frozen=True, kw_only=True):
     """The session and its directory are gone."""
 
     session_id: str
 
 
-class SessionQuarantined(AgentEvent, tag="session.quarantined", kw_only=True):
+class SessionQuarantined(AgentEvent, tag="session.quarantined", frozen=True, kw_only=True):
     """The session's journal is damaged or its disk failed; it is read-only."""
 
     session_id: str
     reason: str
 
 
-class WorkerStarted(AgentEvent, tag="worker.started", kw_only=True):
+class WorkerStarted(AgentEvent, tag="worker.started", frozen=True, kw_only=True):
     """A worker process is ready."""
 
     worker_id: str
     pid: int
 
 
-class WorkerLost(AgentEvent, tag="worker.lost", kw_only=True):
+class WorkerLost(AgentEvent, tag="worker.lost", frozen=True, kw_only=True):
     """A worker process ended or went silent without being asked."""
 
     worker_id: str
@@ -376,14 +377,14 @@ class WorkerLost(AgentEvent, tag="worker.lost", kw_only=True):
     reason: str = ""
 
 
-class WorkerDegraded(AgentEvent, tag="worker.degraded", kw_only=True):
+class WorkerDegraded(AgentEvent, tag="worker.degraded", frozen=True, kw_only=True):
     """Workers are lost faster than `workers.max_restarts` a minute (`degraded`), or no longer (`not degraded`)."""
 
     degraded: bool
     restarts: int
 
 
-class AgentRecovered(AgentEvent, tag="agent.recovered", kw_only=True):
+class AgentRecovered(AgentEvent, tag="agent.recovered", frozen=True, kw_only=True):
     """What the start found and did; all zero after a clean stop."""
 
     boot_id: str
@@ -398,7 +399,7 @@ class AgentRecovered(AgentEvent, tag="agent.recovered", kw_only=True):
     took_s: float
 
 
-class AgentDraining(AgentEvent, tag="agent.draining", kw_only=True):
+class AgentDraining(AgentEvent, tag="agent.draining", frozen=True, kw_only=True):
     """No task starts any more; running ones have `drain_s`."""
 
     drain_s: float

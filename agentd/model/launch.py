@@ -7,7 +7,7 @@ from enum import StrEnum
 from agentd.model.task import Usage, Value
 
 
-class ResourceLimits(Value, kw_only=True, forbid_unknown_fields=True):
+class ResourceLimits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of each process of a launch (setrlimit); `None` is the daemon's own."""
 
     memory_bytes: int | None = None
@@ -15,7 +15,7 @@ class ResourceLimits(Value, kw_only=True, forbid_unknown_fields=True):
     files: int | None = None
 
 
-class Launch(Value, kw_only=True):
+class Launch(Value, frozen=True, kw_only=True):
     """What can be executed; paths are absolute, `env` is the whole environment."""
 
     attempt_id: str  #: `<task_id>.<attempt>`: the identity of one execution, launched at most once
@@ -47,7 +47,7 @@ class EndedBy(StrEnum):
     WORKER_LOST = "worker_lost"
 
 
-class Exit(Value, kw_only=True):
+class Exit(Value, frozen=True, kw_only=True):
     """How an attempt ended. When it is known, the whole process tree is gone."""
 
     ended_by: EndedBy
@@ -63,7 +63,7 @@ class Exit(Value, kw_only=True):
     leftovers: int = 0  #: processes that outlived the first one and were ended
 
 
-class Capacity(Value, kw_only=True):
+class Capacity(Value, frozen=True, kw_only=True):
     """How much the engine can run."""
 
     max: int

@@ -21,21 +21,21 @@ QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
 T = TypeVar("T")
 
 
-class Request(Value, forbid_unknown_fields=True, kw_only=True):
+class Request(Value, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A body sent by a client: an unknown field is an error that names it."""
 
 
-class PolicyChanges(Request, kw_only=True):
+class PolicyChanges(Request, frozen=True, kw_only=True):
     """Parts of a session's policy; what is absent stays (or is the default, in a create)."""
 
     max_parallel: Annotated[int, Meta(ge=1, le=1000)] | UnsetType = UNSET
-    timeout_s: Seconds | None | UnsetType = UNSET
+    timeout_s: Seconds | UnsetType | None = UNSET
     tasks_kept: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET
     pinned: bool | UnsetType = UNSET
-    retention: Retention | None | UnsetType = UNSET
+    retention: Retention | UnsetType | None = UNSET
 
 
-class NewSession(Request, kw_only=True):
+class NewSession(Request, frozen=True, kw_only=True):
     """Body of POST /sessions."""
 
     session_id: str | None = None
@@ -44,16 +44,16 @@ class NewSession(Request, kw_only=True):
     policy: PolicyChanges = PolicyChanges()
 
 
-class SessionPatch(Request, kw_only=True):
+class SessionPatch(Request, frozen=True, kw_only=True):
     """Body of PATCH /sessions/{id}; what is absent stays."""
 
-    title: Name | None | UnsetType = UNSET
+    title: Name | UnsetType | None = UNSET
     labels: Labels | UnsetType = UNSET
     policy: PolicyChanges | UnsetType = UNSET
     archived: bool | UnsetType = UNSET
 
 
-class NewTask(Request, kw_only=True):
+class NewTask(Request, frozen=True, kw_only=True):
     """Body of POST /sessions/{id}/task, and of POST /tasks, where `session_id` may name the session."""
 
     kind: str = "shell"
@@ -72,7 +72,7 @@ class NewTask(Request, kw_only=True):
     not_before: str | None = None
 
 
-class ProgressReport(Request, kw_only=True):
+class ProgressReport(Request, frozen=True, kw_only=True):
     """Body of POST /tasks/{id}/progress; at least one field."""
 
     progress: Annotated[float, Meta(ge=0, le=100)] | None = None
@@ -82,14 +82,14 @@ class ProgressReport(Request, kw_only=True):
     items_failed: Annotated[int, Meta(ge=0)] | None = None
 
 
-class Scale(Request, kw_only=True):
+class Scale(Request, frozen=True, kw_only=True):
     """Body of POST /workers/scale; what is absent stays."""
 
     min: Annotated[int, Meta(ge=0, le=1000)] | None = None
     max: Annotated[int, Meta(ge=1, le=1000)] | None = None
 
 
-class SessionView(Session, kw_only=True):
+class SessionView(Session, frozen=True, kw_only=True):
     """A session as the API shows it: metadata.json and what is derived."""
 
     state: SessionState = SessionState.IDLE
@@ -98,21 +98,21 @@ class SessionView(Session, kw_only=True):
     tasks: tuple[Task, ...] | UnsetType = UNSET  #: only where one session is asked for
 
 
-class Page(Value, Generic[T], kw_only=True):
+class Page(Value, Generic[T], frozen=True, kw_only=True):
     """One page of a list; `next` is the cursor of the following one."""
 
     data: tuple[T, ...]
     next: str | None = None
 
 
-class Window(Value, kw_only=True):
+class Window(Value, frozen=True, kw_only=True):
     """Which page: at most `limit` rows after `cursor`."""
 
     limit: int = 100
     cursor: str | None = None
 
 
-class SessionQuery(Window, kw_only=True):
+class SessionQuery(Window, frozen=True, kw_only=True):
     """Filters of GET /sessions; `sort` is a field of -updated_at, updated_at, -created_at, created_at, session_id."""
 
     state: tuple[SessionState, ...] = ()
@@ -123,7 +123,7 @@ class SessionQuery(Window, kw_only=True):
     sort: str = "-updated_at"
 
 
-class TaskQuery(Window, kw_only=True):
+class TaskQuery(Window, frozen=True, kw_only=True):
     """Filters of GET /tasks, /sessions/{id}/tasks and /history; newest first (`sort=created_at` for oldest first)."""
 
     state: tuple[State, ...] = ()
@@ -137,21 +137,21 @@ class TaskQuery(Window, kw_only=True):
     sort: str = "-created_at"
 
 
-class Created(Value, Generic[T], kw_only=True):
+class Created(Value, Generic[T], frozen=True, kw_only=True):
     """What a create made; `replayed` when it is the first answer given again."""
 
     value: T
     replayed: bool = False
 
 
-class Key(Value, kw_only=True):
+class Key(Value, frozen=True, kw_only=True):
     """An Idempotency-Key and the body it came with, both as hashes."""
 
     key_hash: str
     body_hash: str
 
 
-class WorkerView(Value, kw_only=True):
+class WorkerView(Value, frozen=True, kw_only=True):
     """One worker of the pool; `state` is starting, idle, busy or lost."""
 
     worker_id: str
@@ -163,7 +163,7 @@ class WorkerView(Value, kw_only=True):
     restarts: int = 0
 
 
-class QueueItem(Value, kw_only=True):
+class QueueItem(Value, frozen=True, kw_only=True):
     """One task that is queued or waiting, and what it waits for."""
 
     task_id: str
@@ -176,7 +176,7 @@ class QueueItem(Value, kw_only=True):
     created_at: str
 
 
-class QueueView(Value, kw_only=True):
+class QueueView(Value, frozen=True, kw_only=True):
     """GET /queue. `depth` counts all rows, of which `data` is one page."""
 
     depth: int
@@ -186,7 +186,7 @@ class QueueView(Value, kw_only=True):
     next: str | None = None
 
 
-class CleanupReport(Value, kw_only=True):
+class CleanupReport(Value, frozen=True, kw_only=True):
     """What retention removed, or (`dry_run`) would remove."""
 
     dry_run: bool
@@ -196,7 +196,7 @@ class CleanupReport(Value, kw_only=True):
     bytes: int
 
 
-class CheckFinding(Value, kw_only=True):
+class CheckFinding(Value, frozen=True, kw_only=True):
     """One thing `check` found; `repaired` says what was done about it."""
 
     session_id: str | None
@@ -205,7 +205,7 @@ class CheckFinding(Value, kw_only=True):
     repaired: str | None = None
 
 
-class CheckReport(Value, kw_only=True):
+class CheckReport(Value, frozen=True, kw_only=True):
     """What a check of the store read and found."""
 
     sessions: int
@@ -213,14 +213,14 @@ class CheckReport(Value, kw_only=True):
     findings: tuple[CheckFinding, ...]
 
 
-class ResetReport(Value, kw_only=True):
+class ResetReport(Value, frozen=True, kw_only=True):
     """What an emergency reset did."""
 
     cancelled: tuple[str, ...]
     workers_replaced: int
 
 
-class OutputLine(Value, kw_only=True):
+class OutputLine(Value, frozen=True, kw_only=True):
     """One line of a task's output; `text` is cut at `limits.line_bytes`, bad UTF-8 replaced."""
 
     line: int
@@ -229,7 +229,7 @@ class OutputLine(Value, kw_only=True):
     truncated: bool = False
 
 
-class OutputLines(Value, kw_only=True):
+class OutputLines(Value, frozen=True, kw_only=True):
     """A window of lines; `total_lines` and `size` are of the whole log as it is now."""
 
     lines: tuple[OutputLine, ...]
@@ -238,7 +238,7 @@ class OutputLines(Value, kw_only=True):
     ended: bool
 
 
-class OutputMatches(Value, kw_only=True):
+class OutputMatches(Value, frozen=True, kw_only=True):
     """Lines with the text, the first `limit` of `total`."""
 
     matches: tuple[OutputLine, ...]
@@ -246,7 +246,7 @@ class OutputMatches(Value, kw_only=True):
     size: int
 
 
-class ArtifactView(Value, kw_only=True):
+class ArtifactView(Value, frozen=True, kw_only=True):
     """A file of the session's artifacts."""
 
     path: str

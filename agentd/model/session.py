@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from agentd.model.task import Value
 
 
-class Keep(Value, kw_only=True):
+class Keep(Value, frozen=True, kw_only=True):
     """How much of something is kept; `None` is no limit. What is over any of the limits goes, oldest first."""
 
     max_age_s: float | None = None
@@ -17,7 +17,7 @@ class Keep(Value, kw_only=True):
     max_bytes: int | None = None
 
 
-class Retention(Value, kw_only=True):
+class Retention(Value, frozen=True, kw_only=True):
     """Limits for finished tasks (records and journal), their output, and whole sessions, apart."""
 
     tasks: Keep = Keep()
@@ -25,7 +25,7 @@ class Retention(Value, kw_only=True):
     sessions: Keep = Keep()
 
 
-class Policy(Value, kw_only=True):
+class Policy(Value, frozen=True, kw_only=True):
     """How a session runs and how long it is kept."""
 
     max_parallel: int = 1
@@ -35,7 +35,7 @@ class Policy(Value, kw_only=True):
     retention: Retention | None = None  #: instead of the daemon's
 
 
-class Session(Value, kw_only=True):
+class Session(Value, frozen=True, kw_only=True):
     """What metadata.json says."""
 
     session_id: str
@@ -59,7 +59,7 @@ class SessionState(StrEnum):
     DAMAGED = "damaged"
 
 
-class SessionChanges(Value, kw_only=True, forbid_unknown_fields=True):
+class SessionChanges(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What an edit of a session sets; what is absent stays."""
 
     title: str | UnsetType | None = UNSET

@@ -67,7 +67,7 @@ class Value(Struct, frozen=True, kw_only=True):
     """A frozen value of the model."""
 
 
-class Cause(Value, omit_defaults=True, kw_only=True):
+class Cause(Value, omit_defaults=True, frozen=True, kw_only=True):
     """Who or what ended it: a stable code, a sentence, and the exit code or signal where there is one."""
 
     code: CauseCode
@@ -76,14 +76,14 @@ class Cause(Value, omit_defaults=True, kw_only=True):
     signal: int | None = None
 
 
-class Trigger(Value, kw_only=True):
+class Trigger(Value, frozen=True, kw_only=True):
     """What made the task, and which one of them."""
 
     type: TriggerType = TriggerType.API
     source: str | None = None
 
 
-class Retry(Value, kw_only=True):
+class Retry(Value, frozen=True, kw_only=True):
     """When a failed attempt is followed by another: at most `max` more, after a growing pause in seconds."""
 
     max: int = 0
@@ -94,7 +94,7 @@ class Retry(Value, kw_only=True):
     jitter: float = 0.1
 
 
-class Usage(Value, kw_only=True):
+class Usage(Value, frozen=True, kw_only=True):
     """What an attempt used: the peak of its largest process in bytes, and processor seconds of the whole tree."""
 
     max_rss_bytes: int | None = None
@@ -102,7 +102,7 @@ class Usage(Value, kw_only=True):
     system_s: float | None = None
 
 
-class Attempt(Value, kw_only=True):
+class Attempt(Value, frozen=True, kw_only=True):
     """One execution of a task, numbered from 1."""
 
     n: int
@@ -120,7 +120,7 @@ class Attempt(Value, kw_only=True):
     output_bytes: int | None = None
 
 
-class Transition(Value, kw_only=True):
+class Transition(Value, frozen=True, kw_only=True):
     """One change of state."""
 
     state: State
@@ -129,7 +129,7 @@ class Transition(Value, kw_only=True):
     cause: Cause | None = None
 
 
-class Task(Value, kw_only=True):
+class Task(Value, frozen=True, kw_only=True):
     """One unit of work; the fields are the contract of DESIGN 8."""
 
     task_id: str
