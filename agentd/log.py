@@ -1,0 +1,183 @@
+"""The daemon's own log: one line an occurrence on stderr, JSON, or for people where stderr is a terminal.
+
+Its words are those of the events: `event` is an event's type (or `part.happened` in the same form), times are `at`,
+ids are `session_id`, `task_id`, `worker_id`, `request_id`. Output and environments of tasks never get here; secrets
+are blotted out. A reader that stops reading stops nothing: lines that do not fit are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import select
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from agentd.clock import rfc3339
+from agentd.config import Log
+from agentd.model.events import (
+    Event,
+    SessionQuarantined,
+    TaskProgress,
+    TaskSpawned,
+    WorkerDegraded,
+    WorkerLost,
+    type_of,
+)
+
+BLOT = "[secret]"
+_SECRET_KEY = re.compile(r"(^|[_-])(token|secret|password|passwd|authorization|cookie|api_?key|env)s?$", re.IGNORECASE)
+_SECRET_TEXT = re.compile(
+    r"(?P<lead>\bbearer\s+|(?:token|secret|password|passwd|api_?key)\w*[\"']?\s*[=:]\s*[\"']?)(?!bearer\b)[^\s\"',;&]+",
+    re.IGNORECASE,
+)
+_DEPTH = 4  #: of nested values that are searched for secrets; what is deeper is not shown
+
+_WARNINGS = (SessionQuarantined, WorkerDegraded, WorkerLost)
+_DETAILS = (TaskProgress, TaskSpawned)
+#: What a task says of itself, and hashes: they stay in the journal.
+_NOT_LOGGED = frozenset({"at", "phase", "message", "result", "key_hash", "body_hash"})
+
+
+def configure(log: Log, fd: int = 2) -> None:
+    """Send everything logged, by structlog or by the standard library, to the descriptor. Called once, at start."""
+    terminal = os.isatty(fd)
+    console = log.format == "console" or (log.format == "auto" and terminal)
+    level = logging.getLevelNamesMapping()[log.level.upper()]
+    render: list[Processor]
+    if console:
+        colors = terminal and "NO_COLOR" not in os.environ
+        render = [structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="at", pad_event_to=24)]
+    else:
+        render = [_as_json]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            _at,
+            structlog.processors.format_exc_info,
+            blot,
+            *render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=Lines(fd)),  # type: ignore[arg-type] # has what it calls
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    for handler in root.handlers[:]:
+        if isinstance(handler, _Bridge):
+            root.removeHandler(handler)
+    root.addHandler(_Bridge())
+    root.setLevel(max(level, logging.WARNING))
+
+
+def happened(event: Event, **ids: str) -> None:
+    """One line for an event: its type, its ids and what it counts."""
+    values = {name: getattr(event, name) for name in event.__struct_fields__ if name not in _NOT_LOGGED}
+    given = {name: value for name, value in values.items() if isinstance(value, str | int | float)}
+    cause = getattr(event, "cause", None)
+    if cause is not None:
+        given["cause"] = cause.code
+    level = (
+        logging.WARNING
+        if isinstance(event, _WARNINGS)
+        else logging.DEBUG
+        if isinstance(event, _DETAILS)
+        else logging.INFO
+    )
+    structlog.get_logger().log(level, type_of(event), **{**given, **ids})
+
+
+def blot(logger: WrappedLogger | None, method: str, line: EventDict) -> EventDict:
+    """The line without secrets: values under telling names, and what follows `Bearer` or `token=` in any text."""
+    return {key: _blotted(key, value, _DEPTH) for key, value in line.items()}
+
+
+def _blotted(key: str, value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if _SECRET_KEY.search(key):
+        return BLOT
+    if isinstance(value, str):
+        return _SECRET_TEXT.sub(rf"\g<lead>{BLOT}", value)
+    if depth == 0:
+        return "…"
+    if isinstance(value, MutableMapping):
+        return {name: _blotted(str(name), item, depth - 1) for name, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_blotted("", item, depth - 1) for item in value]
+    return _blotted(key, str(value), depth)
+
+
+class Lines:
+    """A text file onto a descriptor that never waits for whoever reads it.
+
+    Pipes and terminals take what they have room for; the rest is dropped, and a `log.dropped` line says how much
+    as soon as there is room again.
+    """
+
+    #: What a pipe or terminal that polls as writable takes without blocking (PIPE_BUF, pipe(7)).
+    CHUNK = select.PIPE_BUF
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+        self.dropped = 0
+        self._torn = False
+
+    def write(self, text: str) -> int:
+        """Write one line, or count it as dropped."""
+        if self.dropped:
+            note = {"event": "log.dropped", "level": "warning", "lines": self.dropped}
+            if not self._sent(b"\n" * self._torn + msgspec.json.encode(note) + b"\n"):
+                self.dropped += 1
+                return 0
+            self.dropped, self._torn = 0, False
+        if not self._sent(text.encode("utf-8", "backslashreplace")):
+            self.dropped += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _sent(self, data: bytes) -> bool:
+        view = memoryview(data)
+        try:
+            while view:
+                if not self._poll.poll(0):
+                    self._torn |= len(view) < len(data)
+                    return False
+                view = view[os.write(self._fd, view[: self.CHUNK]) :]
+        except OSError:  # the reader has gone; there is nobody to tell
+            return False
+        return True
+
+
+class _Bridge(logging.Handler):
+    """Lines of libraries that use the standard library's logging, aiohttp and asyncio above all."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = {"logger": record.name, "message": record.getMessage()}
+            if record.exc_info:
+                line["exc_info"] = record.exc_info  # type: ignore[assignment] # format_exc_info takes it
+            structlog.get_logger().log(min(record.levelno, logging.ERROR), "library.said", **line)
+        except Exception:  # what a library logs must not break the daemon
+            self.handleError(record)
+
+
+def _at(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
+    line["at"] = rfc3339(time.time())
+    return line
+
+
+def _as_json(logger: WrappedLogger, method: str, line: EventDict) -> str:
+    first = {"at": line.pop("at"), "level": line.pop("level"), "event": line.pop("event")}
+    return msgspec.json.encode({**first, **line}, enc_hook=str).decode()
