@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -192,7 +192,7 @@ def _from_file(
         raise ConfigInvalid(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigInvalid(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
-    sections = {key.rpartition(".")[0] for key in known} | {"retention", ""}
+    sections = {key[:dot] for key in known for dot, letter in enumerate(key) if letter == "."}
 
     def entries(node: Any, prefix: str) -> _Entries:
         if isinstance(node, yaml.ScalarNode) and loader.construct_object(node) is None:
@@ -211,10 +211,10 @@ def _from_file(
             elif key in known:
                 try:
                     yield key, loader.construct_object(value, deep=True), place
-                except (yaml.YAMLError, ValueError) as error:
+                except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last from a bad !!timestamp
                     wrong.append(FieldError(key, f"{place}: {key}: {' '.join(str(error).split())}"))
             else:
-                wrong.append(FieldError(key, f"{place}: {key} is no setting{_near(key, known)}"))
+                wrong.append(FieldError(key, f"{place}: {key} is no setting{_near(key, [*known, *sections])}"))
             seen.add(key)
 
     if root is not None:
@@ -273,6 +273,6 @@ def _settled(given: dict[str, Any]) -> Settings:
     return msgspec.convert(tree, Settings)
 
 
-def _near(name: str, known: Mapping[str, Any]) -> str:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+def _near(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else "; agentd.example.yaml lists them all"

@@ -32,9 +32,11 @@ from agentd.model.events import (
 )
 
 BLOT = "[secret]"
-_SECRET_KEY = re.compile(r"(^|[_-])(token|secret|password|passwd|authorization|cookie|api_?key|env)s?$", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"(^|[_-])(token|secret|password|passwd|authorization|cookie|api[_-]?key|env)s?$", re.IGNORECASE
+)
 _SECRET_TEXT = re.compile(
-    r"(?P<lead>\bbearer\s+|(?:token|secret|password|passwd|api_?key)\w*[\"']?\s*[=:]\s*[\"']?)(?!bearer\b)[^\s\"',;&]+",
+    r"(?P<lead>\bbearer\s+|(?:token|secret|password|passwd|api[_-]?key)\w*[\"']?\s*[=:]\s*[\"']?)(?!bearer\b)[^\s\"',;&]+",
     re.IGNORECASE,
 )
 _DEPTH = 4  #: of nested values that are searched for secrets; what is deeper is not shown
