@@ -1,0 +1,231 @@
+"""The artifacts of a session: files that its tasks and its clients put there. Blocking."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, Self
+
+from agentd.clock import rfc3339
+from agentd.errors import ArtifactNotFound, Conflict, StorageFailed, StorageFull, TooLarge
+from agentd.model.requests import ArtifactView, Page
+from agentd.store import inside
+
+#: Names looked at in one directory of a listing; more are not shown.
+MAX_ENTRIES = 100_000
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOT_A_PLACE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST})
+
+
+class OpenArtifact(NamedTuple):
+    """An artifact opened for reading; the caller closes `file`, which has a descriptor for sendfile."""
+
+    file: BinaryIO
+    size: int
+    modified_at: str
+
+
+class Artifacts:
+    """The directory `artifacts/` of a session. Paths are relative, with `/`; symlinks are never followed."""
+
+    def __init__(self, session_dir: Path) -> None:
+        self._dir = session_dir / "artifacts"
+
+    def list(self, limit: int, cursor: str | None = None) -> Page[ArtifactView]:
+        """At most `limit` files in the order of their paths, component by component; `cursor` is the last one seen.
+
+        Only regular files whose path `inside.checked` accepts, at most 32 levels deep, are listed.
+
+        Raises:
+            Invalid: the cursor is not a path.
+        """
+        after = inside.checked(cursor, "cursor") if cursor else ()
+        rows: list[ArtifactView] = []
+        try:
+            with inside.directory(self._dir) as root:
+                for row in _walk(root, (), after):
+                    if len(rows) == limit:
+                        return Page(data=tuple(rows), next=rows[-1].path if rows else None)
+                    rows.append(row)
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # a session that has none
+        return Page(data=tuple(rows))
+
+    def open(self, path: str) -> OpenArtifact:
+        """The file, for reading.
+
+        Raises:
+            Invalid: not an acceptable path.
+            ArtifactNotFound: no regular file is there.
+        """
+        names = inside.checked(path)
+        try:
+            with inside.directory(self._dir) as root, inside.parent(root, names) as (parent, name):
+                fd = inside.open_file(parent, name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(path) from None
+        except OSError as error:
+            raise _refused(path, error) from error
+        found = os.fstat(fd)
+        return OpenArtifact(os.fdopen(fd, "rb", buffering=0), found.st_size, rfc3339(found.st_mtime))
+
+    def write(self, path: str, max_bytes: int) -> ArtifactWriter:
+        """A writer that puts a new file at the path, or replaces the one there, when it is committed.
+
+        Raises:
+            Invalid: not an acceptable path.
+            Conflict: a component of the path is a file or a symlink, or the path is a directory.
+            StorageFull, StorageFailed
+        """
+        return ArtifactWriter(self._dir, path, max_bytes)
+
+    def delete(self, path: str) -> None:
+        """Remove the file, and the directories that are empty then.
+
+        Raises:
+            Invalid: not an acceptable path.
+            ArtifactNotFound: no regular file is there.
+            StorageFailed
+        """
+        names = inside.checked(path)
+        try:
+            with inside.directory(self._dir) as root:
+                with inside.parent(root, names) as (parent, name):
+                    if not inside.remove_file(parent, name):
+                        raise _missing(path)
+                _remove_empty(root, names[:-1])
+        except (FileNotFoundError, NotADirectoryError):
+            raise _missing(path) from None
+        except OSError as error:
+            raise _refused(path, error) from error
+
+    def sweep(self) -> int:
+        """Remove what writers left that were killed; how many files. Only when nothing writes here."""
+        removed = 0
+        for place, _, files, fd in os.fwalk(self._dir, follow_symlinks=False):
+            if place.count("/") - str(self._dir).count("/") > inside.MAX_DEPTH:
+                continue
+            for name in files:
+                if name.startswith(inside.TEMPORARY):
+                    removed += inside.remove_file(fd, name)
+        return removed
+
+
+class ArtifactWriter:
+    """One file being written. Leaving the `with` block without `commit` removes what was written."""
+
+    def __init__(self, root: Path, path: str, max_bytes: int) -> None:
+        names = inside.checked(path)
+        self._path = path
+        self._max_bytes = max_bytes
+        self._size = 0
+        self._stack = ExitStack()
+        try:
+            root.mkdir(mode=0o700, exist_ok=True)
+            fd = self._stack.enter_context(inside.directory(root))
+            self._parent, self._name = self._stack.enter_context(inside.parent(fd, names, make=True))
+            self._fd, self._temporary = inside.create_temporary(self._parent)
+        except OSError as error:
+            self._stack.close()
+            raise _refused(path, error) from error
+
+    def write(self, chunk: bytes) -> None:
+        """Append the chunk.
+
+        Raises:
+            TooLarge: the file would be larger than it may.
+            StorageFull, StorageFailed
+        """
+        self._size += len(chunk)
+        if self._size > self._max_bytes:
+            raise TooLarge(f"artifact {self._path} is larger than {self._max_bytes} bytes (limits.artifact_bytes)")
+        rest = memoryview(chunk)
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            raise _refused(self._path, error) from error
+
+    def commit(self) -> ArtifactView:
+        """Sync the file and put it in its place: after this it survives a power loss.
+
+        Raises:
+            Conflict: the path is a directory.
+            StorageFull, StorageFailed
+        """
+        try:
+            os.fsync(self._fd)
+            found = os.fstat(self._fd)
+            os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+            self._temporary = ""
+            os.fsync(self._parent)
+        except OSError as error:
+            raise _refused(self._path, error) from error
+        return ArtifactView(path=self._path, size=found.st_size, modified_at=rfc3339(found.st_mtime))
+
+    def close(self) -> None:
+        """Remove what was not committed and let go of the descriptors. Again: no effect."""
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        if self._temporary:
+            inside.remove_file(self._parent, self._temporary)
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _walk(fd: int, above: tuple[str, ...], after: tuple[str, ...]) -> Iterator[ArtifactView]:
+    """The files beneath a directory whose components come after `after`, in order."""
+    depth = len(above)
+    first = after[depth] if after[:depth] == above and len(after) > depth else ""
+    for entry in sorted(inside.entries(fd, MAX_ENTRIES)):
+        if entry.name < first:
+            continue
+        names = (*above, entry.name)
+        if not entry.is_directory:
+            found = inside.stat_file(fd, entry.name)
+            if names > after and found is not None:
+                yield ArtifactView(path="/".join(names), size=found.st_size, modified_at=rfc3339(found.st_mtime))
+        elif depth + 1 < inside.MAX_DEPTH:
+            try:
+                with inside.directory(entry.name, dir_fd=fd) as below:
+                    yield from _walk(below, names, after)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue  # gone, replaced or closed to us meanwhile
+
+
+def _remove_empty(root: int, names: tuple[str, ...]) -> None:
+    while names:
+        with inside.parent(root, names) as (parent, name):
+            try:
+                os.rmdir(name, dir_fd=parent)
+            except OSError:
+                return  # not empty, or gone
+        names = names[:-1]
+
+
+def _missing(path: str) -> ArtifactNotFound:
+    return ArtifactNotFound(f"the session has no artifact {path}")
+
+
+def _refused(path: str, error: OSError) -> StorageFailed | Conflict:
+    if error.errno in _FULL:
+        return StorageFull(f"no room for artifact {path}: {error.strerror}; free some space and send it again")
+    if error.errno in _NOT_A_PLACE:
+        return Conflict(
+            f"artifact {path}: a part of the path is a file, a directory or a link already; use another path"
+        )
+    return StorageFailed(f"artifact {path}: {error.strerror}")
