@@ -8,7 +8,8 @@ Each class carries a stable `code`; the sentence is made where the error is rais
       Unauthorized       Forbidden         RateLimited
       NotFound           SessionNotFound   TaskNotFound   WorkerNotFound   ArtifactNotFound   RouteNotFound
       Conflict           SessionExists     SessionActive  InvalidTransition  IdempotencyConflict  SessionReadOnly
-      PreconditionFailed MethodNotAllowed  TooLarge  HeadersTooLarge  UnsupportedMediaType  RangeNotSatisfiable
+      PreconditionFailed MethodNotAllowed  TooLarge  HeadersTooLarge  UriTooLong  UnsupportedMediaType
+                         RangeNotSatisfiable
       Unavailable        Draining          QueueFull
       StorageFailed      StorageFull
       AlreadyRunning     ConfigInvalid     FormatTooNew   Unreachable      (never sent over HTTP)
@@ -164,9 +165,15 @@ class TooLarge(AgentdError):
 
 
 class HeadersTooLarge(AgentdError):
-    """A header or the request line is over the limit."""
+    """The headers are over the limit."""
 
     code = "headers_too_large"
+
+
+class UriTooLong(AgentdError):
+    """The path and query are over the limit."""
+
+    code = "uri_too_long"
 
 
 class UnsupportedMediaType(AgentdError):
