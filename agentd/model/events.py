@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from agentd.errors import InvalidTransition
 from agentd.model.session import Session, SessionChanges
-from agentd.model.task import Attempt, Cause, State, Task, Transition, Usage, Value
+from agentd.model.task import TERMINAL, Attempt, Cause, State, Task, Transition, Usage, Value
 from agentd.model.transitions import INITIAL, moved
 
 
@@ -224,6 +224,8 @@ def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
         return replace(event.task, seq=seq)
     if task is None:
         raise InvalidTransition(f"task {event.task_id} does not exist")
+    if not _fits(event, task.state):
+        raise InvalidTransition(f"task {task.task_id} is {task.state}; {type_of(event)} does not apply to it")
     match event:
         case TaskQueued():
             return moved(task, State.QUEUED, at=event.at, queued_at=event.at, seq=seq)
@@ -281,6 +283,18 @@ def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
                 return replace(task, seq=seq)
             return replace(task, cancel_requested_at=event.at, stop_cause=cause, seq=seq)
     raise InvalidTransition(f"no rule for {type_of(event)}")
+
+
+def _fits(event: TaskEvent, state: State) -> bool:
+    """What the table alone cannot tell: which of two ways into `queued` this is, and that an end is one."""
+    match event:
+        case TaskQueued():
+            return state is State.WAITING
+        case TaskRetried():
+            return state is State.RUNNING
+        case TaskFinished(state=end):
+            return end in TERMINAL
+    return True
 
 
 PROGRESS_FIELDS = ("progress", "phase", "message", "items_processed", "items_failed")
