@@ -1,0 +1,129 @@
+"""What a task wrote, what happened, and a session's artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from agentd.client import queries
+from agentd.client.calls import Calls, artifact_path, given, session_path, task_path
+from agentd.client.streams import EventsPage, OutputChunk, Resumed, ServerEvent, ended_task, output_chunk
+from agentd.client.transport import CHUNK_BYTES, Params
+from agentd.model.requests import ArtifactView, OutputLines, OutputMatches, Page, Window
+from agentd.model.task import Task
+
+
+class FileCalls(Calls):
+    """Output, events, artifacts."""
+
+    # -- output ----------------------------------------------------------------------------------------------------
+
+    async def output(
+        self,
+        task_id: str,
+        *,
+        attempt: int | None = None,
+        stream: str | None = None,
+        start: int | None = None,
+    ) -> AsyncGenerator[bytes, None]:
+        """The raw output as far as it has been written, in blocks: from byte `start`, or (negative) the last bytes."""
+        headers = {"Accept": "*/*"}
+        if start:
+            headers["Range"] = f"bytes={start}-" if start > 0 else f"bytes={start}"
+        async with self._transport.exchange(
+            "GET", task_path(task_id) + "/output", params=given(attempt=attempt, stream=stream), headers=headers
+        ) as answer:
+            async for block in answer.content.iter_chunked(CHUNK_BYTES):
+                yield block
+
+    async def output_lines(
+        self, task_id: str, *, line: int = 1, count: int = 100, attempt: int | None = None
+    ) -> OutputLines:
+        """A window of lines, from number `line` (1 is the first; negative counts from the end)."""
+        params = given(line=line, count=count, attempt=attempt)
+        return await self._json(OutputLines, "GET", task_path(task_id) + "/output/lines", params=params)
+
+    async def search_output(
+        self, task_id: str, text: str, *, limit: int | None = None, attempt: int | None = None
+    ) -> OutputMatches:
+        """Lines that hold the text, out of the whole log."""
+        params = given(q=text, limit=limit, attempt=attempt)
+        return await self._json(OutputMatches, "GET", task_path(task_id) + "/output/search", params=params)
+
+    async def follow_output(
+        self, task_id: str, *, attempt: int | None = None, offset: int = 0
+    ) -> AsyncGenerator[OutputChunk | Task, None]:
+        """The output of one attempt (the latest, if none is named) as it comes, then the task."""
+        seen = offset
+
+        def params() -> Params:
+            return given(attempt=attempt, offset=seen)
+
+        stream = Resumed(
+            self._transport,
+            task_path(task_id) + "/stream",
+            params,
+            patience_s=self._patience_s,
+            on_lost=self._on_lost,
+        )
+        async with aclosing(stream.events()) as events:
+            async for event in events:
+                if event.type == "output":
+                    chunk = output_chunk(event)
+                    seen = chunk.offset + len(chunk.data)
+                    yield chunk
+                elif event.type == "end":
+                    yield ended_task(event)
+                    return
+
+    # -- events ----------------------------------------------------------------------------------------------------
+
+    async def events(self, session_id: str, *, after: int = 0, limit: int = 100) -> EventsPage:
+        """One page of a session's events, from the one after `after`."""
+        params = given(after=after, limit=limit)
+        return await self._json(EventsPage, "GET", session_path(session_id) + "/events", params=params)
+
+    async def follow_events(
+        self, session_id: str | None = None, *, after: int | None = None
+    ) -> AsyncGenerator[ServerEvent, None]:
+        """Events as they come, of all sessions or of one: those after `after` first, then live.
+
+        `hello` comes first and again after each reconnect; a `gap` says that some can no longer be told.
+        """
+        path = "/events" if session_id is None else session_path(session_id) + "/events"
+        stream = Resumed(
+            self._transport,
+            path,
+            last_id=None if after is None else str(after),
+            patience_s=self._patience_s,
+            on_lost=self._on_lost,
+        )
+        async with aclosing(stream.events()) as events:
+            async for event in events:
+                yield event
+
+    # -- artifacts -------------------------------------------------------------------------------------------------
+
+    async def artifacts(self, session_id: str, *, cursor: str | None = None, limit: int = 100) -> Page[ArtifactView]:
+        """One page of a session's artifacts, by path."""
+        params = queries.encoded(Window(cursor=cursor, limit=limit))
+        return await self._json(Page[ArtifactView], "GET", session_path(session_id) + "/artifacts", params=params)
+
+    async def read_artifact(self, session_id: str, path: str) -> AsyncGenerator[bytes, None]:
+        """An artifact's bytes, in blocks."""
+        async with self._transport.exchange(
+            "GET", artifact_path(session_id, path), headers={"Accept": "*/*"}
+        ) as answer:
+            async for block in answer.content.iter_chunked(CHUNK_BYTES):
+                yield block
+
+    async def write_artifact(self, session_id: str, path: str, content: bytes | AsyncIterator[bytes]) -> None:
+        """Put an artifact in place, whole or not at all."""
+        async with self._transport.exchange(
+            "PUT", artifact_path(session_id, path), body=content, content_type="application/octet-stream"
+        ):
+            pass
+
+    async def delete_artifact(self, session_id: str, path: str) -> None:
+        """Remove an artifact."""
+        await self._transport.bytes("DELETE", artifact_path(session_id, path))
