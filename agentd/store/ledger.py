@@ -75,7 +75,8 @@ class Ledger:
         self.keys: dict[str, KeyRecord] = loaded.keys
         self.seq = loaded.seq
         self.counts: Counter[str] = Counter(task.state.value for task in loaded.tasks.values())
-        self.reason: str | None = None
+        self.reason: str | None = None  #: why nothing can be written now
+        self.torn = loaded.torn  #: records that were cut when it was opened
         self.folder = folder
         self._hooks = hooks
         self._committers = committers
@@ -117,6 +118,11 @@ class Ledger:
     def head_session(self) -> Session:
         """The session with all that is staged."""
         return self._head_session
+
+    @property
+    def head_seq(self) -> int:
+        """The last staged event."""
+        return self._head_seq
 
     @property
     def live(self) -> int:

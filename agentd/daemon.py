@@ -1,0 +1,340 @@
+"""The composition root: lock, recover, build, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import resource
+import secrets
+import signal
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from agentd import __version__
+from agentd.bus import Bus
+from agentd.clock import SystemClock, rfc3339
+from agentd.config import Settings
+from agentd.engines.local.orphans import end_leftovers
+from agentd.engines.local.pool import LocalEngine
+from agentd.engines.local.process_tree import start_ticks
+from agentd.errors import AlreadyRunning, ConfigInvalid, StorageFailed
+from agentd.http.app import make_app
+from agentd.kinds.registry import kinds
+from agentd.log import configure
+from agentd.model.events import AgentDraining, AgentEvent, type_of
+from agentd.model.task import Task, Value
+from agentd.placing import Places
+from agentd.scheduler import Scheduler
+from agentd.scopes import TaskTokens
+from agentd.service import Service
+from agentd.store import layout
+from agentd.store.disk import RealDisk
+from agentd.store.folder import read_format, sweep, write_format
+from agentd.store.locks import DirectoryLock
+from agentd.store.store import Store
+from agentd.store.watch import MetadataWatch
+
+log = structlog.get_logger()
+
+#: Seconds a stop may take beyond drain and grace before what is left is cut off.
+STOP_MARGIN_S = 5.0
+#: Seconds between runs of retention.
+CLEANUP_S = 3600.0
+
+
+class AgentFile(Value, frozen=True, kw_only=True):
+    """agent.json: who serves this directory, and where; how clients find the daemon."""
+
+    agent_id: str
+    boot_id: str
+    pid: int
+    pid_started_at: int
+    url: str
+    socket: str | None = None
+    version: str
+    started_at: str
+
+
+class Daemon:
+    """One daemon and all it owns. `start`, then `run_until_stopped` or `stop`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.data_dir = Path(settings.data_dir).absolute()
+        self.url = ""
+        self.service: Service
+        self._clock = SystemClock()
+        self._disk = RealDisk()
+        self._lock: DirectoryLock | None = None
+        self._engine: LocalEngine
+        self._scheduler: Scheduler
+        self._store: Store
+        self._web: web.AppRunner | None = None
+        self._watch: MetadataWatch | None = None
+        self._chores: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------ start
+
+    async def start(self) -> None:
+        """Own the data directory, put right what the last boot left, and answer.
+
+        Raises:
+            AlreadyRunning: another daemon owns the directory.
+            FormatTooNew: a newer agentd wrote it.
+            ConfigInvalid: it cannot listen where the settings say.
+            StorageFailed: the directory cannot be made or written.
+        """
+        began = self._clock.monotonic()
+        previous = self._own()
+        agent_id = previous.agent_id if previous else secrets.token_hex(8)
+        boot_id = secrets.token_hex(8)
+        tokens = TaskTokens(secrets.token_bytes(32))
+        bus = Bus(self.settings.limits.event_ring)
+        self._store = Store(self.data_dir, disk=self._disk, limits=self.settings.limits)
+        self.service = Service(
+            settings=self.settings,
+            store=self._store,
+            bus=bus,
+            clock=self._clock,
+            kinds=kinds(),
+            agent_id=agent_id,
+            boot_id=boot_id,
+        )
+        self.service.task_tokens = tokens
+        self._engine = LocalEngine(self.settings.workers, agent_id=agent_id, boot_id=boot_id, clock=self._clock)
+        self._engine.on_event = self._announce
+        places = Places(str(self.data_dir), self.settings, tokens, os.environ)
+        self._scheduler = Scheduler(self.service, self._engine, places)
+        found = await self._store.open()
+        for session_id, reason in found.damaged:
+            log.error("session.quarantined", session_id=session_id, reason=reason)
+        left = [_left_behind(task) for task in self.service.running_at_start(found)]
+        killed = await asyncio.to_thread(end_leftovers, agent_id, left)
+        report = await self.service.recover(found, killed=killed, began=began)
+        await self._listen()
+        places.url = self.url
+        await self._engine.open()
+        self._scheduler.open()
+        self._watch = MetadataWatch(self.data_dir / layout.SESSIONS, self._metadata_touched)
+        await self._watch.open(list(self._store.entries))
+        self._own_task(self._housekeeping())
+        log.info("agent.recovered", **_fields(report))
+        self._write_agent_file(agent_id, boot_id)
+        log.info("agent.started", url=self.url, data_dir=str(self.data_dir), pid=os.getpid(), version=__version__)
+
+    def _own(self) -> AgentFile | None:
+        try:
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageFailed(f"data_dir {self.data_dir} cannot be made: {error.strerror}") from error
+        self._lock = DirectoryLock.take(self.data_dir)
+        previous = read_agent_file(self.data_dir)
+        if self._lock is None:
+            holder = f"pid {previous.pid} at {previous.url}" if previous else "another process"
+            raise AlreadyRunning(f"{self.data_dir} is owned by a running daemon: {holder}")
+        try:
+            if not read_format(self._disk, str(self.data_dir)):
+                write_format(self._disk, str(self.data_dir))
+            sessions = self.data_dir / layout.SESSIONS
+            sessions.mkdir(mode=0o700, exist_ok=True)
+            (self.data_dir / layout.QUARANTINE).mkdir(mode=0o700, exist_ok=True)
+            sweep(self._disk, str(sessions))
+            make_token(self.data_dir)
+        except OSError as error:
+            raise StorageFailed(f"{self.data_dir} cannot be written: {error.strerror}") from error
+        return previous
+
+    async def _listen(self) -> None:
+        http = self.settings.http
+        self._web = web.AppRunner(
+            make_app(self.service),
+            access_log=None,
+            shutdown_timeout=1.0,
+            max_field_size=self.settings.limits.header_bytes,
+            max_line_size=self.settings.limits.header_bytes,
+        )
+        await self._web.setup()
+        try:
+            site = web.TCPSite(self._web, http.host, http.port)
+            await site.start()
+            if http.socket is not None:
+                await self._listen_on_socket(Path(http.socket))
+        except OSError as error:
+            raise ConfigInvalid(
+                f"http.host/http.port: cannot listen on {http.host}:{http.port}: {error.strerror}; choose another port"
+            ) from error
+        host, port = self._web.addresses[0][:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def _listen_on_socket(self, path: Path) -> None:
+        assert self._web is not None
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        before = os.umask(0o177)  # aiohttp makes the socket with the umask's mode; a chmod after would be a race
+        try:
+            await web.UnixSite(self._web, str(path)).start()
+        finally:
+            os.umask(before)
+
+    def _write_agent_file(self, agent_id: str, boot_id: str) -> None:
+        pid = os.getpid()
+        agent = AgentFile(
+            agent_id=agent_id,
+            boot_id=boot_id,
+            pid=pid,
+            pid_started_at=start_ticks(pid) or 0,
+            url=self.url,
+            socket=self.settings.http.socket,
+            version=__version__,
+            started_at=rfc3339(self._clock.time()),
+        )
+        replace_file(self.data_dir / layout.AGENT_FILE, msgspec.json.format(msgspec.json.encode(agent)) + b"\n")
+
+    # ------------------------------------------------------------------ run and stop
+
+    async def run_until_stopped(self) -> None:
+        """Serve until SIGTERM, SIGINT or POST /shutdown, then drain; a second signal cuts the drain short."""
+        loop = asyncio.get_running_loop()
+        hurry = asyncio.Event()
+
+        def signalled() -> None:
+            (hurry if self.service.shutdown_requested.is_set() else self.service.shutdown_requested).set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, signalled)
+        await self.service.shutdown_requested.wait()
+        await self.stop(hurry)
+
+    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+        """Drain and stop: running tasks get `drain_s`, then end with cause `shutdown`; queued ones stay queued."""
+        drain_s = self.settings.drain_s
+        log.info("agent.draining", drain_s=drain_s)
+        self.service.announce(AgentDraining(at=self.service.now(), drain_s=drain_s))
+        limit_s = self.settings.workers.grace_s + STOP_MARGIN_S
+        await self._scheduler.drain(drain_s, limit_s, hurry or asyncio.Event())
+        await self.close()
+        log.info("agent.stopped")
+
+    async def close(self) -> None:
+        """Let everything go that `start` took; also after a start that failed half way."""
+        if self._watch is not None:
+            await self._watch.close()
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        if hasattr(self, "service"):
+            self.service.bus.close()
+        if self._web is not None:
+            await self._web.cleanup()
+        if hasattr(self, "_engine"):
+            await self._engine.close()
+        if hasattr(self, "_store"):
+            await self._store.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    # ------------------------------------------------------------------ chores
+
+    def _announce(self, event: AgentEvent) -> None:
+        log.info(type_of(event), **_fields(event))
+        self.service.announce(event)
+
+    def _metadata_touched(self, session_id: str) -> None:
+        self._own_task(self.service.metadata_touched(session_id))
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(CLEANUP_S)
+            report = await self.service.cleanup(dry_run=False)
+            if report.bytes:
+                log.info("session.pruned", tasks=report.tasks, outputs=report.outputs, bytes=report.bytes)
+
+    def _own_task(self, work: Coroutine[Any, Any, None]) -> None:
+        chore = asyncio.get_running_loop().create_task(work)
+        self._chores.add(chore)
+        chore.add_done_callback(self._done)
+
+    def _done(self, chore: asyncio.Task[None]) -> None:
+        self._chores.discard(chore)
+        if not chore.cancelled() and (error := chore.exception()) is not None:
+            log.error("agent.chore_failed", exc_info=error)
+
+
+def _left_behind(task: Task) -> tuple[str, str, int | None, int | None]:
+    last = task.attempts[-1]
+    return task.task_id, f"{task.task_id}.{task.attempt}", last.pid, last.pid_started_at
+
+
+def _fields(event: AgentEvent) -> dict[str, Any]:
+    return {k: v for k, v in msgspec.structs.asdict(event).items() if k != "at"}
+
+
+def read_agent_file(data_dir: Path) -> AgentFile | None:
+    """agent.json, if it is there and readable."""
+    try:
+        return msgspec.json.decode((data_dir / layout.AGENT_FILE).read_bytes(), type=AgentFile)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def make_token(data_dir: Path) -> None:
+    """Make the admin token at the first start: 256 random bits, readable by the owner alone."""
+    path = data_dir / layout.TOKEN_FILE
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:
+            raise ConfigInvalid(
+                f"{path} can be read by others; chmod 600 it, or delete it to get a new token"
+            ) from None
+        return
+    with os.fdopen(fd, "w") as file:
+        file.write(secrets.token_urlsafe(32) + "\n")
+        file.flush()
+        os.fsync(fd)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file whole, readable by the owner alone."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(fd)
+    temporary.rename(path)
+
+
+def run(settings: Settings) -> None:
+    """Run a daemon in this process until it is told to stop.
+
+    Raises:
+        AlreadyRunning, FormatTooNew, ConfigInvalid, StorageFailed: it could not start.
+    """
+    configure(settings.log)
+    os.umask(0o077)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a journal and a lock for each session in memory
+    del soft
+    sys.setswitchinterval(0.001)  # a thread that parses must not hold the loop up for the default 5 ms
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    daemon = Daemon(settings)
+    try:
+        await daemon.start()
+    except BaseException:
+        await daemon.close()
+        raise
+    gc.collect()
+    gc.freeze()  # what a start made stays; the collector need not look at it again
+    await daemon.run_until_stopped()

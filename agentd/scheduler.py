@@ -1,0 +1,438 @@
+"""Picks what runs next and drives the engine: order, fairness, due times, timeouts of sessions.
+
+Each session with something to run is a lane. Lanes take turns; within one, priority then arrival decides, and at
+most `max_parallel` run. A lane leaves the rotation while it has nothing that could run now, so nothing is ever
+scanned for: every change, every free worker and one timer for the next due time ring `_dispatch`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from agentd.clock import epoch
+from agentd.engines.protocol import Engine
+from agentd.errors import AgentdError, InvalidTransition, SessionReadOnly, StorageFailed, TaskNotFound
+from agentd.kinds.protocol import Outcome, Place
+from agentd.model.consequences import stopped_state
+from agentd.model.events import TaskQueued, TaskSpawned
+from agentd.model.launch import Capacity, EndedBy, Exit, Launch
+from agentd.model.requests import QueueView, Scale, Window, WorkerView
+from agentd.model.session import Session
+from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
+from agentd.queueing import Waiting, queue_view
+from agentd.service import Service
+from agentd.store.ledger import Ledger
+
+#: Seconds between attempts to record something the disk refused.
+STORAGE_RETRY_S = 0.5
+
+log = structlog.get_logger()
+
+
+class Lane:
+    """What one session has to run, and what it runs."""
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, int, str]] = []  #: (-priority, arrival, task_id)
+        self.queued: dict[
+            str, float
+        ] = {}  #: task id to the monotonic time it became ready; the heap may hold stale ids
+        self.parked: dict[str, Task] = {}  #: queued, but in a queue that is not served
+        self.running: set[str] = set()
+        self.max_parallel = 1
+        self.deadline: float | None = None  #: of the session, monotonic
+
+    @property
+    def ready(self) -> bool:
+        """Whether it could start a task now."""
+        return bool(self.queued) and len(self.running) < self.max_parallel
+
+
+class Scheduler:
+    """The service's runner. All of it lives on the event loop."""
+
+    def __init__(self, service: Service, engine: Engine, place: Callable[[Task], Place]) -> None:
+        self.draining = False
+        self._service = service
+        self._engine = engine
+        self._place = place
+        self._clock = service.clock
+        self._served = frozenset(service.settings.workers.queues)
+        self._lanes: dict[str, Lane] = {}
+        self._rotation: OrderedDict[str, None] = OrderedDict()
+        self._arrivals = itertools.count()
+        self._due: list[tuple[float, str, str]] = []
+        self._due_timer: asyncio.TimerHandle | None = None
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._attempts: dict[str, asyncio.Task[None]] = {}
+        self._work: set[asyncio.Task[None]] = set()  #: every asyncio task of this scheduler, attempts among them
+        self._open = False
+        self._dispatching = False
+        self._storage_timer: asyncio.TimerHandle | None = None
+        engine.on_free = self._dispatch
+        service.runner = self
+
+    def open(self) -> None:
+        """Begin to start tasks; until now they were only taken note of."""
+        self._open = True
+        self._dispatch()
+
+    # ------------------------------------------------------------------ what the service tells
+
+    def changed(self, task: Task, session: Session) -> None:
+        """Take note of a task's state on the head and start what can start."""
+        session_id = task.session_id
+        lane = self._lanes.get(session_id)
+        if lane is None:
+            if task.terminal:
+                return
+            lane = self._lanes[session_id] = Lane()
+        lane.max_parallel = session.policy.max_parallel
+        task_id = task.task_id
+        if task.state is State.QUEUED:
+            lane.running.discard(task_id)
+            self._enqueue(lane, task)
+        elif task.state is State.WAITING:
+            if task.not_before is not None:
+                self._later(epoch(task.not_before), task)
+        else:
+            lane.queued.pop(task_id, None)
+            lane.parked.pop(task_id, None)
+            if task.state is State.RUNNING:
+                lane.running.add(task_id)
+            else:
+                lane.running.discard(task_id)
+        self._arm_deadline(session_id, lane, session)
+        self._rotate(session_id, lane)
+        self._dispatch()
+
+    def stop(self, task: Task) -> None:
+        """End the processes of a task whose intent to stop is durable."""
+        self._engine.stop(_attempt_id(task))
+
+    def rolled_back(self, ledger: Ledger) -> None:
+        """Take the durable tasks as the truth again, and try to go on a little later."""
+        session_id = ledger.session.session_id
+        lane = self._lanes.setdefault(session_id, Lane())
+        lane.heap.clear()
+        lane.queued.clear()
+        lane.parked.clear()
+        lane.running = {t for t in ledger.tasks if t in self._attempts}
+        for task in ledger.tasks.values():
+            if task.state is State.QUEUED and task.task_id not in self._attempts:
+                self._enqueue(lane, task)
+            elif task.state is State.WAITING and task.not_before is not None:
+                self._later(epoch(task.not_before), task)
+        self._rotation.pop(session_id, None)
+        if self._storage_timer is None:
+            loop = asyncio.get_running_loop()
+            self._storage_timer = loop.call_later(STORAGE_RETRY_S, self._storage_retry)
+
+    def _storage_retry(self) -> None:
+        self._storage_timer = None
+        for session_id, lane in self._lanes.items():
+            self._rotate(session_id, lane)
+        self._dispatch()
+
+    def forget(self, session_id: str) -> None:
+        """Drop the lane of a deleted session."""
+        self._lanes.pop(session_id, None)
+        self._rotation.pop(session_id, None)
+        if (timer := self._deadlines.pop(session_id, None)) is not None:
+            timer.cancel()
+
+    # ------------------------------------------------------------------ order
+
+    def _enqueue(self, lane: Lane, task: Task) -> None:
+        if task.task_id in lane.queued or task.task_id in lane.parked:
+            return
+        if task.not_before is not None and epoch(task.not_before) > self._clock.time():
+            self._later(epoch(task.not_before), task)
+        elif "*" not in self._served and task.queue not in self._served:
+            lane.parked[task.task_id] = task
+        else:
+            lane.queued[task.task_id] = self._clock.monotonic()
+            heapq.heappush(lane.heap, (-task.priority, next(self._arrivals), task.task_id))
+
+    def _rotate(self, session_id: str, lane: Lane) -> None:
+        if not lane.ready:
+            self._rotation.pop(session_id, None)
+            if not lane.queued and not lane.running and not lane.parked and lane.deadline is None:
+                del self._lanes[session_id]
+        elif session_id not in self._rotation:
+            self._rotation[session_id] = None
+
+    def _dispatch(self) -> None:
+        if not self._open or self.draining or self._dispatching or self._storage_timer is not None:
+            return
+        self._dispatching = True  # staging a start tells `changed`, which would come back here
+        try:
+            while self._rotation:
+                session_id = next(iter(self._rotation))
+                lane = self._lanes[session_id]
+                task_id = self._next(lane)
+                if task_id is None:
+                    self._rotate(session_id, lane)
+                    continue
+                worker_id = self._engine.claim()
+                if worker_id is None:
+                    return
+                self._rotation.move_to_end(session_id)
+                self._start(session_id, lane, task_id, worker_id)
+        finally:
+            self._dispatching = False
+
+    def _next(self, lane: Lane) -> str | None:
+        if not lane.ready:
+            return None
+        while lane.heap:
+            task_id = lane.heap[0][2]
+            if task_id in lane.queued:
+                return task_id
+            heapq.heappop(lane.heap)
+        return None
+
+    # ------------------------------------------------------------------ one attempt
+
+    def _start(self, session_id: str, lane: Lane, task_id: str, worker_id: str) -> None:
+        heapq.heappop(lane.heap)
+        since = lane.queued[task_id]
+        ledger = self._service.store.entry(session_id).ledger
+        task = ledger.head(task_id) if ledger is not None else None
+        if ledger is None or task is None or task.state is not State.QUEUED:
+            lane.queued.pop(task_id, None)
+            self._engine.release(worker_id)
+            return
+        try:
+            claimed = self._service.start_attempt(ledger, task, worker_id, self._clock.monotonic() - since)
+        except (InvalidTransition, SessionReadOnly) as error:
+            lane.queued.pop(task_id, None)
+            log.warning("task.not_started", session_id=session_id, task_id=task_id, reason=error.detail)
+            self._engine.release(worker_id)
+            return
+        self._attempts[task_id] = self._own(self._attempt(ledger, task_id, worker_id, claimed))
+
+    async def _attempt(self, ledger: Ledger, task_id: str, worker_id: str, claimed: asyncio.Future[None]) -> None:
+        try:
+            await claimed
+        except (StorageFailed, SessionReadOnly):
+            # Nothing was launched and nothing recorded: the rollback has put the task back.
+            self._attempts.pop(task_id, None)
+            self._engine.release(worker_id)
+            self.rolled_back(ledger)
+            return
+        task = ledger.tasks[task_id]
+        exit = await self._executed(ledger, task, worker_id)
+        while True:
+            current = ledger.head(task_id)
+            assert current is not None
+            # The attempt is over for this scheduler: its retry is a new one.
+            self._attempts.pop(task_id, None)
+            try:
+                await self._service.end_attempt(ledger, task_id, exit, self._outcome(current, exit))
+                return
+            except (StorageFailed, SessionReadOnly):
+                # The end is known and cannot be written: it is kept here until there is room.
+                this = asyncio.current_task()
+                assert this is not None
+                self._attempts[task_id] = this
+                await asyncio.sleep(STORAGE_RETRY_S)
+
+    async def _executed(self, ledger: Ledger, task: Task, worker_id: str) -> Exit:
+        head = ledger.head(task.task_id)
+        if head is not None and head.stop_cause is not None:
+            self._engine.release(worker_id)
+            return Exit(ended_by=EndedBy.STOPPED, message="stopped before it was launched")
+        try:
+            launch = self._launch(task)
+        except (AgentdError, OSError) as error:
+            self._engine.release(worker_id)
+            return Exit(ended_by=EndedBy.SPAWN_FAILED, message=str(error))
+        attempt = task.attempt
+
+        def spawned(pid: int, pid_started_at: int) -> None:
+            event = TaskSpawned(
+                at=self._service.now(),
+                task_id=task.task_id,
+                attempt=attempt,
+                pid=pid,
+                pid_started_at=pid_started_at,
+            )
+            with contextlib.suppress(InvalidTransition, SessionReadOnly):
+                self._service.stage(ledger, [event], lazily=True)
+
+        return await self._engine.start(worker_id, launch, spawned)
+
+    def _launch(self, task: Task) -> Launch:
+        return self._service.kinds[task.kind].launch(task, self._place(task))
+
+    def _outcome(self, task: Task, exit: Exit) -> Outcome:
+        kind = self._service.kinds.get(task.kind)
+        if kind is not None:
+            return kind.outcome(task, exit)
+        cause = task.stop_cause or Cause(code=CauseCode.INVALID_SPEC, message=f"there is no kind {task.kind!r}")
+        return Outcome(state=stopped_state(cause), cause=cause)
+
+    # ------------------------------------------------------------------ time
+
+    def _later(self, when: float, task: Task) -> None:
+        heapq.heappush(self._due, (when, task.session_id, task.task_id))
+        self._arm_due()
+
+    def _arm_due(self) -> None:
+        if self._due_timer is not None:
+            self._due_timer.cancel()
+            self._due_timer = None
+        if self._due:
+            # At most an hour ahead: the clock may be set meanwhile.
+            delay = min(3600.0, max(0.0, self._due[0][0] - self._clock.time()))
+            self._due_timer = asyncio.get_running_loop().call_later(delay, self._due_now)
+
+    def _due_now(self) -> None:
+        self._due_timer = None
+        now = self._clock.time()
+        while self._due and self._due[0][0] <= now:
+            _, session_id, task_id = heapq.heappop(self._due)
+            entry = self._service.store.entries.get(session_id)
+            ledger = entry.ledger if entry else None
+            task = ledger.head(task_id) if ledger else None
+            if ledger is None or task is None:
+                continue
+            if task.state is State.QUEUED:
+                self.changed(task, ledger.head_session)
+            elif task.state is State.WAITING and all(self._completed(ledger, need) for need in task.needs):
+                with contextlib.suppress(InvalidTransition, SessionReadOnly):
+                    self._service.stage(ledger, [TaskQueued(at=self._service.now(), task_id=task_id)])
+        self._arm_due()
+
+    def _completed(self, ledger: Ledger, need: str) -> bool:
+        task = ledger.head(need)
+        return task is None or task.state is State.COMPLETED
+
+    def _arm_deadline(self, session_id: str, lane: Lane, session: Session) -> None:
+        timeout_s = session.policy.timeout_s
+        if timeout_s is None or session_id in self._deadlines:
+            return
+        ledger = self._service.store.entry(session_id).ledger
+        live = [task for task in ledger.tasks.values() if not task.terminal] if ledger else []
+        began = min((epoch(task.created_at) for task in live), default=self._clock.time())
+        delay = max(0.0, began + timeout_s - self._clock.time())
+        loop = asyncio.get_running_loop()
+        self._deadlines[session_id] = loop.call_later(delay, lambda: self._own(self._session_timeout(session_id)))
+
+    async def _session_timeout(self, session_id: str) -> None:
+        self._deadlines.pop(session_id, None)
+        entry = self._service.store.entries.get(session_id)
+        ledger = entry.ledger if entry else None
+        if ledger is None or not ledger.live or (timeout_s := ledger.session.policy.timeout_s) is None:
+            return
+        oldest = min(epoch(task.created_at) for task in ledger.tasks.values() if not task.terminal)
+        if oldest + timeout_s > self._clock.time():
+            self._arm_deadline(session_id, self._lanes.setdefault(session_id, Lane()), ledger.session)
+            return
+        cause = Cause(code=CauseCode.SESSION_TIMEOUT, message=f"the session's timeout of {timeout_s:g} s was reached")
+        with contextlib.suppress(StorageFailed, SessionReadOnly, TaskNotFound):
+            await self._service.stop_all(ledger, cause)
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._owned)
+        return task
+
+    def _owned(self, task: asyncio.Task[None]) -> None:
+        self._work.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("scheduler.failed", exc_info=error)
+
+    # ------------------------------------------------------------------ drain
+
+    async def drain(self, drain_s: float, limit_s: float, hurry: asyncio.Event) -> None:
+        """Start nothing more; give running tasks `drain_s`, then end them with cause `shutdown` within `limit_s`.
+
+        `hurry` cuts the first wait short.
+        """
+        self.draining = True
+        if self._work and drain_s > 0:
+            done = asyncio.gather(*self._work, return_exceptions=True)
+            cut = asyncio.ensure_future(hurry.wait())
+            await asyncio.wait([done, cut], timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+            cut.cancel()
+        if self._attempts:
+            cause = Cause(code=CauseCode.SHUTDOWN, message=f"the daemon stopped; it had {drain_s:g} s to end by itself")
+            for ledger in self._service.store.resident:
+                running = [task for task in ledger.tasks.values() if task.state is State.RUNNING]
+                with contextlib.suppress(StorageFailed, SessionReadOnly):
+                    await self._service.stop_running(ledger, running, cause)
+        if self._work:
+            await asyncio.wait(self._work, timeout=limit_s)
+        for timer in (self._due_timer, self._storage_timer, *self._deadlines.values()):
+            if timer is not None:
+                timer.cancel()
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    # ------------------------------------------------------------------ what is asked
+
+    def queue(self, window: Window) -> QueueView:
+        """Everything queued or waiting, in the order it would run, with what each waits for."""
+        rows = []
+        for ledger in self._service.store.resident:
+            if not ledger.live:
+                continue
+            lane = self._lanes.get(ledger.session.session_id)
+            for task in ledger.tasks.values():
+                if task.state in TERMINAL or task.state is State.RUNNING:
+                    continue
+                rows.append(
+                    Waiting(task, lane is not None and task.task_id in lane.queued, self._reason(task, lane, ledger))
+                )
+        return queue_view(rows, list(self._rotation), self._clock.time(), window)
+
+    def _reason(self, task: Task, lane: Lane | None, ledger: Ledger) -> str:
+        if task.state is State.WAITING:
+            open_needs = [need for need in task.needs if not self._completed(ledger, need)]
+            if open_needs:
+                return f"needs {', '.join(open_needs)}"
+            return f"not before {task.not_before}"
+        if self.draining:
+            return "the daemon is draining"
+        if lane is not None and task.task_id in lane.parked:
+            return f"no worker serves queue {task.queue!r}"
+        if task.not_before is not None and epoch(task.not_before) > self._clock.time():
+            return f"its next attempt is due at {task.not_before}"
+        if lane is not None and len(lane.running) >= lane.max_parallel:
+            return f"the session runs {len(lane.running)} of max_parallel {lane.max_parallel}"
+        capacity = self._engine.capacity()
+        if capacity.degraded:
+            return "the workers are degraded and back off"
+        return f"all workers are busy ({capacity.busy} of {capacity.max})"
+
+    def capacity(self) -> Capacity:
+        """What the engine can run."""
+        return self._engine.capacity()
+
+    def workers(self) -> Sequence[WorkerView]:
+        """Every worker."""
+        return self._engine.workers()
+
+    async def restart_worker(self, worker_id: str) -> WorkerView:
+        """Replace a worker; what it runs ends as worker_lost."""
+        return await self._engine.restart_worker(worker_id)
+
+    def scale(self, scale: Scale) -> Capacity:
+        """Change the pool's bounds."""
+        return self._engine.scale(scale.min, scale.max)
+
+
+def _attempt_id(task: Task) -> str:
+    return f"{task.task_id}.{task.attempt}"

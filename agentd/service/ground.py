@@ -1,0 +1,254 @@
+"""What all verbs stand on: the store, the clock, the bus, and one way to stage a change."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from agentd.bus import Bus
+from agentd.clock import Clock, epoch, rfc3339
+from agentd.config import Settings
+from agentd.errors import AgentdError, Draining, SessionReadOnly, TaskNotFound
+from agentd.kinds.protocol import Kind
+from agentd.model.consequences import after_end
+from agentd.model.events import AgentEvent, Event, SessionQuarantined, TaskEvent
+from agentd.model.launch import Capacity
+from agentd.model.requests import QueueView, Scale, Window, WorkerView
+from agentd.model.session import Session
+from agentd.model.task import State, Task
+from agentd.scopes import TaskTokens
+from agentd.store.history import History
+from agentd.store.ledger import Committed, Ledger
+from agentd.store.store import Store
+
+T = TypeVar("T")
+
+
+class Runner(Protocol):
+    """Who runs the tasks: told of every change on the head, asked about workers and the queue."""
+
+    draining: bool
+
+    def changed(self, task: Task, session: Session) -> None:
+        """The task is new on the head, or in another state."""
+
+    def stop(self, task: Task) -> None:
+        """The running task's recorded intent to stop is durable: end its processes."""
+
+    def rolled_back(self, ledger: Ledger) -> None:
+        """What was staged fell away; the ledger's durable tasks are the truth again."""
+
+    def forget(self, session_id: str) -> None:
+        """The session is gone."""
+
+    def capacity(self) -> Capacity:
+        """What the engine can run."""
+
+    def queue(self, window: Window) -> QueueView:
+        """What is queued or waiting, and why."""
+
+    def workers(self) -> Sequence[WorkerView]:
+        """Every worker."""
+
+    async def restart_worker(self, worker_id: str) -> WorkerView:
+        """Replace a worker."""
+
+    def scale(self, scale: Scale) -> Capacity:
+        """Change the pool's bounds."""
+
+
+class Ground:
+    """The shared state of the verbs; every change of a task or session goes through `stage`."""
+
+    runner: Runner
+    task_tokens: TaskTokens
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        kinds: Mapping[str, Kind],
+        agent_id: str,
+        boot_id: str,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.bus = bus
+        self.clock = clock
+        self.kinds = kinds
+        self.agent_id = agent_id
+        self.boot_id = boot_id
+        self.started_at = self.now()
+        self.finished: Counter[tuple[str, str]] = Counter()  #: ended tasks of this boot by state and cause
+        self.recovered: Counter[str] = Counter()  #: tasks the last start changed, by what became of them
+        self.shutdown_requested = asyncio.Event()
+        self._dependents: dict[str, dict[str, None]] = {}
+        self._ends: dict[str, list[asyncio.Future[Task]]] = {}
+        self._histories: dict[str, History] = {}
+        store.on_commit = self._committed
+        store.on_failed = self._rolled_back
+        store.on_damaged = self._damaged
+
+    # ------------------------------------------------------------------ small things
+
+    def now(self) -> str:
+        """The time, as events carry it."""
+        return rfc3339(self.clock.time())
+
+    async def in_thread(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking work off the loop."""
+        return await self.store.in_thread(work, *args)
+
+    def due(self, task: Task) -> float:
+        """When the task may start at the earliest, in seconds since the epoch."""
+        return epoch(task.not_before) if task.not_before else 0.0
+
+    # ------------------------------------------------------------------ finding
+
+    def history_of(self, session_id: str) -> History:
+        """The finished records of a session; its directory is read on first use."""
+        history = self._histories.get(session_id)
+        if history is None:
+            if len(self._histories) >= self.settings.limits.resident_sessions:
+                self._histories.pop(next(iter(self._histories)))
+            history = self._histories[session_id] = History(self.store.path(session_id))
+        return history
+
+    async def find(self, task_id: str) -> Task:
+        """The task as it is durable, wherever it is.
+
+        Raises:
+            TaskNotFound: no such task.
+        """
+        for session_id in self.store.sessions_of(task_id):
+            try:
+                ledger = await self.store.ledger(session_id)
+            except SessionReadOnly:
+                task = self.store.entry(session_id).tasks.get(task_id)
+            else:
+                task = ledger.tasks.get(task_id)
+            if task is None:
+                raw = await self.in_thread(self.history_of(session_id).get, task_id)
+                task = msgspec.json.decode(raw, type=Task) if raw is not None else None
+            if task is not None:
+                return task
+        raise TaskNotFound(f"no task {task_id!r}; `agentd ls` shows those there are")
+
+    async def find_live(self, task_id: str) -> tuple[Ledger, Task]:
+        """The task on the head of its ledger, ended or not.
+
+        Raises:
+            TaskNotFound: no such task.
+            SessionReadOnly: its session cannot be changed.
+        """
+        for session_id in self.store.sessions_of(task_id):
+            ledger = await self.store.ledger(session_id)
+            if (task := ledger.head(task_id)) is not None:
+                return ledger, task
+        task = await self.find(task_id)
+        return await self.store.ledger(task.session_id), task
+
+    def task_token_scope(self, token: str) -> tuple[str, str] | None:
+        """The session and task that a task's token opens; None when it is no such token, or the task has ended."""
+        task_id = self.task_tokens.task_id(token)
+        if task_id is None:
+            return None
+        for session_id in self.store.sessions_of(task_id):
+            ledger = self.store.entries[session_id].ledger
+            if ledger is not None and (task := ledger.head(task_id)) is not None and task.state is State.RUNNING:
+                return session_id, task_id
+        return None
+
+    # ------------------------------------------------------------------ changing
+
+    def stage(self, ledger: Ledger, events: Sequence[Event], *, lazily: bool = False) -> asyncio.Future[None]:
+        """Stage events and tell the runner at once, so that what it starts shares their sync.
+
+        Raises:
+            InvalidTransition, SessionReadOnly: as Ledger.stage.
+        """
+        durable = ledger.stage(events, lazily=lazily)
+        for event in events:
+            if isinstance(event, TaskEvent):
+                task = ledger.head(event.task_id)
+                assert task is not None
+                self._index_needs(task)
+                self.runner.changed(task, ledger.head_session)
+        return durable
+
+    def consequences(self, ledger: Ledger, ended: Sequence[Task]) -> list[TaskEvent]:
+        """What the end of tasks means for those that need them."""
+        return after_end(
+            ended,
+            lambda task_id: [t for each in self._dependents.get(task_id, ()) if (t := ledger.head(each))],
+            ledger.head,
+            at=self.now(),
+            now=self.clock.time(),
+            due=self.due,
+        )
+
+    def refuse_when_draining(self) -> None:
+        """Raises Draining when the daemon is stopping."""
+        if self.runner.draining:
+            raise Draining("the daemon is stopping and takes no new work; what is queued runs at the next start")
+
+    def _index_needs(self, task: Task) -> None:
+        if not task.needs:
+            return
+        for need in task.needs:
+            if task.state is State.WAITING:
+                self._dependents.setdefault(need, {})[task.task_id] = None
+            elif (waiting := self._dependents.get(need)) is not None:
+                waiting.pop(task.task_id, None)
+                if not waiting:
+                    del self._dependents[need]
+
+    # ------------------------------------------------------------------ telling
+
+    def announce(self, event: AgentEvent) -> None:
+        """Publish an event of the daemon itself."""
+        self.bus.publish(getattr(event, "session_id", None), 0, msgspec.json.encode(event))
+
+    def end_of(self, task_id: str) -> asyncio.Future[Task]:
+        """A future of the task when it is terminal and durable."""
+        waiter: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        self._ends.setdefault(task_id, []).append(waiter)
+        waiter.add_done_callback(lambda done: self._drop_end(task_id, done))
+        return waiter
+
+    def _drop_end(self, task_id: str, waiter: asyncio.Future[Task]) -> None:
+        waiters = self._ends.get(task_id)
+        if waiters is not None and waiter in waiters:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._ends[task_id]
+
+    def _committed(self, session_id: str, committed: Sequence[Committed]) -> None:
+        history = self._histories.get(session_id)
+        for seq, _, line, task in committed:
+            self.bus.publish(session_id, seq, line)
+            if task is None or not task.terminal:
+                continue
+            self.finished[task.state.value, task.cause.code.value if task.cause else ""] += 1
+            if history is not None:
+                history.add(seq, task.state, task.task_id)
+            for waiter in list(self._ends.get(task.task_id, ())):
+                if not waiter.done():
+                    waiter.set_result(task)
+
+    def _rolled_back(self, session_id: str, error: AgentdError) -> None:
+        ledger = self.store.entry(session_id).ledger
+        if ledger is not None:
+            for task in ledger.tasks.values():
+                self._index_needs(task)
+            self.runner.rolled_back(ledger)
+
+    def _damaged(self, session_id: str, reason: str) -> None:
+        self.announce(SessionQuarantined(at=self.now(), session_id=session_id, reason=reason))

@@ -1,0 +1,126 @@
+"""Filters, orders and cursors of lists: pure functions over values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from agentd.errors import Invalid, Malformed
+from agentd.model.requests import Page, SessionQuery, TaskQuery
+from agentd.model.session import Session, SessionState
+from agentd.model.task import State, Task
+
+T = TypeVar("T")
+
+SESSION_SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "session_id")
+TASK_SORTS = ("-created_at", "created_at")
+
+
+def cursor_of(parts: Sequence[Any]) -> str:
+    """An opaque cursor: the sort key of the last row of a page."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode().rstrip("=")
+
+
+def parts_of(cursor: str, shape: type[T]) -> T:
+    """What `cursor_of` packed.
+
+    Raises:
+        Malformed: the cursor is not one of ours.
+    """
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=shape)
+    except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
+        raise Malformed.field("cursor", "is not a cursor of this list; start again without it") from error
+
+
+def paged(
+    rows: Iterable[T], key: Callable[[T], tuple[str, str]], *, limit: int, cursor: str | None, descending: bool
+) -> Page[T]:
+    """One keyset page of rows in key order."""
+    ordered = sorted(rows, key=key, reverse=descending)
+    if cursor is not None:
+        last = parts_of(cursor, tuple[str, str])
+        ordered = [row for row in ordered if (key(row) < last if descending else key(row) > last)]
+    more = len(ordered) > limit
+    page = ordered[:limit]
+    return Page(data=tuple(page), next=cursor_of(key(page[-1])) if more and page else None)
+
+
+def check_sort(sort: str, allowed: Sequence[str]) -> tuple[str, bool]:
+    """The field and whether it descends.
+
+    Raises:
+        Malformed: not a sort of this list.
+    """
+    if sort not in allowed:
+        raise Malformed.field("sort", f"must be one of {', '.join(allowed)}")
+    return sort.removeprefix("-"), sort.startswith("-")
+
+
+def labels_match(labels: dict[str, str], wanted: Sequence[str]) -> bool:
+    """Whether all of `key` or `key=value` are there."""
+    for each in wanted:
+        key, equals, value = each.partition("=")
+        if key not in labels or (equals and labels[key] != value):
+            return False
+    return True
+
+
+def session_matches(session: Session, state: SessionState, query: SessionQuery) -> bool:
+    """Whether a session is in the list that the query asks for."""
+    if query.archived is not None and session.archived is not query.archived:
+        return False
+    if query.state and state not in query.state:
+        return False
+    if query.since is not None and session.updated_at < query.since:
+        return False
+    if query.q is not None:
+        text = query.q.casefold()
+        if text not in session.session_id.casefold() and text not in (session.title or "").casefold():
+            return False
+    return labels_match(session.labels, query.label)
+
+
+def task_matches(task: Task, query: TaskQuery) -> bool:
+    """Whether a task is in the list that the query asks for."""
+    if query.state and task.state not in query.state:
+        return False
+    if query.kind and task.kind not in query.kind:
+        return False
+    if query.cause and (task.cause is None or task.cause.code not in query.cause):
+        return False
+    if query.queue is not None and task.queue != query.queue:
+        return False
+    if query.since is not None and task.created_at < query.since:
+        return False
+    if query.prefix is not None and not task.task_id.startswith(query.prefix):
+        return False
+    if query.q is not None:
+        text = query.q.casefold()
+        command = task.spec.get("command") or " ".join(map(str, task.spec.get("argv") or ()))
+        if text not in (task.name or "").casefold() and text not in str(command).casefold():
+            return False
+    return labels_match(task.labels, query.label)
+
+
+def session_state(counts: dict[str, int], reason: str | None) -> SessionState:
+    """What a session's tasks make of it."""
+    if reason is not None:
+        return SessionState.DAMAGED
+    if counts.get(State.RUNNING):
+        return SessionState.WORKING
+    if counts.get(State.QUEUED) or counts.get(State.WAITING):
+        return SessionState.QUEUED
+    return SessionState.IDLE
+
+
+def check_labels(labels: dict[str, str]) -> None:
+    """Raises Invalid when a label's key could not be asked for: `=` ends a key in a filter."""
+    for key in labels:
+        if "=" in key:
+            raise Invalid.field(f"labels.{key}", "a key must not contain '='")

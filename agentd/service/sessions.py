@@ -1,0 +1,278 @@
+"""The verbs of sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from agentd.errors import (
+    IdempotencyConflict,
+    PreconditionFailed,
+    QueueFull,
+    SessionActive,
+    SessionReadOnly,
+)
+from agentd.model.events import (
+    Event,
+    SessionArchived,
+    SessionCreated,
+    SessionDeleted,
+    SessionUpdated,
+    TaskFinished,
+    TaskStopRequested,
+    decoded,
+)
+from agentd.model.ids import check_session_id, new_session_id, session_id_for_key
+from agentd.model.requests import (
+    Created,
+    Key,
+    NewSession,
+    Page,
+    PolicyChanges,
+    SessionPatch,
+    SessionQuery,
+    SessionView,
+)
+from agentd.model.session import Policy, Session, SessionChanges
+from agentd.model.task import Cause, CauseCode, State, Task, Value
+from agentd.service.ground import Ground
+from agentd.service.listing import (
+    SESSION_SORTS,
+    check_labels,
+    check_sort,
+    paged,
+    session_matches,
+    session_state,
+)
+from agentd.store.artifacts import Artifacts
+from agentd.store.ledger import Ledger
+from agentd.store.store import Entry
+
+
+class EventsPage(Value, frozen=True, kw_only=True):
+    """Journal lines as they are; `next` is the `after` of the following page, `gap` the first seq still kept."""
+
+    lines: list[bytes]
+    next: int | None
+    gap: int | None
+    seq: int
+
+
+class SessionVerbs(Ground):
+    """Create, read, edit, archive, cancel, delete."""
+
+    async def list_sessions(self, query: SessionQuery) -> Page[SessionView]:
+        """Sessions that match, a page of them, without their tasks.
+
+        Raises:
+            Malformed: a bad cursor or sort.
+        """
+        field, descending = check_sort(query.sort, SESSION_SORTS)
+        rows = []
+        for entry in self.store.entries.values():
+            session, counts = entry.session, entry.counts
+            if session_matches(session, session_state(counts, entry.reason), query):
+                rows.append((getattr(session, field), session.session_id, entry))
+        page = paged(rows, lambda row: (row[0], row[1]), limit=query.limit, cursor=query.cursor, descending=descending)
+        return Page(data=tuple(view_of(entry) for _, _, entry in page.data), next=page.next)
+
+    async def create_session(self, new: NewSession, key: Key | None) -> Created[SessionView]:
+        """Make a session; durable when this returns.
+
+        Raises:
+            Invalid: the id or a label.
+            SessionExists, IdempotencyConflict, QueueFull, Draining, StorageFailed
+        """
+        session = self.new_session(new, key)
+        session_id = session.session_id
+        await self.store.created_by_now(session_id)
+        if key is not None and session_id in self.store.entries:
+            ledger = await self.store.ledger(session_id)
+            if (record := ledger.head_key(key.key_hash)) is not None and record.task_id is None:
+                if record.body_hash != key.body_hash:
+                    raise IdempotencyConflict("this Idempotency-Key made a session from another body; use a new key")
+                return Created(value=await self._as_created(ledger), replayed=True)
+        self.refuse_when_draining()
+        event = SessionCreated(at=session.created_at, session=session)
+        if key is not None:
+            event = replace(event, key_hash=key.key_hash, body_hash=key.body_hash)
+        ledger = await self.store.create(session, [event])
+        return Created(value=view_of(self.store.entry(ledger.session.session_id)))
+
+    def new_session(self, new: NewSession, key: Key | None) -> Session:
+        """The session that a create makes, checked.
+
+        Raises:
+            Invalid: the id or a label.
+            QueueFull: there are `limits.sessions` already.
+        """
+        if new.session_id is not None:
+            session_id = check_session_id(new.session_id)
+        else:
+            session_id = session_id_for_key(key.key_hash) if key is not None else new_session_id()
+        check_labels(new.labels)
+        if len(self.store.entries) >= self.settings.limits.sessions:
+            raise QueueFull(f"there are {len(self.store.entries)} sessions, the limit; delete or clean up some")
+        at = self.now()
+        return Session(
+            session_id=session_id,
+            title=new.title,
+            labels=new.labels,
+            policy=merged(Policy(), new.policy),
+            created_at=at,
+            updated_at=at,
+            seq=1,
+        )
+
+    async def _as_created(self, ledger: Ledger) -> SessionView:
+        lines, _ = await self.in_thread(ledger.folder.read_events, 0, 1, ledger.seq)
+        event = decoded(lines[0]) if lines else None
+        session = event.session if isinstance(event, SessionCreated) else ledger.session
+        return msgspec.convert(session, SessionView, from_attributes=True)
+
+    async def session(self, session_id: str) -> SessionView:
+        """One session with its tasks, newest first.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        entry = self.store.entry(session_id)
+        with contextlib.suppress(SessionReadOnly):
+            await self.store.ledger(session_id)
+        entry = self.store.entry(session_id)
+        tasks = entry.ledger.tasks if entry.ledger else entry.tasks
+        return view_of(entry, tuple(reversed(tasks.values())))
+
+    async def edit_session(self, session_id: str, patch: SessionPatch, if_seq: int | None) -> SessionView:
+        """Set what the patch names.
+
+        Raises:
+            SessionNotFound, SessionReadOnly, StorageFailed
+            PreconditionFailed: `if_seq` is not the session's current version.
+            Invalid: a label.
+        """
+        ledger = await self.store.ledger(session_id)
+        self._check_version(ledger, if_seq)
+        if patch.labels is not UNSET:
+            check_labels(patch.labels)
+        session = ledger.head_session
+        policy = merged(session.policy, patch.policy) if patch.policy is not UNSET else UNSET
+        changes = SessionChanges(title=patch.title, labels=patch.labels, policy=policy)
+        events: list[Event] = []
+        if changes != SessionChanges():
+            events.append(SessionUpdated(at=self.now(), changes=changes))
+        if patch.archived is not UNSET and patch.archived is not session.archived:
+            events.append(SessionArchived(at=self.now(), archived=patch.archived))
+        if events:
+            await self.stage(ledger, events)
+        return view_of(self.store.entry(session_id))
+
+    async def delete_session(self, session_id: str, *, force: bool, if_seq: int | None) -> None:
+        """Remove a session with all its files.
+
+        With `force` what is live is cancelled first, and its end awaited.
+
+        Raises:
+            SessionNotFound, PreconditionFailed, StorageFailed
+            SessionActive: it has live tasks and `force` is not set.
+        """
+        entry = self.store.entry(session_id)
+        try:
+            ledger = await self.store.ledger(session_id)
+        except SessionReadOnly:
+            ledger = None
+        if ledger is not None:
+            self._check_version(ledger, if_seq)
+            with contextlib.suppress(Exception):
+                await ledger.settled()
+            if ledger.live and not force:
+                raise SessionActive(
+                    f"session {session_id} has {ledger.live} unfinished tasks; cancel them or use force"
+                )
+            while ledger.live:
+                ends = [self.end_of(task.task_id) for task in ledger.tasks.values() if not task.terminal]
+                await self.cancel_session(session_id)
+                if ends:
+                    await asyncio.wait(ends)
+        del entry
+        await self.store.delete(session_id)
+        self.runner.forget(session_id)
+        self._histories.pop(session_id, None)
+        self.announce(SessionDeleted(at=self.now(), session_id=session_id))
+
+    async def cancel_session(self, session_id: str) -> tuple[Task, ...]:
+        """Cancel all that is not terminal; running tasks are asked to stop.
+
+        Raises:
+            SessionNotFound, SessionReadOnly, StorageFailed
+        """
+        ledger = await self.store.ledger(session_id)
+        cause = Cause(code=CauseCode.SESSION_CANCELLED, message="the session was cancelled")
+        return await self.stop_all(ledger, cause)
+
+    async def stop_all(self, ledger: Ledger, cause: Cause) -> tuple[Task, ...]:
+        """End every live task of a session for one cause; running ones are asked to stop."""
+        at = self.now()
+        events: list[Event] = []
+        for task_id in list(ledger.tasks):
+            task = ledger.head(task_id)
+            if task is None or task.terminal:
+                continue
+            if task.state is not State.RUNNING:
+                events.append(TaskFinished(at=at, task_id=task_id, state=State.CANCELLED, cause=cause))
+            elif task.stop_cause is None:
+                events.append(TaskStopRequested(at=at, task_id=task_id, cause=cause))
+        if events:
+            await self.stage(ledger, events)
+        stopped = tuple(task for each in events if (task := ledger.tasks.get(getattr(each, "task_id", ""))) is not None)
+        for task in stopped:
+            if task.state is State.RUNNING:
+                self.runner.stop(task)
+        return stopped
+
+    async def events(self, session_id: str, after: int, limit: int) -> EventsPage:
+        """The session's journal behind `after`, at most `limit` lines.
+
+        Raises:
+            SessionNotFound, SessionReadOnly
+        """
+        ledger = await self.store.ledger(session_id)
+        seq = ledger.seq
+        lines, gap = await self.in_thread(ledger.folder.read_events, after, limit, seq)
+        last = (gap - 1 if gap is not None else after) + len(lines)
+        return EventsPage(lines=lines, next=last if last < seq and lines else None, gap=gap, seq=seq)
+
+    def artifacts(self, session_id: str) -> Artifacts:
+        """The session's artifacts.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        self.store.entry(session_id)
+        return Artifacts(self.store.path(session_id))
+
+    def _check_version(self, ledger: Ledger, if_seq: int | None) -> None:
+        if if_seq is not None and if_seq != ledger.seq:
+            raise PreconditionFailed(
+                f"session {ledger.session.session_id} is at {ledger.seq}, not {if_seq}; read it again"
+            )
+
+
+def merged(policy: Policy, changes: PolicyChanges) -> Policy:
+    """The policy with what the changes name."""
+    given = {k: v for k, v in msgspec.structs.asdict(changes).items() if v is not UNSET}
+    return replace(policy, **given)
+
+
+def view_of(entry: Entry, tasks: tuple[Task, ...] | msgspec.UnsetType = UNSET) -> SessionView:
+    """The session as the API shows it."""
+    session, counts = entry.session, entry.counts
+    fields = {name: getattr(session, name) for name in Session.__struct_fields__}
+    fields["seq"] = entry.seq
+    return SessionView(
+        **fields, state=session_state(counts, entry.reason), counts=counts, reason=entry.reason, tasks=tasks
+    )

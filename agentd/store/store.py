@@ -1,0 +1,421 @@
+"""Every session of the data directory: which are there, which are in memory, and the way to each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from agentd.config import Limits
+from agentd.errors import (
+    AgentdError,
+    SessionExists,
+    SessionNotFound,
+    SessionReadOnly,
+    StorageFailed,
+    StorageFull,
+    Unavailable,
+)
+from agentd.model.events import Event, SessionCreated, TaskCreated, applied_to_task
+from agentd.model.ids import TAG_LENGTH, is_session_id, session_tag
+from agentd.model.session import Session
+from agentd.model.task import Task
+from agentd.store import layout
+from agentd.store.disk import Disk
+from agentd.store.folder import Appended, Folder, Header, Loaded
+from agentd.store.ledger import Committed, Hooks, Ledger, key_record
+from agentd.store.locks import DirectoryLock
+
+#: Journals that can be synced at the same moment; more threads only wait for the same disk.
+COMMITTERS = 32
+#: Seconds between attempts to go on after a failed fsync.
+RESUME_S = 5.0
+
+T = TypeVar("T")
+
+
+class Entry:
+    """One session: what lists show, and its ledger while it is resident."""
+
+    def __init__(self, session: Session, counts: dict[str, int], reason: str | None = None, *, seq: int = 0) -> None:
+        self._session = session
+        self._seq = seq
+        self._counts = counts
+        self._reason = reason
+        self.ledger: Ledger | None = None
+        self.lock: DirectoryLock | None = None
+        self.loading: asyncio.Future[None] | None = None
+        self.tasks: dict[str, Task] = {}  #: of a damaged session, as far as it could be read
+
+    @property
+    def session(self) -> Session:
+        """As it is durable."""
+        return self.ledger.session if self.ledger else self._session
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tasks by state, of those in tasks.json; states without a task are left out."""
+        counts = self.ledger.counts if self.ledger else self._counts
+        return {state: count for state, count in counts.items() if count}
+
+    @property
+    def seq(self) -> int:
+        """The last durable event."""
+        return self.ledger.seq if self.ledger else self._seq
+
+    @property
+    def reason(self) -> str | None:
+        """Why the session is read-only; None when it is not."""
+        return self.ledger.reason if self.ledger else self._reason
+
+    def put_out(self) -> None:
+        """Forget the ledger, keep what lists show."""
+        if self.ledger is not None:
+            self._session, self._counts, self._reason, self._seq = self.session, self.counts, self.reason, self.seq
+            self.ledger = None
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+
+class Found(NamedTuple):
+    """What opening found."""
+
+    sessions: int
+    live: list[str]  #: sessions with tasks that are not terminal, all resident now
+    torn: int
+    damaged: list[tuple[str, str]]  #: session and reason
+    unclean: int
+
+
+class Store:
+    """The sessions under DATA/sessions. The caller holds the lock on DATA."""
+
+    def __init__(self, data_dir: Path, *, disk: Disk, limits: Limits) -> None:
+        self.data_dir = data_dir
+        self.entries: dict[str, Entry] = {}
+        self.full = False  #: the last write found no room
+        self.on_commit: Callable[[str, Sequence[Committed]], None] = lambda session_id, committed: None
+        self.on_commit_latency: Callable[[float], None] = lambda seconds: None
+        self.on_failed: Callable[[str, AgentdError], None] = lambda session_id, error: None
+        self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
+        self._disk = disk
+        self._limits = limits
+        self._sessions = data_dir / layout.SESSIONS
+        self._tags: dict[str, list[str]] = {}
+        self._creating: dict[str, asyncio.Future[None]] = {}
+        self._idle: OrderedDict[str, None] = OrderedDict()
+        self._committers = ThreadPoolExecutor(COMMITTERS, "commit")
+        self._viewers = ThreadPoolExecutor(2, "views")
+        self._readers = ThreadPoolExecutor(4, "read")
+        self._resumes: dict[str, asyncio.TimerHandle] = {}
+        self._chores: set[asyncio.Task[None]] = set()
+        self._hooks = Hooks()
+        self._hooks.on_commit = self._committed
+        self._hooks.on_failed = self._failed
+        self._hooks.on_commit_latency = lambda seconds: self.on_commit_latency(seconds)
+
+    async def in_thread(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking work off the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+
+    # ------------------------------------------------------------------ open and close
+
+    async def open(self) -> Found:
+        """Read every session's head; bring those that are not clean, or have live tasks, into memory."""
+        headers = await self.in_thread(self._scan)
+        torn, damaged, live, unclean = 0, [], [], 0
+        for session_id, header in headers:
+            if header is not None:
+                self._add(session_id, Entry(header.session, header.counts, seq=header.seq))
+            if header is None or any(header.counts.get(state) for state in ("waiting", "queued", "running")):
+                unclean += header is None
+                try:
+                    ledger = await self._load(session_id)
+                except SessionReadOnly as error:
+                    damaged.append((session_id, error.detail))
+                    continue
+                torn += ledger.torn
+                if ledger.live:
+                    live.append(session_id)
+                else:
+                    self._touch(session_id)
+                    ledger.poke_views()
+        return Found(len(self.entries), live, torn, damaged, unclean)
+
+    def _scan(self) -> list[tuple[str, Header | None]]:
+        found = []
+        for name in self._disk.listdir(str(self._sessions)):
+            path = self._sessions / name
+            if is_session_id(name) and path.is_dir() and not path.is_symlink():
+                found.append((name, Folder.header(self._disk, str(path))))
+        return found
+
+    async def close(self) -> None:
+        """Settle and write every view, let all locks go."""
+        for timer in self._resumes.values():
+            timer.cancel()
+        if self._chores:
+            await asyncio.wait(self._chores)
+        for entry in self.entries.values():
+            await self._put_out(entry)
+        for pool in (self._committers, self._viewers, self._readers):
+            pool.shutdown()
+
+    # ------------------------------------------------------------------ one session
+
+    def entry(self, session_id: str) -> Entry:
+        """The session's entry.
+
+        Raises:
+            SessionNotFound: no such session.
+        """
+        entry = self.entries.get(session_id)
+        if entry is None:
+            raise SessionNotFound(f"no session {session_id!r}; `agentd sessions list` shows those there are")
+        return entry
+
+    async def ledger(self, session_id: str) -> Ledger:
+        """The session in memory, read from disk if it is not there.
+
+        Raises:
+            SessionNotFound: no such session.
+            SessionReadOnly: its journal is damaged.
+        """
+        entry = self.entry(session_id)
+        if entry.ledger is None:
+            if entry.reason is not None:
+                raise SessionReadOnly(f"session {session_id} is read-only: {entry.reason}")
+            await self._load(session_id)
+            entry = self.entry(session_id)
+        self._touch(session_id)
+        assert entry.ledger is not None
+        return entry.ledger
+
+    async def _load(self, session_id: str) -> Ledger:
+        entry = self.entries.get(session_id)
+        while entry is not None and entry.loading is not None:
+            await asyncio.wait([entry.loading])
+            entry = self.entry(session_id)
+        if entry is not None and entry.ledger is not None:
+            return entry.ledger
+        loading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if entry is not None:
+            entry.loading = loading
+        path = self._sessions / session_id
+        lock = DirectoryLock.take(path)
+        try:
+            if lock is None:
+                raise Unavailable(f"another program holds the lock on session {session_id}; try again when it is done")
+            folder, loaded = await self.in_thread(self._opened, str(path))
+            if entry is None:
+                entry = Entry(loaded.session, {})
+                self._add(session_id, entry)
+            entry.lock, lock = lock, None
+            entry.ledger = self._new_ledger(folder, loaded)
+            return entry.ledger
+        except SessionReadOnly as error:
+            await self._keep_damaged(session_id, error.detail)
+            raise
+        finally:
+            if lock is not None:
+                lock.release()
+            if entry is not None:
+                entry.loading = None
+            loading.cancel()
+
+    def _opened(self, path: str) -> tuple[Folder, Loaded]:
+        return Folder.open(self._disk, path, segment_bytes=self._limits.journal_bytes)
+
+    async def _keep_damaged(self, session_id: str, reason: str) -> None:
+        loaded = await self.in_thread(Folder.read_damaged, self._disk, str(self._sessions / session_id))
+        counts = Counter(task.state.value for task in loaded.tasks.values())
+        damaged = Entry(loaded.session, dict(counts), reason, seq=loaded.seq)
+        damaged.tasks = loaded.tasks
+        if session_id in self.entries:
+            self.entries[session_id] = damaged
+        else:
+            self._add(session_id, damaged)
+        self.on_damaged(session_id, reason)
+
+    async def created_by_now(self, session_id: str) -> None:
+        """Wait for a creation of this id that is under way, however it ends."""
+        if (creating := self._creating.get(session_id)) is not None:
+            await asyncio.wait([creating])
+
+    async def create(self, session: Session, events: Sequence[Event]) -> Ledger:
+        """Make a session durable with its first events, a SessionCreated ahead of them.
+
+        Raises:
+            SessionExists: there is one of this id.
+            StorageFailed: it was not made.
+        """
+        session_id = session.session_id
+        if session_id in self.entries or session_id in self._creating:
+            raise SessionExists(f"session {session_id!r} exists; choose another id, or submit to it")
+        creating = self._creating[session_id] = asyncio.get_running_loop().create_future()
+        try:
+            folder, appended = await self.in_thread(
+                Folder.create, self._disk, str(self._sessions), session, list(events)
+            )
+        except FileExistsError as error:
+            raise SessionExists(f"{session_id!r} exists in the data directory and is not a session") from error
+        except StorageFull:
+            self.full = True
+            raise
+        finally:
+            del self._creating[session_id]
+            creating.cancel()
+        self.full = False
+        loaded = _first(session, events, appended)
+        entry = Entry(session, {})
+        entry.lock = DirectoryLock.take(self._sessions / session_id)
+        entry.ledger = self._new_ledger(folder, loaded)
+        self._add(session_id, entry)
+        self._touch(session_id)
+        rows = enumerate(zip(events, appended.lines, strict=True), 1)
+        self.on_commit(
+            session_id,
+            [Committed(seq, each, line, loaded.tasks.get(getattr(each, "task_id", ""))) for seq, (each, line) in rows],
+        )
+        return entry.ledger
+
+    async def delete(self, session_id: str) -> None:
+        """Remove a session and its directory. The caller has seen that nothing in it is live."""
+        entry = self.entry(session_id)
+        if entry.ledger is not None:
+            with contextlib.suppress(StorageFailed):
+                await entry.ledger.settled()
+            entry.ledger.abandon()
+            await entry.ledger.flush_views()
+            entry.ledger.folder.close()
+        self._remove(session_id)
+        entry.put_out()
+        await self.in_thread(self._removed, session_id)
+
+    def _removed(self, session_id: str) -> None:
+        # Renamed first: a crash half way leaves a name that the next start sweeps, not half a session.
+        gone = str(self._sessions / f"{layout.DELETED_PREFIX}{session_id}")
+        if self._disk.exists(gone):
+            self._disk.rmtree(gone)
+        self._disk.rename(str(self._sessions / session_id), gone)
+        self._disk.fsync_dir(str(self._sessions))
+        self._disk.rmtree(gone)
+
+    # ------------------------------------------------------------------ finding
+
+    def sessions_of(self, task_id: str) -> list[str]:
+        """The sessions that a task id, or a prefix of one, can belong to."""
+        if len(task_id) >= TAG_LENGTH:
+            return list(self._tags.get(task_id[:TAG_LENGTH], ()))
+        return [each for tag, sessions in self._tags.items() if tag.startswith(task_id) for each in sessions]
+
+    @property
+    def resident(self) -> list[Ledger]:
+        """Every ledger in memory."""
+        return [entry.ledger for entry in self.entries.values() if entry.ledger is not None]
+
+    def path(self, session_id: str) -> Path:
+        """The session's directory."""
+        return self._sessions / session_id
+
+    def _add(self, session_id: str, entry: Entry) -> None:
+        self.entries[session_id] = entry
+        self._tags.setdefault(session_tag(session_id), []).append(session_id)
+
+    def _remove(self, session_id: str) -> None:
+        del self.entries[session_id]
+        self._idle.pop(session_id, None)
+        tag = session_tag(session_id)
+        self._tags[tag].remove(session_id)
+        if not self._tags[tag]:
+            del self._tags[tag]
+
+    # ------------------------------------------------------------------ residency
+
+    def _new_ledger(self, folder: Folder, loaded: Loaded) -> Ledger:
+        return Ledger(folder, loaded, hooks=self._hooks, committers=self._committers, viewers=self._viewers)
+
+    def _touch(self, session_id: str) -> None:
+        self._idle[session_id] = None
+        self._idle.move_to_end(session_id)
+        if len(self._idle) <= self._limits.resident_sessions:
+            return
+        for candidate in list(self._idle):
+            entry = self.entries[candidate]
+            if candidate == session_id or (entry.ledger and (entry.ledger.live or entry.ledger.busy)):
+                continue
+            del self._idle[candidate]
+            self._chore(self._put_out(entry))
+            return
+
+    async def _put_out(self, entry: Entry) -> None:
+        ledger = entry.ledger
+        if ledger is None:
+            return
+        with contextlib.suppress(StorageFailed, SessionReadOnly):
+            await ledger.settled()
+        await ledger.flush_views()
+        if entry.ledger is ledger and not ledger.busy:
+            ledger.abandon()
+            entry.put_out()
+            await self.in_thread(ledger.folder.close)
+
+    def _chore(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    # ------------------------------------------------------------------ what ledgers tell
+
+    def _committed(self, ledger: Ledger, committed: Sequence[Committed]) -> None:
+        self.full = False
+        self.on_commit(ledger.session.session_id, committed)
+
+    def _failed(self, ledger: Ledger, error: StorageFailed | SessionReadOnly) -> None:
+        self.full = isinstance(error, StorageFull)
+        session_id = ledger.session.session_id
+        if ledger.folder.poisoned and ledger.reason is None:
+            ledger.reason = ledger.folder.poisoned
+            self.on_damaged(session_id, ledger.reason)
+            self._resume_later(session_id, 0.0)
+        self.on_failed(session_id, error)
+
+    def _resume_later(self, session_id: str, delay_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._resumes[session_id] = loop.call_later(delay_s, lambda: self._chore(self._resume(session_id)))
+
+    async def _resume(self, session_id: str) -> None:
+        del self._resumes[session_id]
+        entry = self.entries.get(session_id)
+        if entry is None or entry.ledger is None:
+            return
+        try:
+            await self.in_thread(entry.ledger.folder.resume)
+        except StorageFailed:
+            self._resume_later(session_id, RESUME_S)
+        else:
+            entry.ledger.reason = None
+
+
+def _first(session: Session, events: Sequence[Event], appended: Appended) -> Loaded:
+    """The state that a session's first events make."""
+    tasks, keys = {}, {}
+    for seq, event in enumerate(events, 1):
+        if isinstance(event, TaskCreated):
+            tasks[event.task_id] = applied_to_task(None, event, seq)
+        if isinstance(event, (TaskCreated, SessionCreated)) and (key := key_record(event, seq)):
+            keys[key.key_hash] = key
+    return Loaded(
+        session=session,
+        tasks=tasks,
+        seq=len(events),
+        finished_order=[],
+        keys=keys,
+        position=appended.position,
+        torn=0,
+    )
