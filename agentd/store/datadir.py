@@ -1,0 +1,92 @@
+"""The data directory itself: made, told its format, and swept of what a crash left half done."""
+
+from __future__ import annotations
+
+import msgspec
+
+from agentd.errors import FormatTooNew, StorageFailed
+from agentd.model.task import Value
+from agentd.store import layout
+from agentd.store.disk import Disk, failure, replace_file
+
+
+class _Format(Value, frozen=True, kw_only=True):
+    format: int
+
+
+def prepare(disk: Disk, data_dir: str) -> None:
+    """Make what is missing of DATA, DATA/sessions, DATA/quarantine and format.json. DATA's parent is there.
+
+    Raises:
+        FormatTooNew: a newer agentd wrote it.
+        StorageFailed: it cannot be made or read.
+    """
+    try:
+        if not disk.exists(data_dir):
+            disk.mkdir(data_dir)
+            disk.fsync_dir(data_dir.rsplit("/", 1)[0] or "/", "prepare.parent")
+        for directory in (layout.sessions_dir(data_dir), layout.quarantine_dir(data_dir)):
+            if not disk.exists(directory):
+                disk.mkdir(directory)
+        disk.fsync_dir(data_dir, "prepare.data_dir")
+    except OSError as error:
+        raise failure(error, f"the data directory {data_dir}") from error
+    if read_format(disk, data_dir) is None:
+        write_format(disk, data_dir)
+
+
+def read_format(disk: Disk, data_dir: str) -> int | None:
+    """The format of the data directory; None if it has none yet.
+
+    Raises:
+        FormatTooNew: this agentd is too old for it.
+        StorageFailed: format.json cannot be read.
+    """
+    path = layout.format_path(data_dir)
+    try:
+        if not disk.exists(path):
+            return None
+        found = msgspec.json.decode(disk.read(path), type=_Format).format
+    except OSError as error:
+        raise StorageFailed(f"{path} cannot be read: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise StorageFailed(f'{path} is not {{"format": {layout.FORMAT}}}: {error}. Put it back.') from error
+    if found > layout.FORMAT:
+        raise FormatTooNew(
+            f"{data_dir} has format {found}, this agentd reads up to {layout.FORMAT}: use a newer agentd, "
+            "or another data directory"
+        )
+    return found
+
+
+def write_format(disk: Disk, data_dir: str) -> None:
+    """Say which format the data directory has.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    try:
+        replace_file(disk, layout.format_path(data_dir), b'{"format": %d}\n' % layout.FORMAT, "format.file")
+        disk.fsync_dir(data_dir, "format.data_dir")
+    except OSError as error:
+        raise failure(error, layout.format_path(data_dir)) from error
+
+
+def sweep(disk: Disk, sessions_dir: str) -> list[str]:
+    """Remove sessions that were never whole or are half deleted; their names.
+
+    What is found is durable afterwards: a session whose creator died before its last sync is acknowledged from here on.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    try:
+        left = [
+            name for name in disk.listdir(sessions_dir) if name.startswith((layout.NEW_PREFIX, layout.DELETED_PREFIX))
+        ]
+        for name in left:
+            disk.rmtree(f"{sessions_dir}/{name}")
+        disk.fsync_dir(sessions_dir, "sweep.sessions_dir")
+    except OSError as error:
+        raise failure(error, f"the sweep of {sessions_dir}") from error
+    return left

@@ -1,0 +1,83 @@
+"""What a journal says: its events applied one by one to a snapshot, or to nothing."""
+
+from __future__ import annotations
+
+from agentd.model.events import (
+    Event,
+    SessionCreated,
+    SessionEvent,
+    SessionPruned,
+    TaskCreated,
+    TaskEvent,
+    applied_to_session,
+    applied_to_task,
+)
+from agentd.model.session import Session
+from agentd.model.task import Task, Value
+
+
+class KeyRecord(Value, frozen=True, kw_only=True):
+    """What an Idempotency-Key made: a task, or (`task_id` None) the session itself; `at` is RFC 3339."""
+
+    key_hash: str
+    body_hash: str
+    at: str
+    task_id: str | None
+    seq: int
+
+
+class Replay:
+    """A session and its tasks as of `seq`; the last `policy.tasks_kept` finished tasks are kept."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.seq = 0
+        self.tasks: dict[str, Task] = {}
+        self.keys: dict[str, KeyRecord] = {}
+        self.finished: dict[str, int] = {}  #: finished tasks that are kept, oldest first, and the seq of their end
+        self.ended: dict[str, tuple[int, Task]] = {}  #: every task that ended in an event applied here
+
+    def apply(self, event: Event, seq: int) -> None:
+        """Take one event in.
+
+        Raises:
+            InvalidTransition: it does not fit what came before.
+        """
+        match event:
+            case SessionCreated():
+                self.session = event.session
+                self._remember(event, None, seq)
+            case SessionEvent():
+                if self.session is not None:
+                    self.session = applied_to_session(self.session, event, seq)
+                if isinstance(event, SessionPruned):
+                    self._forget(event.tasks)
+            case TaskEvent():
+                task = applied_to_task(self.tasks.get(event.task_id), event, seq)
+                self.tasks[event.task_id] = task
+                if isinstance(event, TaskCreated):
+                    self._remember(event, event.task_id, seq)
+                if task.terminal and event.task_id not in self.finished:
+                    self.finished[event.task_id] = seq
+                    self.ended[event.task_id] = (seq, task)
+        self.seq = seq
+        self._trim()
+
+    def _remember(self, event: SessionCreated | TaskCreated, task_id: str | None, seq: int) -> None:
+        if event.key_hash is not None and event.body_hash is not None:
+            self.keys[event.key_hash] = KeyRecord(
+                key_hash=event.key_hash, body_hash=event.body_hash, at=event.at, task_id=task_id, seq=seq
+            )
+
+    def _forget(self, task_ids: tuple[str, ...]) -> None:
+        for task_id in task_ids:
+            self.ended.pop(task_id, None)
+            if self.finished.pop(task_id, None) is not None:
+                del self.tasks[task_id]
+
+    def _trim(self) -> None:
+        kept = self.session.policy.tasks_kept if self.session else 0
+        while len(self.finished) > kept:
+            oldest = next(iter(self.finished))
+            del self.finished[oldest]
+            del self.tasks[oldest]

@@ -1,0 +1,206 @@
+"""tasks.json, metadata.json and the records in history/: what a person reads, and the journal can rebuild.
+
+tasks.json is a snapshot: a head on its first line, Idempotency-Keys on the second, then one task a line, then a CRC
+of all before it. A program that only lists reads the first line.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from agentd.model.session import Session
+from agentd.model.task import State, Task, Value
+from agentd.store import layout
+from agentd.store.disk import Disk, replace_file
+from agentd.store.journal import Position
+from agentd.store.replay import KeyRecord, Replay
+
+_HEAD_CHUNK = 4096
+_HEAD_LIMIT = 1 << 20
+_CRC_LENGTH = len(b'"crc":"00000000"}\n')
+
+
+class Finished(NamedTuple):
+    """A task's record: the seq of the event that ended it, and the task as JSON."""
+
+    seq: int
+    state: State
+    task_id: str
+    line: bytes
+
+
+class View(Value, frozen=True, kw_only=True):
+    """What the views of a session say, all of it as of event `seq`."""
+
+    session: Session
+    seq: int
+    position: Position
+    task_lines: Sequence[bytes]  #: live tasks and the finished ones that are kept, as JSON
+    counts: dict[str, int]
+    keys: Sequence[KeyRecord]
+    finished: Sequence[tuple[int, State, str, bytes]] = ()  #: Finished since the last view
+    metadata_changed: bool = False
+
+
+class Head(Value, frozen=True, kw_only=True):
+    """The first line of tasks.json."""
+
+    format: int
+    session_id: str
+    seq: int
+    counts: dict[str, int]
+    journal: Position
+    session: Session
+
+
+class Snapshot(Value, frozen=True, kw_only=True):
+    """The whole of tasks.json."""
+
+    format: int
+    session_id: str
+    seq: int
+    counts: dict[str, int]
+    journal: Position
+    session: Session
+    keys: tuple[KeyRecord, ...]
+    tasks: tuple[Task, ...]
+
+    def replay(self) -> Replay:
+        """A replay that goes on after the snapshot."""
+        begun = Replay()
+        begun.session, begun.seq = self.session, self.seq
+        begun.tasks = {task.task_id: task for task in self.tasks}
+        begun.keys = {key.key_hash: key for key in self.keys}
+        ended = sorted((task.seq, task.task_id) for task in self.tasks if task.terminal)
+        begun.finished = {task_id: seq for seq, task_id in ended}
+        return begun
+
+
+def snapshot_bytes(view: View) -> bytes:
+    """tasks.json."""
+    head = Head(
+        format=layout.FORMAT,
+        session_id=view.session.session_id,
+        seq=view.seq,
+        counts=view.counts,
+        journal=view.position,
+        session=view.session,
+    )
+    body = b'%b,\n"keys":%b,\n"tasks":[\n%b\n],\n' % (
+        msgspec.json.encode(head)[:-1],
+        msgspec.json.encode(view.keys),
+        b",\n".join(view.task_lines),
+    )
+    return b'%b"crc":"%08x"}\n' % (body, zlib.crc32(body))
+
+
+def read_snapshot(data: bytes) -> Snapshot:
+    """The snapshot in the bytes of tasks.json.
+
+    Raises:
+        ValueError: it is not one, or not as it was written; the message says why.
+    """
+    body = memoryview(data)[: max(0, len(data) - _CRC_LENGTH)]
+    if data[len(body) :] != b'"crc":"%08x"}\n' % zlib.crc32(body):
+        raise ValueError("its CRC does not fit")
+    try:
+        return msgspec.json.decode(data, type=Snapshot)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+
+
+def read_snapshot_loosely(data: bytes) -> Snapshot | None:
+    """The snapshot if it can be decoded at all: for showing what is left of a damaged session."""
+    try:
+        return msgspec.json.decode(data, type=Snapshot)
+    except msgspec.MsgspecError:
+        return None
+
+
+def read_snapshot_head(disk: Disk, session_dir: str) -> Head | None:
+    """The head of tasks.json; None when it cannot be read. Raises OSError."""
+    fd = disk.open(layout.tasks_path(session_dir))
+    try:
+        data = disk.pread(fd, _HEAD_CHUNK, 0)
+        while (end := data.find(b",\n")) < 0 and len(data) % _HEAD_CHUNK == 0 and 0 < len(data) < _HEAD_LIMIT:
+            data += disk.pread(fd, _HEAD_CHUNK, len(data))
+    finally:
+        disk.close(fd)
+    try:
+        return msgspec.json.decode(data[:end] + b"}", type=Head) if end > 0 else None
+    except msgspec.MsgspecError:
+        return None
+
+
+class _Metadata(Session, frozen=True, kw_only=True):
+    format: int
+
+
+def metadata_bytes(session: Session) -> bytes:
+    """metadata.json, indented: people edit it."""
+    fields: dict[str, Any] = {"format": layout.FORMAT, **msgspec.to_builtins(session)}
+    return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
+
+
+def read_metadata(data: bytes) -> Session:
+    """The session in the bytes of metadata.json.
+
+    Raises:
+        ValueError: not JSON, or a field is missing or of the wrong type; the message says which.
+    """
+    try:
+        found = msgspec.json.decode(data, type=_Metadata)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+    if found.format > layout.FORMAT:
+        raise ValueError(f"format {found.format} is newer than this agentd, which reads up to {layout.FORMAT}")
+    return Session(**{name: getattr(found, name) for name in Session.__struct_fields__})
+
+
+def same_settings(one: Session, other: Session) -> bool:
+    """Whether two sessions differ in nothing but when they were changed."""
+    return replace(one, seq=0, updated_at="") == replace(other, seq=0, updated_at="")
+
+
+def write_record(disk: Disk, session_dir: str, seq: int, state: State, task_id: str, line: bytes) -> None:
+    """The record of a finished task; durable after an `fsync_dir` of history/. Raises OSError."""
+    replace_file(disk, layout.record_path(session_dir, seq, state, task_id), line + b"\n", "view.record")
+
+
+def write(disk: Disk, session_dir: str, view: View, missing: Sequence[Finished] = ()) -> None:
+    """Write the views, the records first: a snapshot at seq N promises every record up to N, and metadata.json too.
+
+    Raises OSError; what was written by then is right, and writing it again does no harm.
+    """
+    records = [*missing, *view.finished]
+    for record in records:
+        write_record(disk, session_dir, *record)
+    if records:
+        disk.fsync_dir(layout.history_dir(session_dir), "view.records_dir")
+    if view.metadata_changed:
+        replace_file(disk, layout.metadata_path(session_dir), metadata_bytes(view.session), "view.metadata")
+        # Or a crash could keep the snapshot and lose this: the old file would look like an edit by hand.
+        disk.fsync_dir(session_dir, "view.metadata_dir")
+    replace_file(disk, layout.tasks_path(session_dir), snapshot_bytes(view), "view.tasks")
+
+
+def view_of(replay: Replay, position: Position, *, metadata_changed: bool = False) -> View:
+    """The view of a replay that ends at the position."""
+    assert replay.session is not None
+    counts: dict[str, int] = {}
+    for task in replay.tasks.values():
+        counts[task.state.value] = counts.get(task.state.value, 0) + 1
+    return View(
+        session=replay.session,
+        seq=replay.seq,
+        position=position,
+        task_lines=[msgspec.json.encode(task) for task in replay.tasks.values()],
+        counts=counts,
+        keys=list(replay.keys.values()),
+        metadata_changed=metadata_changed,
+    )
