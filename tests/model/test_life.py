@@ -53,17 +53,26 @@ class Life(RuleBasedStateMachine):
         return rfc3339(1_000_000_000.0 + len(self.journal))
 
     def record(self, event: TaskEvent) -> None:
-        """Apply, then append: an event that does not apply is never recorded."""
+        """Apply, then append: an event that does not apply is never recorded. Then what follows from it."""
+        ended = self.applied(event)
+        if ended.terminal:
+            for follow in after_end(
+                [ended],
+                lambda needed: [task for task in self.tasks.values() if needed in task.needs],
+                self.tasks.get,
+                at=self.now(),
+                now=0.0,
+                due=lambda task: 0.0,
+            ):
+                self.applied(follow)
+
+    def applied(self, event: TaskEvent) -> Task:
         after = applied_to_task(self.tasks.get(event.task_id), event, len(self.journal) + 1)
         self.journal.append(msgspec.json.encode(event))
         self.tasks[event.task_id] = after
-        if after.terminal and event.task_id not in self.ended:
-            self.ended[event.task_id] = after
-            dependents = [task for task in self.tasks.values() if event.task_id in task.needs]
-            for follow in after_end(
-                [after], lambda _: dependents, self.tasks.get, at=self.now(), now=0.0, due=lambda task: 0.0
-            ):
-                self.record(follow)
+        if after.terminal:
+            self.ended.setdefault(event.task_id, after)
+        return after
 
     def pick(self, number: int) -> Task:
         return list(self.tasks.values())[number % len(self.tasks)]
@@ -201,5 +210,5 @@ class Life(RuleBasedStateMachine):
             assert replace(first, seq=answer.seq, not_before=answer.not_before) == answer
 
 
-Life.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Life.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestLife = Life.TestCase
