@@ -1,0 +1,117 @@
+"""What an edit of metadata.json by hand asks for. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import asdict, replace
+
+from agentd.errors import FieldError, Invalid
+from agentd.model.requests import PolicyChanges, SessionPatch
+from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
+from agentd.store import layout
+
+MAX_BYTES = 1 << 20
+
+EDITABLE = ("title", "labels", "policy", "archived")
+#: The daemon moves these on with every event, so an editor may have been opened on earlier values.
+_MOVING = ("updated_at", "seq")
+
+
+def edited(current: Session, text: bytes) -> SessionChanges | None:
+    """The changes that the text of metadata.json makes to the session as it is; None when it makes none.
+
+    Title, labels, policy and archived may differ, within the limits of the API; one that is left out stays. All other
+    fields must be there and equal (`updated_at` and `seq` may be those of an earlier moment).
+
+    Raises:
+        Invalid: not such a text; each wrong field is named.
+    """
+    found = _object(text)
+    wrong = [*_strangers(found), *_fixed(current, found)]
+    if wrong:
+        raise Invalid("; ".join(f"{field}: {message}" for field, message in wrong), errors=wrong)
+    patch = _patch({name: found[name] for name in EDITABLE if name in found})
+    wanted: dict[str, Any] = {}
+    for name in EDITABLE:
+        value = getattr(patch, name)
+        if isinstance(value, PolicyChanges):
+            value = replace(current.policy, **{k: v for k, v in asdict(value).items() if v is not UNSET})
+        if value is not UNSET and value != getattr(current, name):
+            wanted[name] = value
+    return SessionChanges(**wanted) if wanted else None
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    if len(text) > MAX_BYTES:
+        raise Invalid.field(layout.METADATA, f"is larger than {MAX_BYTES} bytes")
+    try:
+        found = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid.field(layout.METADATA, f"is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise Invalid.field(layout.METADATA, "must be a JSON object")
+    return found
+
+
+def _strangers(found: dict[str, Any]) -> list[FieldError]:
+    """Names nobody knows, with the one that may have been meant."""
+    wrong = _unknown(found, ("format", *Session.__struct_fields__), "")
+    policy = found.get("policy")
+    if isinstance(policy, dict):
+        wrong += _unknown(policy, Policy.__struct_fields__, "policy.")
+        retention = policy.get("retention")
+        if isinstance(retention, dict):
+            wrong += _unknown(retention, Retention.__struct_fields__, "policy.retention.")
+            for name in Retention.__struct_fields__:
+                if isinstance(keep := retention.get(name), dict):
+                    wrong += _unknown(keep, Keep.__struct_fields__, f"policy.retention.{name}.")
+    return wrong
+
+
+def _unknown(found: dict[str, Any], known: tuple[str, ...], path: str) -> list[FieldError]:
+    wrong = []
+    for name in found:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            wrong.append(FieldError(path + name, f"is not a field of {layout.METADATA}{hint}"))
+    return wrong
+
+
+def _fixed(current: Session, found: dict[str, Any]) -> list[FieldError]:
+    """Fields that a person may not change, changed."""
+    was = {"format": layout.FORMAT, **msgspec.to_builtins(current)}
+    wrong = []
+    for name in was:
+        if name in EDITABLE:
+            continue
+        if name not in found:
+            wrong.append(FieldError(name, f"is missing; put {_shown(was[name])} back"))
+        elif name in _MOVING and type(found[name]) is type(was[name]) and found[name] <= was[name]:
+            continue
+        elif found[name] != was[name] or type(found[name]) is not type(was[name]):
+            wrong.append(FieldError(name, f"cannot be edited; put {_shown(was[name])} back"))
+    return wrong
+
+
+def _shown(value: object) -> str:
+    return msgspec.json.encode(value).decode()[:200]
+
+
+def _patch(found: dict[str, Any]) -> SessionPatch:
+    try:
+        patch = msgspec.convert(found, SessionPatch)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at ")
+        field = path.strip("`").removeprefix("$").removeprefix(".") or layout.METADATA
+        raise Invalid.field(field, message[:1].lower() + message[1:]) from None
+    if isinstance(patch.policy, PolicyChanges) and isinstance(patch.policy.retention, Retention):
+        for part, keep in asdict(patch.policy.retention).items():
+            for limit, value in asdict(keep).items():
+                if value is not None and value < 0:
+                    raise Invalid.field(f"policy.retention.{part}.{limit}", "must not be negative; null is no limit")
+    return patch
