@@ -1,0 +1,365 @@
+"""One attempt: from the launch to the proof that its whole process tree is gone.
+
+Runs in the worker: standard library only. The worker is a subreaper, so whatever outlives its parent in the tree
+becomes the worker's child; when `wait` says there is no child left, nothing of the tree is. There are no timers here:
+`due` names the next moment at which `tick` wants to be called.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import stat
+import time
+
+from . import spawning
+from .recorder import Recorder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: An attempt that lives longer than this, in seconds, is worth telling the daemon its pid.
+SPAWNED_AFTER_S = 0.010
+#: What is left when the first process exits by itself may finish within this time before it is asked to end:
+#: the `tee` of `exec > >(tee log)` needs a moment to see the end of its input.
+SETTLE_S = 0.050
+#: Between two looks for what SIGKILL has not ended yet: at first, and at most.
+RESCAN_S, RESCAN_MOST_S = 0.010, 0.5
+#: One read; a stream that fills it gets a pipe and reads of `LARGE_READ`.
+READ, LARGE_READ = 64 << 10, 1 << 20
+F_SETPIPE_SZ = 1031
+
+
+class Attempt:
+    """Runs one launch.
+
+    Raises:
+        SpawnFailed: nothing was started.
+    """
+
+    def __init__(self, launch: dict[str, Any], poller: select.poll) -> None:
+        self.id: str = launch["attempt_id"]
+        self.over = False  #: the tree is gone and the output complete
+        self.pid = 0
+        self.pid_started_at: int | None = None
+        self._launch = launch
+        self._poller = poller
+        self._grace_s: float = launch["grace_s"]
+        self._status: int | None = None  # of the first process, once it is reaped
+        self._ended_by = ""
+        self._leftovers = 0
+        self._lived_on = False  # something outlived the first process
+        self._max_rss = 0
+        self._user_s = self._system_s = 0.0
+        self._oom_kills: int | None = None
+        self._term_at: float | None = None
+        self._kill_at: float | None = None
+        self._rescan_at: float | None = None
+        self._rescan_s = RESCAN_S
+        self._buffer = memoryview(b"")
+        self._input = b""  # still to be typed into the terminal
+        self._open: dict[int, str] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        launch = self._launch
+        stdin = launch["stdin"]
+        given = stdin.encode() if stdin is not None else None
+        launch["env"]["AGENTD_TASK_ID"] = launch["task_id"]  # the tag by which leftovers are known
+        try:
+            self._recorder = Recorder(launch["log_path"], launch["index_path"], launch["max_output_bytes"])
+        except OSError as error:
+            raise spawning.SpawnFailed(
+                f"output file {launch['log_path']} cannot be written: {error.strerror}"
+            ) from None
+        streams = None
+        try:
+            streams = spawning.Streams(given, launch["tty"])
+            self.pid = spawning.spawn(launch, streams)
+        except BaseException as error:
+            if streams is not None:
+                streams.close()
+            self._recorder.close()
+            if isinstance(error, OSError):
+                raise spawning.SpawnFailed(f"no pipe or terminal for the output: {error.strerror}") from None
+            raise
+        finally:
+            os.chdir("/")  # not to hold the launch's directory
+        streams.close_given()
+        self._started = time.monotonic()
+        self._tell_at: float | None = self._started + SPAWNED_AFTER_S
+        timeout_s = launch["timeout_s"]
+        self._timeout_at: float | None = None if timeout_s is None else self._started + timeout_s
+        self._streams = streams
+        self._watch(streams.out, "out")
+        if streams.err >= 0:
+            self._watch(streams.err, "err")
+        elif given is not None:
+            self._input = given if given.endswith(b"\n") or not given else given + b"\n"
+            self._input += b"\x04"  # end of file, as a person types it
+            self._poller.modify(streams.out, select.POLLIN | select.POLLOUT)
+
+    # What happens
+
+    def on_ready(self, fd: int, now: float) -> None:
+        """One of its streams can be read (or the terminal written)."""
+        stream = self._open.get(fd)
+        if stream is None:
+            return
+        if self._input:
+            self._type(fd)
+        if not self._buffer:
+            self._buffer = memoryview(bytearray(READ))
+        count = self._read(fd)
+        if count == 0:
+            self._unwatch(fd)
+        elif count is not None:
+            if not self._recorder.write(stream, self._buffer[:count], now):
+                self._output_limit(now)
+            if count == len(self._buffer):
+                self._enlarge()
+
+    def on_child(self, now: float) -> None:
+        """A process of the tree ended: collect it, and see whether it was the last."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                if self._status is not None:
+                    self._finish(now)
+                return
+            if pid == 0:
+                break
+            self._user_s += usage.ru_utime
+            self._system_s += usage.ru_stime
+            self._max_rss = max(self._max_rss, usage.ru_maxrss)
+            if pid == self.pid:
+                self._status = status
+            elif self._lived_on:
+                self._leftovers += 1
+        if self._status is None:
+            return
+        if not self._lived_on:
+            self._lived_on = True
+            if not self._ended_by:
+                self._ended_by = "exit"
+                self._term_at = now + SETTLE_S
+                self._lower_kill_at(now + SETTLE_S + self._grace_s)
+            else:
+                self._term_at = now  # the group was asked already, sessions of their own were not
+        if self._rescan_at is not None:
+            self._rescan_at = min(self._rescan_at, now + RESCAN_S)
+
+    def stop(self, why: str, grace_s: float, now: float) -> None:
+        """End the tree: SIGTERM to the group, and SIGKILL to everything after the grace. A shorter grace overrules."""
+        if not self._ended_by:
+            self._ended_by = why
+            if grace_s > 0:
+                self._signal_group(signal.SIGTERM)
+                self._signal_group(signal.SIGCONT)  # what is stopped cannot end itself
+        self._lower_kill_at(now + grace_s)
+
+    def tick(self, now: float) -> bool:
+        """Do what is due; True when the daemon is to be told the pid."""
+        if self._recorder.flush_at is not None and now >= self._recorder.flush_at:
+            self._recorder.flush()
+        if self._timeout_at is not None and now >= self._timeout_at:
+            self._timeout_at = None
+            self.stop("timeout", self._grace_s, now)
+        if self._kill_at is not None and now >= self._kill_at:
+            self._kill_at = self._term_at = None
+            if self._status is None:
+                self._signal_group(signal.SIGKILL)
+            self._rescan_at = now
+        if self._term_at is not None and now >= self._term_at:
+            self._term_at = None
+            self._terminate_leftovers()
+        if self._rescan_at is not None and now >= self._rescan_at:
+            self._kill_everything()
+            self._rescan_at = time.monotonic() + self._rescan_s
+            self._rescan_s = min(self._rescan_s * 2, RESCAN_MOST_S)
+        if self._tell_at is not None and now >= self._tell_at:
+            self._tell_at = None
+            return self._identify()
+        return False
+
+    @property
+    def due(self) -> float | None:
+        """When `tick` must be called next (monotonic)."""
+        times = (
+            self._tell_at, self._timeout_at, self._recorder.flush_at, self._term_at, self._kill_at, self._rescan_at,
+        )  # fmt: skip
+        return min((each for each in times if each is not None), default=None)
+
+    def exit(self) -> dict[str, Any]:
+        """How it ended, with the fields of `Exit`. Only when it is over."""
+        assert self._status is not None
+        code = os.waitstatus_to_exitcode(self._status)
+        message = ""
+        if self._recorder.lost:
+            message = f"{self._recorder.lost} bytes of output were lost: {self._recorder.error}"
+        result, problem = _result(self._launch["result_path"], self._launch["max_result_bytes"])
+        if problem:
+            message = f"{message}; {problem}" if message else problem
+        return {
+            "ended_by": self._verdict(code),
+            "exit_code": code if code >= 0 else None,
+            "signal": -code if code < 0 else None,
+            "message": message,
+            "pid": self.pid,
+            "pid_started_at": self.pid_started_at,
+            "duration_s": round(self._ended - self._started, 6),
+            "usage": {
+                "max_rss_bytes": self._max_rss * 1024,
+                "user_s": round(self._user_s, 6),
+                "system_s": round(self._system_s, 6),
+            },
+            "output_bytes": self._recorder.written,
+            "result": result,
+            "leftovers": self._leftovers,
+        }
+
+    # Output
+
+    def _read(self, fd: int) -> int | None:
+        """Bytes read into the buffer; 0 at the end, None when there is nothing now."""
+        try:
+            return os.readv(fd, (self._buffer,))
+        except BlockingIOError:
+            return None
+        except OSError:
+            return 0  # a terminal whose last user left answers EIO
+
+    def _enlarge(self) -> None:
+        """More per read for a stream that has much to say; others keep to the system's small default."""
+        if len(self._buffer) >= LARGE_READ:
+            return
+        self._buffer = memoryview(bytearray(LARGE_READ))
+        if self._streams.tty:
+            return
+        import fcntl  # only for much output
+
+        for fd in self._open:
+            try:
+                fcntl.fcntl(fd, F_SETPIPE_SZ, LARGE_READ)
+            except OSError:
+                pass  # over the user's allowance for pipes: slower, not wrong
+
+    def _type(self, fd: int) -> None:
+        try:
+            self._input = self._input[os.write(fd, self._input) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._input = b""
+        if not self._input:
+            self._poller.modify(fd, select.POLLIN)
+
+    def _output_limit(self, now: float) -> None:
+        for fd in list(self._open):
+            self._unwatch(fd)
+        if self._ended_by == "exit":
+            self._ended_by = "output_limit"  # its leftovers wrote too much
+        self.stop("output_limit", self._grace_s, now)
+
+    def _watch(self, fd: int, stream: str) -> None:
+        self._open[fd] = stream
+        self._poller.register(fd, select.POLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._open.pop(fd, None) is not None:
+            self._poller.unregister(fd)
+            os.close(fd)
+
+    # The end
+
+    def _finish(self, now: float) -> None:
+        """Nothing of the tree lives: what it wrote is in the pipes. A stranger who holds one is not waited for."""
+        for fd in list(self._open):
+            left = LARGE_READ
+            while left > 0 and fd in self._open:
+                before = self._recorder.written + self._recorder.lost
+                self.on_ready(fd, now)
+                read = self._recorder.written + self._recorder.lost - before
+                if read == 0:
+                    break
+                left -= read
+            self._unwatch(fd)
+        self._recorder.close()
+        self._ended = time.monotonic()
+        self.over = True
+
+    def _verdict(self, code: int) -> str:
+        if self._ended_by and self._ended_by != "exit":
+            return self._ended_by
+        killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)  # itself, or what its shell waited for
+        if killed and self._oom_kills is not None and (_oom_kills() or 0) > self._oom_kills:
+            return "out_of_memory"
+        return "exit"
+
+    def _identify(self) -> bool:
+        from .process_tree import started_at  # short attempts never need it
+
+        self.pid_started_at = started_at(self.pid)
+        self._oom_kills = _oom_kills()
+        return self.pid_started_at is not None
+
+    def _lower_kill_at(self, moment: float) -> None:
+        if self._rescan_at is None and (self._kill_at is None or moment < self._kill_at):
+            self._kill_at = moment
+
+    def _signal_group(self, number: int) -> None:
+        if self._status is None:  # not reaped, so the number cannot be a stranger's
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                pass  # it is a zombie that nobody else is with
+
+    def _terminate_leftovers(self) -> None:
+        from .process_tree import descendants, send, snapshot
+
+        for process in descendants(snapshot(), (os.getpid(),)):
+            if not process.zombie:
+                send(process, signal.SIGTERM)
+                send(process, signal.SIGCONT)
+
+    def _kill_everything(self) -> None:
+        from .process_tree import descendants, kill_trees, snapshot
+
+        kill_trees(descendants(snapshot(), (os.getpid(),)))
+
+
+def _result(path: str, most: int) -> tuple[str | None, str]:
+    """The text that the task left as its result, and what is wrong with it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None, ""
+    except OSError as error:
+        return None, f"the result file was not read: {error.strerror}"
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None, "the result file was not read: it is not a regular file"
+        data = b""
+        while len(data) <= most and (more := os.read(fd, most + 1 - len(data))):
+            data += more
+    except OSError as error:
+        return None, f"the result file was not read: {error.strerror}"
+    finally:
+        os.close(fd)
+    if len(data) > most:
+        return None, f"the result file was not kept: it is larger than {most} bytes"
+    return data.decode(errors="replace"), ""
+
+
+def _oom_kills() -> int | None:
+    """How many processes the kernel has ended for lack of memory; None when it does not say."""
+    try:
+        with open("/proc/vmstat", "rb", buffering=0) as file:
+            text = file.read(1 << 16)
+    except OSError:
+        return None
+    at = text.find(b"\noom_kill ")
+    return int(text[at + 10 :].split(None, 1)[0]) if at >= 0 else None

@@ -1,0 +1,124 @@
+"""The output of one attempt on disk: raw bytes in arrival order, and beside them an index of who wrote what when.
+
+The log is exactly what a terminal would have shown. The index has one JSON line per chunk,
+`{"o":offset,"n":length,"s":"out"|"err","t":"…Z"}`, and `{"lost":n,"t":"…Z"}` where a full disk cost n bytes.
+Runs in the worker: standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+#: Chunks of one stream that follow each other this closely, in seconds, share an index line.
+COALESCE_S = 0.005
+#: An index line covers at most so many bytes.
+CHUNK_BYTES = 1 << 20
+#: Index lines kept in memory while the disk takes none; later ones are dropped, the log is not affected.
+PENDING_BYTES = 64 << 10
+
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Recorder:
+    """Writes the log and its index.
+
+    Raises:
+        OSError: the log cannot be created. Later errors of the disk never raise: what cannot be written is counted.
+    """
+
+    def __init__(self, log_path: str, index_path: str, limit: int | None) -> None:
+        self._log = os.open(log_path, _FLAGS, 0o600)
+        self._index_path = index_path
+        self._index = -1  # opened with the first byte: most short commands are silent
+        self._limit = limit
+        self.written = os.fstat(self._log).st_size
+        self.lost = 0  #: bytes that the disk refused, in all
+        self.error = ""  #: what it said, the last time
+        self.flush_at: float | None = None  #: monotonic; when `flush` is due
+        self._unreported = 0
+        self._pending = bytearray()
+        self._stream = ""
+        self._offset = 0
+        self._length = 0
+        self._time = ""
+
+    def write(self, stream: str, data: memoryview, now: float) -> bool:
+        """Append a chunk; False when it passed the limit (the log then holds exactly the limit)."""
+        within = True
+        if self._limit is not None and self.written + self.lost + len(data) > self._limit:
+            data = data[: max(0, self._limit - self.written - self.lost)]
+            within = False
+        start = self.written
+        try:
+            while data:
+                count = os.write(self._log, data)
+                self.written += count
+                data = data[count:]
+        except OSError as error:
+            self.lost += len(data)
+            self._unreported += len(data)
+            self.error = error.strerror or str(error)
+        if self.written > start:
+            self._note(stream, start, self.written - start, now)
+        return within
+
+    def flush(self) -> None:
+        """Write the index line that was held back for more of the same."""
+        self.flush_at = None
+        if self._length:
+            line = f'{{"o":{self._offset},"n":{self._length},"s":"{self._stream}","t":"{self._time}"}}\n'
+            self._length = 0
+            self._append(line)
+
+    def close(self) -> None:
+        """Finish the index and close both files."""
+        self.flush()
+        if self._unreported:
+            self._report_lost()
+        if self._pending:
+            self._drain()
+        os.close(self._log)
+        if self._index >= 0:
+            os.close(self._index)
+
+    def _note(self, stream: str, offset: int, length: int, now: float) -> None:
+        if self._unreported:  # the disk takes bytes again: say what is missing before what follows
+            self.flush()
+            self._report_lost()
+        elif self._length and (
+            stream != self._stream
+            or self._length + length > CHUNK_BYTES
+            or (self.flush_at is not None and now >= self.flush_at)
+        ):
+            self.flush()
+        if self._length:
+            self._length += length
+            return
+        self._stream, self._offset, self._length, self._time = stream, offset, length, _utc_now()
+        self.flush_at = now + COALESCE_S
+
+    def _report_lost(self) -> None:
+        lost, self._unreported = self._unreported, 0
+        self._append(f'{{"lost":{lost},"t":"{_utc_now()}"}}\n')
+
+    def _append(self, line: str) -> None:
+        if len(self._pending) < PENDING_BYTES:
+            self._pending += line.encode()
+        self._drain()
+
+    def _drain(self) -> None:
+        try:
+            if self._index < 0:
+                self._index = os.open(self._index_path, _FLAGS, 0o600)
+            while self._pending:
+                del self._pending[: os.write(self._index, self._pending)]
+        except OSError as error:
+            self.error = error.strerror or str(error)
+
+
+def _utc_now() -> str:
+    now = time.time()
+    t = time.gmtime(now)
+    micros = int(now % 1 * 1_000_000)
+    return f"{t.tm_year:04}-{t.tm_mon:02}-{t.tm_mday:02}T{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02}.{micros:06}Z"
