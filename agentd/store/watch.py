@@ -15,7 +15,10 @@ import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from agentd.store.edits import edited
 from agentd.store.layout import METADATA
+
+__all__ = ["MetadataWatch", "edited"]
 
 _CLOSE_WRITE, _MOVED_TO, _OVERFLOW, _IGNORED = 0x8, 0x80, 0x4000, 0x8000
 _ONLY_DIRECTORY, _DONT_FOLLOW = 0x01000000, 0x02000000
@@ -50,8 +53,8 @@ class MetadataWatch:
         self._due: asyncio.TimerHandle | None = None
         self.unwatched = 0
 
-    def open(self) -> None:
-        """Begin.
+    async def open(self, session_ids: Iterable[str] = ()) -> None:
+        """Begin, with these sessions.
 
         Raises:
             OSError: the user's limit of inotify instances (fs.inotify.max_user_instances) is reached.
@@ -61,6 +64,7 @@ class MetadataWatch:
             raise _os_error("inotify_init1")
         self._fd = fd
         asyncio.get_running_loop().add_reader(fd, self._read)
+        await self.add_all(session_ids)
 
     def add(self, session_id: str) -> None:
         """Watch a session that exists; about 5 µs. Again: no effect."""
@@ -84,7 +88,7 @@ class MetadataWatch:
         if watch is not None and self._sessions.pop(watch, None) is not None:
             self._libc.inotify_rm_watch(self._fd, watch)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """End; nothing is reported any more. Again: no effect."""
         if self._fd < 0:
             return
@@ -123,8 +127,8 @@ class MetadataWatch:
             name = data[at + _HEAD.size : at + _HEAD.size + length].rstrip(b"\0")
             at += _HEAD.size + length
             if mask & _OVERFLOW:  # some were lost: any session may have changed
-                for session_id in self._watches:
-                    self._note(session_id)
+                for known in self._watches:
+                    self._note(known)
             elif mask & _IGNORED:  # the directory is gone
                 gone = self._sessions.pop(watch, None)
                 if gone is not None and self._watches.get(gone) == watch:
