@@ -103,6 +103,9 @@ class LineIndexes:
         self._lock = Lock()
         self._kept: OrderedDict[Hashable, LineIndex] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._kept)
+
     def of(self, log: Hashable, identity: Hashable) -> LineIndex:
         """The index of a log; an empty one if the log is another file than it was."""
         with self._lock:

@@ -20,7 +20,7 @@ from agentd.model.requests import OutputLines, OutputMatches
 from agentd.model.task import Value
 from agentd.store import inside
 from agentd.store.lines import LineIndexes, LogFile, shown_line
-from agentd.store.search import Needle, Search
+from agentd.store.search import MAX_TEXT, Needle, Search
 
 BLOCK = 256 << 10
 STREAMS = ("out", "err")
@@ -142,10 +142,10 @@ class OutputLog:
         """The first `limit` lines with the text, from a line on, and how many there are in all of the rest.
 
         Raises:
-            Invalid: the text is empty, longer than 1,000 characters or has a line feed; `from_line` is under 1.
+            Invalid: the text is empty, longer than `MAX_TEXT` characters or has a line feed; `from_line` is under 1.
         """
-        if not 0 < len(text) <= 1000 or "\n" in text:
-            raise Invalid.field("q", "must be 1 to 1,000 characters without a line feed")
+        if not 0 < len(text) <= MAX_TEXT or "\n" in text:
+            raise Invalid.field("q", f"must be 1 to {MAX_TEXT} characters without a line feed")
         if from_line < 1:
             raise Invalid.field("from_line", "lines count from 1")
         with self._opened(".log") as log:

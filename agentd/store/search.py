@@ -10,6 +10,9 @@ from agentd.model.requests import OutputLine
 from agentd.store.lines import LineIndex, LogFile, shown_line
 
 BLOCK = 256 << 10
+MAX_TEXT = 1000
+#: What two reads of a long line share, so that a match is whole in one of them: a character is at most 4 bytes.
+OVERLAP = 4 * MAX_TEXT
 
 
 class Needle:
@@ -78,9 +81,7 @@ class Search:
         """Search a line that is longer than a block; the offset of the next line."""
         with self._index.lock:
             _, end = self._index.bounds(self._log.fd, number)
-        # A match that two blocks share is found whole: a character is at most 4 bytes, the text 1,000 characters.
-        overlap = 4000
-        for offset in range(start, end, BLOCK - overlap):
+        for offset in range(start, end, BLOCK - OVERLAP):
             if any(self._needle.found_in(self._log.read(min(BLOCK, end - offset), offset))):
                 self.total += 1
                 if len(self.found) < self._limit:
