@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
 from agentd.client.discovery import Endpoint
 from agentd.client.streams import PATIENCE_S, OnLost
 from agentd.client.transport import Transport, segment
+from agentd.errors import Unreachable
 
 T = TypeVar("T")
 
@@ -47,6 +49,11 @@ class Calls:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._transport.close()
+
+    async def find_again(self) -> None:
+        """Look where the daemon is now; without one, or without `rediscover`, stay as it was."""
+        with suppress(Unreachable):
+            await self._transport.find_again()
 
     async def _create(self, kind: type[T], path: str, body: object, key: str | None) -> T:
         headers = {"Idempotency-Key": key or secrets.token_hex(16)}

@@ -84,11 +84,14 @@ class FileCalls(Calls):
         return await self._json(EventsPage, "GET", session_path(session_id) + "/events", params=params)
 
     async def follow_events(
-        self, session_id: str | None = None, *, after: int | None = None
+        self, session_id: str | None = None, *, after: int | str | None = None
     ) -> AsyncGenerator[ServerEvent, None]:
         """Events as they come, of all sessions or of one: those after `after` first, then live.
 
-        `hello` comes first and again after each reconnect; a `gap` says that some can no longer be told.
+        `after` is the id of an event: of one session its seq (default 0, all that are kept); of all sessions what
+        the stream said (default: from now on; 0 is all that the daemon still has).
+        `hello` comes first and again after each reconnect; a `gap` says that some can no longer be told. The stream
+        of a session ends when it is deleted.
         """
         path = "/events" if session_id is None else session_path(session_id) + "/events"
         stream = Resumed(
@@ -101,6 +104,8 @@ class FileCalls(Calls):
         async with aclosing(stream.events()) as events:
             async for event in events:
                 yield event
+                if session_id is not None and event.type == "session.deleted":
+                    return
 
     # -- artifacts -------------------------------------------------------------------------------------------------
 

@@ -125,8 +125,7 @@ class Resumed:
                 async with aclosing(self._connected()) as events:
                     async for event in events:
                         tries, lost_at = 0, None
-                        if event.type != "hello":  # its id is the present, which the replay has yet to reach
-                            self._last_id = event.id or self._last_id
+                        self._last_id = event.id or self._last_id  # that of `hello` says where the stream begins
                         yield event
                 error = Unreachable(f"{self._transport.endpoint.url} closed the stream")
             except Unreachable as caught:
@@ -162,6 +161,7 @@ class EventsPage(Value, frozen=True, kw_only=True):
     data: tuple[dict[str, Any], ...]
     next: int | None = None
     gap: int | None = None
+    seq: int  #: the session's latest
 
 
 class _Output(Value, frozen=True, kw_only=True):

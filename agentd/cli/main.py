@@ -1,0 +1,111 @@
+"""The `agentd` command: its subcommands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from agentd import __version__
+from agentd.cli import exits
+from agentd.cli.invocation import shared_options
+from agentd.errors import AgentdError, Unauthorized
+
+#: Command: its module, loaded when it is used.
+COMMANDS = {
+    "serve": "serve",
+    "status": "status",
+    "run": "run",
+    "submit": "submit",
+    "ls": "ls",
+    "show": "show",
+    "logs": "logs",
+    "wait": "wait",
+    "cancel": "cancel",
+    "retry": "retry",
+    "rm": "rm",
+    "events": "events",
+    "sessions": "sessions",
+    "workers": "workers",
+    "queue": "queue",
+    "progress": "progress",
+    "check": "check",
+    "cleanup": "cleanup",
+    "token": "token",
+    "completion": "completion",
+}
+
+
+class Commands(click.Group):
+    """Loads each subcommand when it is named, and gives it the shared options."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in COMMANDS and name not in self.commands:
+            command: click.Command = importlib.import_module(f"agentd.cli.{COMMANDS[name]}").command
+            _share_options(command)
+            self.commands[name] = command
+        return self.commands.get(name)
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        """Run the subcommand and leave with its exit code."""
+        try:
+            code = super().invoke(ctx) or exits.OK
+            sys.stdout.flush()
+        except AgentdError as error:
+            code = exits.code_of(error)
+            _tell(error)
+        except KeyboardInterrupt:
+            code = exits.INTERRUPTED
+        except BrokenPipeError:
+            code = exits.PIPE_CLOSED
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        ctx.exit(code)
+
+
+@click.group(
+    cls=Commands,
+    params=shared_options(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="agentd", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Run long work on this machine and always know how it stands.
+
+    Start the daemon with `agentd serve`; then `agentd run -- CMD` runs a command under it. What is not a daemon's
+    own business, any command here finds the local daemon by itself.
+    """
+
+
+def _share_options(command: click.Command) -> None:
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _share_options(each)
+    taken = {name for parameter in command.params for name in parameter.opts}
+    command.params += [option for option in shared_options() if not taken.intersection(option.opts)]
+
+
+def _tell(error: AgentdError) -> None:
+    click.echo(f"agentd: {error.detail}", err=True)
+    for field in error.errors:
+        if field.message not in error.detail:
+            click.echo(f"  {field.field}: {field.message}", err=True)
+    if isinstance(error, Unauthorized):
+        click.echo("agentd: set AGENTD_TOKEN to what the file `token` in its data directory says", err=True)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        cli(prog_name="agentd")
+    except KeyboardInterrupt:
+        sys.exit(exits.INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Waiting through an outage: a daemon that restarts is no reason to give up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from agentd.cli.printing import notice
+from agentd.errors import Unavailable, Unreachable
+
+if TYPE_CHECKING:
+    from agentd.client import Client
+
+T = TypeVar("T")
+
+#: How long a daemon may be away.
+PATIENCE_S = 30.0
+PAUSE_S = 0.3
+
+
+class Patience:
+    """Asks again while no daemon answers, looking each time where it is."""
+
+    def __init__(self, agent: Client, patience_s: float = PATIENCE_S) -> None:
+        self._agent = agent
+        self._patience_s = patience_s
+
+    async def kept(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the daemon says.
+
+        Raises:
+            Unreachable, Unavailable: not for so long.
+        """
+        loop = asyncio.get_running_loop()
+        until: float | None = None
+        while True:
+            try:
+                return await ask()
+            except (Unreachable, Unavailable) as error:
+                if until is None:
+                    until = loop.time() + self._patience_s
+                    notice(f"{error.detail}; trying again")
+                if loop.time() >= until:
+                    raise
+            await asyncio.sleep(PAUSE_S)
+            await self._agent.find_again()

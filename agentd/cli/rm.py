@@ -1,0 +1,34 @@
+"""agentd rm: delete sessions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agentd.cli.each import each_of
+from agentd.cli.ids import session_of
+from agentd.cli.invocation import Invocation, with_agent
+from agentd.cli.parameters import SESSION
+from agentd.cli.printing import write_line
+
+if TYPE_CHECKING:
+    from agentd.client import Client
+
+
+@click.command("rm")
+@click.argument("sessions", metavar="SESSION...", nargs=-1, required=True, type=SESSION)
+@click.option("-f", "--force", is_flag=True, help="Even while it has tasks that are not ended: they are stopped.")
+@with_agent
+async def command(agent: Client, at: Invocation, sessions: tuple[str, ...], force: bool) -> int:
+    """Delete sessions with all their files: history, output, artifacts and workspace."""
+
+    async def removed(text: str) -> str:
+        session_id = await session_of(agent, text)
+        await agent.delete_session(session_id, force=force)
+        return session_id
+
+    done, code = await each_of(sessions, removed)
+    for session_id in done:
+        write_line(session_id)
+    return code

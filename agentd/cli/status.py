@@ -1,0 +1,42 @@
+"""agentd status: the daemon at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agentd.cli import wording
+from agentd.cli.invocation import Invocation, with_agent
+from agentd.cli.printing import Look, facts
+
+if TYPE_CHECKING:
+    from agentd.client import Client
+
+
+@click.command("status")
+@with_agent
+async def command(agent: Client, at: Invocation) -> None:
+    """Show what the daemon is and does now."""
+    status = await agent.status()
+    at.printer.one(status, str(status.get("agent_id", "")), _table)
+
+
+def _table(status: dict[str, Any], look: Look) -> None:
+    queue, workers, disk = (status.get(part) or {} for part in ("queue", "workers", "disk"))
+    oldest = queue.get("oldest_age_s")
+    full = ", full" if disk.get("full") else ""
+    facts(
+        [
+            ("agent", str(status.get("agent_id", ""))),
+            ("state", str(status.get("state", ""))),
+            ("version", str(status.get("version", ""))),
+            ("started", look.when_long(status.get("started_at"))),
+            ("running", ", ".join(task["task_id"] for task in status.get("current") or ())),
+            ("queued", str(queue.get("depth", 0)) + (f", oldest {wording.duration(oldest)}" if oldest else "")),
+            ("workers", ", ".join(f"{workers[name]} {name}" for name in ("busy", "idle", "max") if name in workers)),
+            ("sessions", str(status.get("sessions", ""))),
+            ("disk", f"{wording.size(disk.get('free_bytes'))} free of {wording.size(disk.get('total_bytes'))}{full}"),
+        ],
+        look,
+    )

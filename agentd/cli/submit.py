@@ -1,0 +1,74 @@
+"""agentd submit: a task, and its id at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from agentd.cli.ids import task_of
+from agentd.cli.invocation import Invocation, with_agent
+from agentd.cli.printing import write_line
+from agentd.cli.tables import task_facts
+from agentd.cli.task_options import new_task, shell_spec, task_options
+from agentd.model.requests import NewTask
+
+if TYPE_CHECKING:
+    from agentd.client import Client
+
+
+@click.command("submit", context_settings={"allow_interspersed_args": False})
+@task_options
+@click.option("-c", "--command", "text", metavar="TEXT", help="A line for sh -c, in place of CMD.")
+@click.option("--kind", default="shell", show_default=True, help="Kind of task.")
+@click.option("--spec", metavar="JSON|@FILE|-", help="The whole spec, as the kind takes it.")
+@click.option("--key", help="Idempotency key: the same again makes no second task.")
+@click.argument("argv", metavar="[--] [CMD [ARG]...]", nargs=-1, type=click.UNPROCESSED)
+@with_agent
+async def command(
+    agent: Client,
+    at: Invocation,
+    /,
+    text: str | None,
+    kind: str,
+    spec: str | None,
+    key: str | None,
+    argv: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Submit a task and print its id; it is accepted for good when this returns."""
+    if sum((bool(argv), text is not None, spec is not None)) != 1:
+        raise click.UsageError("say what to run, once: CMD, --command or --spec")
+    if spec is not None:
+        new = new_task(options, _spec(spec), kind)
+    else:
+        new = new_task(options, shell_spec(options, argv, text), kind)
+    await submitted(agent, at, new, key)
+
+
+async def submitted(agent: Client, at: Invocation, new: NewTask, key: str | None = None) -> None:
+    """Submit the task and print it: its id alone, unless JSON was asked for."""
+    needs = tuple([(await task_of(agent, need)).task_id for need in new.needs])
+    task = await agent.submit(msgspec.structs.replace(new, needs=needs), key=key)
+    if at.output in ("table", "name"):
+        write_line(task.task_id)
+    else:
+        at.printer.one(task, task.task_id, task_facts)
+
+
+def _spec(text: str) -> dict[str, Any]:
+    if text == "-":
+        raw = click.get_binary_stream("stdin").read(1 << 20)
+    elif text.startswith("@"):
+        try:
+            raw = Path(text[1:]).read_bytes()
+        except OSError as error:
+            raise click.BadParameter(f"cannot read {text[1:]}: {error.strerror}", param_hint="--spec") from None
+    else:
+        raw = text.encode()
+    try:
+        return msgspec.json.decode(raw, type=dict[str, Any])
+    except msgspec.MsgspecError as error:
+        raise click.BadParameter(f"is not a JSON object: {error}", param_hint="--spec") from None

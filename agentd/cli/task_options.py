@@ -1,0 +1,109 @@
+"""What `run` and `submit` say of a task: the options they share, and the request that comes of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from agentd.cli.parameters import AHEAD, DURATION, LABEL, SESSION, TASK
+from agentd.model.requests import NewTask
+from agentd.model.task import CauseCode, OnInterrupt, Retry, Trigger, TriggerType
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: A request body ends at `limits.body_bytes`; larger input belongs into a file of the workspace.
+MAX_STDIN_BYTES = 1 << 20
+
+_OPTIONS = (
+    click.option(
+        "-s",
+        "--session",
+        type=SESSION,
+        envvar="AGENTD_SESSION_ID",
+        metavar="SESSION",
+        help="Session, made if absent.  [default: inside a task its own, else a new one]",
+    ),
+    click.option("--name", help="What lists call it."),
+    click.option("-C", "--cwd", metavar="DIR", help="Working directory.  [default: the session's workspace]"),
+    click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Environment; without a value, yours."),
+    click.option("--stdin", type=click.File("rb"), metavar="FILE", help="Standard input; - is that of this command."),
+    click.option("--tty", is_flag=True, help="Give it a terminal; stdout and stderr are then one."),
+    click.option("--timeout", "timeout_s", type=DURATION, metavar="TIME", help="End it after so long: 30s, 5m, 2h."),
+    click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Try again so often when it fails."),
+    click.option("--on-interrupt", type=click.Choice([o.value for o in OnInterrupt]), help="If the daemon dies."),
+    click.option("--not-before", type=AHEAD, metavar="TIME", help="Start later: a time, or 10m from now."),
+    click.option("--needs", type=TASK, multiple=True, metavar="ID", help="Start after this task completed."),
+    click.option("--priority", type=click.IntRange(-1000, 1000), default=0, help="Higher runs first."),
+    click.option("--queue", default="default", metavar="NAME", help="Queue that it waits in."),
+    click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE"),
+)
+
+
+def task_options(function: F) -> F:
+    """The options, on a command that takes them as `**options`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def shell_spec(options: dict[str, Any], argv: Sequence[str], command: str | None = None) -> dict[str, Any]:
+    """The spec of a `shell` task."""
+    spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
+    if options["cwd"] is not None:
+        spec["cwd"] = options["cwd"]
+    if options["env"]:
+        spec["env"] = dict(map(_variable, options["env"]))
+    if options["stdin"] is not None:
+        spec["stdin"] = _text(options["stdin"])
+    if options["tty"]:
+        spec["tty"] = True
+    return spec
+
+
+def new_task(options: dict[str, Any], spec: dict[str, Any], kind: str = "shell") -> NewTask:
+    """The request."""
+    retries = options["retries"]
+    on = (CauseCode.EXIT_CODE, CauseCode.SIGNAL, CauseCode.TIMEOUT, CauseCode.WORKER_LOST)
+    return NewTask(
+        kind=kind,
+        spec=spec,
+        session_id=options["session"],
+        name=options["name"],
+        needs=options["needs"],
+        priority=options["priority"],
+        queue=options["queue"],
+        labels=dict(options["label"]),
+        trigger=Trigger(type=TriggerType.MANUAL),
+        timeout_s=options["timeout_s"],
+        retry=Retry(max=retries, on=on) if retries else None,
+        on_interrupt=OnInterrupt(options["on_interrupt"] or "fail"),
+        not_before=options["not_before"],
+    )
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise click.BadParameter(f"{name!r} is not a name of a variable", param_hint="--env")
+    if not equals:
+        if name not in os.environ:
+            raise click.BadParameter(f"{name} is not set here; write {name}=VALUE", param_hint="--env")
+        value = os.environ[name]
+    return name, value
+
+
+def _text(file: Any) -> str:
+    if file.isatty():
+        sys.stderr.write("agentd: reading standard input to its end (Ctrl-D)\n")
+    data = file.read(MAX_STDIN_BYTES + 1)
+    if len(data) > MAX_STDIN_BYTES:
+        raise click.BadParameter("is over 1 MiB; put a file into the workspace instead", param_hint="--stdin")
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError:
+        raise click.BadParameter("is not UTF-8; put a file into the workspace instead", param_hint="--stdin") from None

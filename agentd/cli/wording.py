@@ -1,0 +1,122 @@
+"""Values as people read them: times, durations, sizes, and text that cannot steer a terminal."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import unicodedata
+
+from agentd.model.task import CauseCode, State, Task
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+def printable(text: str) -> str:
+    """The text with every control, format and line-separating character escaped, so that it stays one line and
+    moves no cursor, switches no colour and reverses no direction."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def width(text: str) -> int:
+    """Columns that a terminal gives the text."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def shortened(text: str, columns: int) -> str:
+    """The text, cut to so many columns with an ellipsis at the end."""
+    if width(text) <= columns:
+        return text
+    kept = ""
+    room = columns - 1
+    for c in text:
+        room -= width(c)
+        if room < 0:
+            break
+        kept += c
+    return kept + "…"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4s`, `12s`, `3m12s`, `2h05m`, `3d4h`."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f}s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
+
+
+def age(seconds: float) -> str:
+    """`now`, `12s`, `3m`, `2h`, `5d`: the largest unit alone."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    return "now"
+
+
+def size(count: int | None) -> str:
+    """`512 B`, `1.5 KiB`, `20 GiB`."""
+    if count is None:
+        return ""
+    if count < 1024:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        amount /= 1024
+        if amount < 1024 or unit == "TiB":
+            break
+    return f"{amount:.1f} {unit}" if amount < 10 else f"{amount:.0f} {unit}"
+
+
+def command(task: Task) -> str:
+    """What the task does, as one would type it."""
+    spec = task.spec
+    argv = spec.get("argv")
+    if isinstance(argv, list):
+        return shlex.join(map(str, argv))
+    text = spec.get("command")
+    return text.strip() if isinstance(text, str) else f"({task.kind})"
+
+
+def cause(task: Task) -> str:
+    """Why it ended, in a word or two; empty while it runs and when all went well."""
+    why = task.cause
+    if why is None or why.code is CauseCode.OK:
+        return ""
+    if why.code is CauseCode.EXIT_CODE:
+        return f"exit {why.exit_code}"
+    if why.code is CauseCode.SIGNAL and why.signal is not None:
+        return signal_name(why.signal)
+    return why.code.value
+
+
+def signal_name(number: int) -> str:
+    """`SIGKILL`, or `signal 77`."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def state(task: Task) -> str:
+    """The state with what refines it: how far it is, that it was asked to stop, that it asks its user."""
+    if task.state is not State.RUNNING:
+        return task.state.value
+    words = [task.state.value]
+    if task.cancel_requested_at is not None:
+        words.append("stopping")
+    elif task.awaiting is not None:
+        words.append("awaiting")
+    elif task.progress is not None:
+        words.append(f"{task.progress:.0f}%")
+    return " ".join(words)
