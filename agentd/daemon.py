@@ -36,8 +36,8 @@ from agentd.scheduler import Scheduler
 from agentd.scopes import TaskTokens
 from agentd.service import Service
 from agentd.store import layout
+from agentd.store.datadir import prepare, sweep
 from agentd.store.disk import RealDisk
-from agentd.store.folder import read_format, sweep, write_format
 from agentd.store.locks import DirectoryLock
 from agentd.store.store import Store
 from agentd.store.watch import MetadataWatch
@@ -119,12 +119,16 @@ class Daemon:
         left = [_left_behind(task) for task in self.service.running_at_start(found)]
         killed = await asyncio.to_thread(end_leftovers, agent_id, left)
         report = await self.service.recover(found, killed=killed, began=began)
+        for session_id in found.edited:
+            await self.service.metadata_touched(session_id)
         await self._listen()
         places.url = self.url
         await self._engine.open()
         self._scheduler.open()
         self._watch = MetadataWatch(self.data_dir / layout.SESSIONS, self._metadata_touched)
         await self._watch.open(list(self._store.entries))
+        self._store.on_added = self._watch.add
+        self._store.on_removed = self._watch.remove
         self._own_task(self._housekeeping())
         log.info("agent.recovered", **_fields(report))
         self._write_agent_file(agent_id, boot_id)
@@ -140,13 +144,9 @@ class Daemon:
         if self._lock is None:
             holder = f"pid {previous.pid} at {previous.url}" if previous else "another process"
             raise AlreadyRunning(f"{self.data_dir} is owned by a running daemon: {holder}")
+        prepare(self._disk, str(self.data_dir))
+        sweep(self._disk, layout.sessions_dir(str(self.data_dir)))
         try:
-            if not read_format(self._disk, str(self.data_dir)):
-                write_format(self._disk, str(self.data_dir))
-            sessions = self.data_dir / layout.SESSIONS
-            sessions.mkdir(mode=0o700, exist_ok=True)
-            (self.data_dir / layout.QUARANTINE).mkdir(mode=0o700, exist_ok=True)
-            sweep(self._disk, str(sessions))
             make_token(self.data_dir)
         except OSError as error:
             raise StorageFailed(f"{self.data_dir} cannot be written: {error.strerror}") from error
@@ -177,7 +177,7 @@ class Daemon:
     async def _listen_on_socket(self, path: Path) -> None:
         assert self._web is not None
         with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+            os.unlink(path)
         before = os.umask(0o177)  # aiohttp makes the socket with the umask's mode; a chmod after would be a race
         try:
             await web.UnixSite(self._web, str(path)).start()
@@ -321,9 +321,8 @@ def run(settings: Settings) -> None:
     """
     configure(settings.log)
     os.umask(0o077)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a journal and a lock for each session in memory
-    del soft
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # a journal and a lock for each session in memory
     sys.setswitchinterval(0.001)  # a thread that parses must not hold the loop up for the default 5 ms
     asyncio.run(_run(settings))
 

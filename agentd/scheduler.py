@@ -362,9 +362,10 @@ class Scheduler:
         """
         self.draining = True
         if self._work and drain_s > 0:
-            done = asyncio.gather(*self._work, return_exceptions=True)
+            all_done = asyncio.gather(*self._work, return_exceptions=True)
             cut = asyncio.ensure_future(hurry.wait())
-            await asyncio.wait([done, cut], timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {all_done, cut}
+            await asyncio.wait(either, timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
             cut.cancel()
         if self._attempts:
             cause = Cause(code=CauseCode.SHUTDOWN, message=f"the daemon stopped; it had {drain_s:g} s to end by itself")

@@ -23,6 +23,7 @@ from agentd.model.task import State, Task
 from agentd.scopes import TaskTokens
 from agentd.store.history import History
 from agentd.store.ledger import Committed, Ledger
+from agentd.store.lines import LineIndexes
 from agentd.store.store import Store
 
 T = TypeVar("T")
@@ -92,6 +93,7 @@ class Ground:
         self._dependents: dict[str, dict[str, None]] = {}
         self._ends: dict[str, list[asyncio.Future[Task]]] = {}
         self._histories: dict[str, History] = {}
+        self._line_indexes = LineIndexes()
         store.on_commit = self._committed
         store.on_failed = self._rolled_back
         store.on_damaged = self._damaged

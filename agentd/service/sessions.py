@@ -39,7 +39,7 @@ from agentd.model.requests import (
 )
 from agentd.model.session import Policy, Session, SessionChanges
 from agentd.model.task import Cause, CauseCode, State, Task, Value
-from agentd.service.ground import Ground
+from agentd.service.hand_edits import HandEdits
 from agentd.service.listing import (
     SESSION_SORTS,
     check_labels,
@@ -49,8 +49,8 @@ from agentd.service.listing import (
     session_state,
 )
 from agentd.store.artifacts import Artifacts
+from agentd.store.entry import Entry
 from agentd.store.ledger import Ledger
-from agentd.store.store import Entry
 
 
 class EventsPage(Value, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class EventsPage(Value, frozen=True, kw_only=True):
     seq: int
 
 
-class SessionVerbs(Ground):
+class SessionVerbs(HandEdits):
     """Create, read, edit, archive, cancel, delete."""
 
     async def list_sessions(self, query: SessionQuery) -> Page[SessionView]:
@@ -157,6 +157,7 @@ class SessionVerbs(Ground):
         """
         ledger = await self.store.ledger(session_id)
         self._check_version(ledger, if_seq)
+        await self.metadata_touched(session_id)  # or what is written next would go over an edit not yet noticed
         if patch.labels is not UNSET:
             check_labels(patch.labels)
         session = ledger.head_session

@@ -231,7 +231,7 @@ class TaskVerbs(SessionVerbs):
         check_sort(query.sort, TASK_SORTS)
         entry = self.store.entry(session_id)
         if entry.ledger is not None and entry.ledger.busy:
-            await entry.ledger.flush_views()
+            await entry.ledger.views.flush()
         return await self.in_thread(self.history_of(session_id).page, query)
 
     def output(self, task: Task, attempt: int | None) -> OutputLog:
@@ -242,7 +242,8 @@ class TaskVerbs(SessionVerbs):
         """
         if attempt is not None and not 1 <= attempt <= max(1, task.attempt):
             raise Invalid.field("attempt", f"must be 1 to {max(1, task.attempt)}")
-        return OutputLog(self.store.path(task.session_id), task.task_id, attempt or max(1, task.attempt))
+        number = attempt or max(1, task.attempt)
+        return OutputLog(self.store.path(task.session_id), task.task_id, number, self._line_indexes)
 
     # ------------------------------------------------------------------ change
 

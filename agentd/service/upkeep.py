@@ -1,4 +1,4 @@
-"""What keeps the house in order: recovery, edits by hand, the emergency reset, the status."""
+"""What keeps the house in order: recovery, the emergency reset, the status."""
 
 from __future__ import annotations
 
@@ -7,18 +7,14 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from agentd import __version__
-from agentd.errors import AgentdError, Invalid, SessionReadOnly, StorageFailed
+from agentd.errors import AgentdError, SessionReadOnly
 from agentd.model.consequences import interrupted
 from agentd.model.events import (
     AgentRecovered,
     Event,
-    SessionArchived,
-    SessionEditRefused,
-    SessionUpdated,
     TaskEvent,
     TaskFinished,
     TaskRetried,
@@ -26,12 +22,10 @@ from agentd.model.events import (
 )
 from agentd.model.launch import Capacity
 from agentd.model.requests import QueueView, ResetReport, Scale, Window, WorkerView
-from agentd.model.session import SessionChanges
 from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task, Value
 from agentd.service.tasks import TaskVerbs
 from agentd.store.ledger import Ledger
 from agentd.store.store import Found
-from agentd.store.watch import edited
 
 
 class QueueFacts(Value, frozen=True, kw_only=True):
@@ -66,7 +60,7 @@ class Status(Value, frozen=True, kw_only=True):
 
 
 class Upkeep(TaskVerbs):
-    """Recovery, edits by hand, reset, status."""
+    """Recovery, reset, status."""
 
     # ------------------------------------------------------------------ recovery
 
@@ -178,47 +172,6 @@ class Upkeep(TaskVerbs):
         """Ask the daemon to drain and stop."""
         self.shutdown_requested.set()
 
-    # ------------------------------------------------------------------ edits by hand
-
-    async def metadata_touched(self, session_id: str) -> None:
-        """Look at a metadata.json that somebody wrote: take a valid edit over, put a bad one back."""
-        entry = self.store.entries.get(session_id)
-        if entry is None:
-            return
-        path = self.store.path(session_id) / "metadata.json"
-        try:
-            ledger = await self.store.ledger(session_id)
-            text = await self.in_thread(path.read_bytes)
-        except (SessionReadOnly, StorageFailed):
-            return
-        except OSError as error:
-            text = str(error).encode()
-        if ledger.head_session is not ledger.session:
-            await ledger.settled()
-        try:
-            changes = edited(ledger.session, text)
-        except Invalid as error:
-            kept_as = f"metadata.json.refused-{self.now().replace(':', '')}"
-            with contextlib.suppress(OSError):
-                await self.in_thread(_write_beside, path.with_name(kept_as), text)
-            events: list[Event] = [SessionEditRefused(at=self.now(), reason=error.detail, kept_as=kept_as)]
-        else:
-            if changes is None:
-                return
-            events = self._edit_events(changes)
-        with contextlib.suppress(StorageFailed, SessionReadOnly):
-            await self.stage(ledger, events)
-            ledger.poke_views()
-
-    def _edit_events(self, changes: SessionChanges) -> list[Event]:
-        events: list[Event] = []
-        rest = replace(changes, archived=UNSET)
-        if rest != SessionChanges():
-            events.append(SessionUpdated(at=self.now(), changes=rest, source="file"))
-        if changes.archived is not UNSET:
-            events.append(SessionArchived(at=self.now(), archived=changes.archived))
-        return events
-
     # ------------------------------------------------------------------ what is asked
 
     def status(self) -> Status:
@@ -282,9 +235,3 @@ class Upkeep(TaskVerbs):
             Invalid: `min` would be over `max`.
         """
         return self.runner.scale(scale)
-
-
-def _write_beside(path: os.PathLike[str], text: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(text)

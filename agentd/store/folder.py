@@ -97,7 +97,8 @@ class Folder:
         if disk.exists(new):
             disk.rmtree(new)
         disk.mkdir(new)
-        disk.mkdir(layout.history_dir(new))
+        for name in (layout.HISTORY, layout.OUTPUT, layout.ARTIFACTS, layout.WORKSPACE, layout.HOME):
+            disk.mkdir(f"{new}/{name}")
         lines, crc = sealed_batch(self.session_id, events, 1, 0)
         data = b"".join([sealed_head(self.session_id, 1, 1, 0), *lines])
         self._fd = disk.open(layout.segment_path(new, 1), append=True)
@@ -299,26 +300,26 @@ class Folder:
         except OSError as error:
             raise StorageFailed(f"{self._journal} cannot be read: {error.strerror}") from error
 
-    def prune(self, before: int) -> int:
-        """Remove the segments that hold only events before `before` and that no snapshot needs; the bytes freed.
+    def prune(self, segment: int) -> int:
+        """Remove the segments up to this one that no snapshot needs; the bytes freed.
 
         Raises:
             StorageFailed: it could not all be removed.
         """
         try:
-            return self._pruned(before)
+            return self._pruned(segment)
         except OSError as error:
             raise failure(error, self._journal) from error
 
-    def _pruned(self, before: int) -> int:
+    def _pruned(self, segment: int) -> int:
         head = views.read_snapshot_head(self._disk, self.path)
         if head is None:
             return 0
         # The snapshot that makes them needless must outlive them.
         self._disk.fsync_dir(self.path, "prune.session_dir")
         freed = 0
-        for number, last in self._reader.older_than(head.journal.segment):
-            if last >= before:
+        for number, _ in self._reader.older_than(head.journal.segment):
+            if number > segment:
                 break
             path = layout.segment_path(self.path, number)
             size = self._disk.size(path)

@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
-
-import msgspec
 
 from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.model.events import (
     Event,
     SessionCreated,
     SessionEvent,
+    SessionPruned,
     TaskCreated,
     TaskEvent,
     applied_to_session,
@@ -28,13 +27,11 @@ from agentd.model.events import (
 )
 from agentd.model.session import Session
 from agentd.model.task import Task
-from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position, View
+from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position
+from agentd.store.view_writer import Moment, ViewWriter
 
 #: Seconds a record nobody waits for may stay unwritten, so that it shares a batch with what follows.
 LAZY_S = 0.01
-#: Seconds the views may lag the journal, and the share of one core their writing may take (DESIGN 5).
-VIEW_LAG_S = 0.25
-VIEW_DUTY = 0.1
 
 
 class Staged(NamedTuple):
@@ -77,12 +74,12 @@ class Ledger:
         self.counts: Counter[str] = Counter(task.state.value for task in loaded.tasks.values())
         self.reason: str | None = None  #: why nothing can be written now
         self.torn = loaded.torn  #: records that were cut when it was opened
+        self.edited = loaded.edited  #: metadata.json was not as the store wrote it when it was opened
         self.folder = folder
         self._hooks = hooks
         self._committers = committers
-        self._viewers = viewers
         self._loop = asyncio.get_running_loop()
-        self._position: Position = loaded.position
+        self.position: Position = loaded.position
         # the head
         self._head_tasks: dict[str, Task] = {}
         self._head_keys: dict[str, KeyRecord] = {}
@@ -94,15 +91,9 @@ class Ledger:
         self._flushing: asyncio.Future[Appended] | None = None
         self._flush_at: asyncio.Handle | None = None
         self._eager = False
-        # views
-        self._finished_kept: list[str] = list(loaded.finished_order)
-        self._unrecorded: list[tuple[int, Task]] = []
-        self._metadata_changed = False
-        self._view_at: asyncio.TimerHandle | None = None
-        self._viewing: asyncio.Future[None] | None = None
-        self._view_dirty = False
-        self._view_pause_s = VIEW_LAG_S
-        self._lines: dict[str, tuple[Task, bytes]] = {}
+        self.views = ViewWriter(folder, viewers, loaded.finished_order, self._moment, self._drop)
+        if loaded.stale:
+            self.views.ask()
 
     # ------------------------------------------------------------------ the head
 
@@ -132,7 +123,7 @@ class Ledger:
     @property
     def busy(self) -> bool:
         """Whether something is staged, being written or still to be written."""
-        return bool(self._staged or self._flushing or self._view_dirty or self._viewing)
+        return bool(self._staged or self._flushing or self.views.busy)
 
     # ------------------------------------------------------------------ commit
 
@@ -250,17 +241,20 @@ class Ledger:
                 if self._head_tasks.get(task.task_id) is task:
                     del self._head_tasks[task.task_id]
                 if task.terminal and (before is None or not before.terminal):
-                    self._unrecorded.append((entry.seq, task))
+                    self.views.finished(entry.seq, task)
             if entry.session is not None:
                 self.session = entry.session
-                self._metadata_changed = True
+                self.views.metadata_changed()
             if entry.key is not None:
                 self.keys[entry.key.key_hash] = entry.key
                 self._head_keys.pop(entry.key.key_hash, None)
+            if isinstance(entry.event, SessionPruned):
+                self._drop(entry.event.tasks)
+                self.views.forget(entry.event.tasks)
             committed.append(Committed(entry.seq, entry.event, line, entry.task))
         self.seq = batch[-1].seq
-        self._position = appended.position
-        self._ask_view()
+        self.position = appended.position
+        self.views.ask()
         self._hooks.on_commit(self, committed)
 
     def _fail(self, error: BaseException, waiters: list[asyncio.Future[None]]) -> None:
@@ -281,114 +275,25 @@ class Ledger:
 
     # ------------------------------------------------------------------ views
 
-    def _ask_view(self) -> None:
-        self._view_dirty = True
-        if self._view_at is None and self._viewing is None:
-            self._view_at = self._loop.call_later(self._view_pause_s, self._write_views)
+    def _moment(self) -> Moment:
+        return Moment(self.session, self.seq, self.position, list(self.tasks.values()), list(self.keys.values()))
 
-    def _write_views(self) -> None:
-        self._view_at = None
-        if self._viewing is not None or not self._view_dirty:
-            return
-        self._view_dirty = False
-        finished, self._unrecorded = self._unrecorded, []
-        metadata_changed, self._metadata_changed = self._metadata_changed, False
-        ended = [*self._finished_kept, *(task.task_id for _, task in finished)]
-        over = max(0, len(ended) - self.session.policy.tasks_kept)
-        gone, kept = set(ended[:over]), ended[over:]
-        tasks = [task for task in self.tasks.values() if task.task_id not in gone]
-        view = _Pending(self.session, self.seq, self._position, tasks, dict(self.keys), finished, metadata_changed)
-        began = time.perf_counter()
-        self._viewing = self._loop.run_in_executor(self._viewers, self._written, view)
-        self._viewing.add_done_callback(lambda done: self._viewed(done, view, gone, kept, time.perf_counter() - began))
-
-    def _written(self, view: _Pending) -> None:
-        """In a thread; `_lines` belongs to it."""
-        lines: dict[str, tuple[Task, bytes]] = {}
-        for task in view.tasks:
-            known = self._lines.get(task.task_id)
-            lines[task.task_id] = known if known and known[0] is task else (task, msgspec.json.encode(task))
-        self._lines = lines
-        finished = []
-        for seq, task in view.finished:
-            known = lines.get(task.task_id)
-            line = known[1] if known and known[0] is task else msgspec.json.encode(task)
-            finished.append((seq, task.state, task.task_id, line))
-        self.folder.write_views(
-            View(
-                session=view.session,
-                seq=view.seq,
-                position=view.position,
-                task_lines=[line for _, line in lines.values()],
-                counts=dict(Counter(task.state.value for task in view.tasks)),
-                keys=list(view.keys.values()),
-                finished=finished,
-                metadata_changed=view.metadata_changed,
-            )
-        )
-
-    def _viewed(
-        self, done: asyncio.Future[None], view: _Pending, gone: set[str], kept: list[str], took_s: float
-    ) -> None:
-        self._viewing = None
-        self._view_pause_s = max(VIEW_LAG_S, took_s / VIEW_DUTY)
-        if done.exception() is not None:
-            # The journal has it all; the views are tried again, at the pace of a full disk.
-            self._unrecorded = view.finished + self._unrecorded
-            self._metadata_changed |= view.metadata_changed
-            self._view_pause_s = max(self._view_pause_s, 1.0)
-            self._ask_view()
-            return
-        self._finished_kept = kept
-        for task_id in gone:
-            task = self.tasks.pop(task_id, None)
-            if task is not None:
+    def _drop(self, task_ids: Iterable[str]) -> None:
+        """Let finished tasks go that tasks.json no longer has; their records in history/ remain."""
+        for task_id in task_ids:
+            if (task := self.tasks.pop(task_id, None)) is not None:
                 self.counts[task.state.value] -= 1
-        if self._view_dirty:
-            self._ask_view()
 
-    def drop_keys(self, key_hashes: Sequence[str]) -> None:
+    def drop_keys(self, key_hashes: Iterable[str]) -> None:
         """Forget expired Idempotency-Keys; the next view no longer has them."""
         for key_hash in key_hashes:
             self.keys.pop(key_hash, None)
 
-    def poke_views(self) -> None:
-        """Write the views soon, metadata.json included: somebody else touched it."""
-        self._metadata_changed = True
-        self._ask_view()
-
-    async def flush_views(self) -> None:
-        """Bring the views up to what is durable, as a clean stop does. A disk that refuses leaves them behind."""
-        for _ in range(3):
-            if self._viewing is not None:
-                await asyncio.wait([self._viewing])
-                await asyncio.sleep(0)
-            if not self._view_dirty:
-                return
-            if self._view_at is not None:
-                self._view_at.cancel()
-            self._write_views()
-        if self._viewing is not None:
-            await asyncio.wait([self._viewing])
-
     def abandon(self) -> None:
         """Forget timers; the caller has settled and flushed, or deletes the session."""
-        for handle in (self._view_at, self._flush_at):
-            if handle is not None:
-                handle.cancel()
-        self._view_dirty = False
-
-
-class _Pending(NamedTuple):
-    """What a view is made of, taken at one moment on the loop."""
-
-    session: Session
-    seq: int
-    position: Position
-    tasks: list[Task]
-    keys: dict[str, KeyRecord]
-    finished: list[tuple[int, Task]]
-    metadata_changed: bool
+        if self._flush_at is not None:
+            self._flush_at.cancel()
+        self.views.abandon()
 
 
 def key_record(event: TaskCreated | SessionCreated, seq: int) -> KeyRecord | None:

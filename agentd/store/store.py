@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -20,15 +20,19 @@ from agentd.errors import (
     StorageFull,
     Unavailable,
 )
-from agentd.model.events import Event, SessionCreated, TaskCreated, applied_to_task
+from agentd.model.events import Event
 from agentd.model.ids import TAG_LENGTH, is_session_id, session_tag
+from agentd.model.requests import CheckReport
 from agentd.model.session import Session
 from agentd.model.task import Task
-from agentd.store import layout
+from agentd.store import layout, views
+from agentd.store.check import check
 from agentd.store.disk import Disk
+from agentd.store.entry import Entry, first_state
 from agentd.store.folder import Appended, Folder, Header, Loaded
-from agentd.store.ledger import Committed, Hooks, Ledger, key_record
+from agentd.store.ledger import Committed, Hooks, Ledger
 from agentd.store.locks import DirectoryLock
+from agentd.store.views import Snapshot
 
 #: Journals that can be synced at the same moment; more threads only wait for the same disk.
 COMMITTERS = 32
@@ -38,55 +42,12 @@ RESUME_S = 5.0
 T = TypeVar("T")
 
 
-class Entry:
-    """One session: what lists show, and its ledger while it is resident."""
-
-    def __init__(self, session: Session, counts: dict[str, int], reason: str | None = None, *, seq: int = 0) -> None:
-        self._session = session
-        self._seq = seq
-        self._counts = counts
-        self._reason = reason
-        self.ledger: Ledger | None = None
-        self.lock: DirectoryLock | None = None
-        self.loading: asyncio.Future[None] | None = None
-        self.tasks: dict[str, Task] = {}  #: of a damaged session, as far as it could be read
-
-    @property
-    def session(self) -> Session:
-        """As it is durable."""
-        return self.ledger.session if self.ledger else self._session
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Tasks by state, of those in tasks.json; states without a task are left out."""
-        counts = self.ledger.counts if self.ledger else self._counts
-        return {state: count for state, count in counts.items() if count}
-
-    @property
-    def seq(self) -> int:
-        """The last durable event."""
-        return self.ledger.seq if self.ledger else self._seq
-
-    @property
-    def reason(self) -> str | None:
-        """Why the session is read-only; None when it is not."""
-        return self.ledger.reason if self.ledger else self._reason
-
-    def put_out(self) -> None:
-        """Forget the ledger, keep what lists show."""
-        if self.ledger is not None:
-            self._session, self._counts, self._reason, self._seq = self.session, self.counts, self.reason, self.seq
-            self.ledger = None
-        if self.lock is not None:
-            self.lock.release()
-            self.lock = None
-
-
 class Found(NamedTuple):
     """What opening found."""
 
     sessions: int
     live: list[str]  #: sessions with tasks that are not terminal, all resident now
+    edited: list[str]  #: sessions whose metadata.json somebody wrote while no daemon ran
     torn: int
     damaged: list[tuple[str, str]]  #: session and reason
     unclean: int
@@ -102,6 +63,8 @@ class Store:
         self.on_commit: Callable[[str, Sequence[Committed]], None] = lambda session_id, committed: None
         self.on_commit_latency: Callable[[float], None] = lambda seconds: None
         self.on_failed: Callable[[str, AgentdError], None] = lambda session_id, error: None
+        self.on_added: Callable[[str], None] = lambda session_id: None
+        self.on_removed: Callable[[str], None] = lambda session_id: None
         self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
         self._disk = disk
         self._limits = limits
@@ -128,7 +91,10 @@ class Store:
     async def open(self) -> Found:
         """Read every session's head; bring those that are not clean, or have live tasks, into memory."""
         headers = await self.in_thread(self._scan)
-        torn, damaged, live, unclean = 0, [], [], 0
+        torn, unclean = 0, 0
+        damaged: list[tuple[str, str]] = []
+        live: list[str] = []
+        edited: list[str] = []
         for session_id, header in headers:
             if header is not None:
                 self._add(session_id, Entry(header.session, header.counts, seq=header.seq))
@@ -140,12 +106,12 @@ class Store:
                     damaged.append((session_id, error.detail))
                     continue
                 torn += ledger.torn
+                if ledger.edited:
+                    edited.append(session_id)
                 if ledger.live:
                     live.append(session_id)
-                else:
-                    self._touch(session_id)
-                    ledger.poke_views()
-        return Found(len(self.entries), live, torn, damaged, unclean)
+                self._touch(session_id)
+        return Found(len(self.entries), live, edited, torn, damaged, unclean)
 
     def _scan(self) -> list[tuple[str, Header | None]]:
         found = []
@@ -259,9 +225,7 @@ class Store:
             raise SessionExists(f"session {session_id!r} exists; choose another id, or submit to it")
         creating = self._creating[session_id] = asyncio.get_running_loop().create_future()
         try:
-            folder, appended = await self.in_thread(
-                Folder.create, self._disk, str(self._sessions), session, list(events)
-            )
+            folder, appended = await self.in_thread(self._created, session, list(events))
         except FileExistsError as error:
             raise SessionExists(f"{session_id!r} exists in the data directory and is not a session") from error
         except StorageFull:
@@ -271,7 +235,7 @@ class Store:
             del self._creating[session_id]
             creating.cancel()
         self.full = False
-        loaded = _first(session, events, appended)
+        loaded = first_state(session, events, appended)
         entry = Entry(session, {})
         entry.lock = DirectoryLock.take(self._sessions / session_id)
         entry.ledger = self._new_ledger(folder, loaded)
@@ -284,6 +248,9 @@ class Store:
         )
         return entry.ledger
 
+    def _created(self, session: Session, events: list[Event]) -> tuple[Folder, Appended]:
+        return Folder.create(self._disk, str(self._sessions), session, events, segment_bytes=self._limits.journal_bytes)
+
     async def delete(self, session_id: str) -> None:
         """Remove a session and its directory. The caller has seen that nothing in it is live."""
         entry = self.entry(session_id)
@@ -291,7 +258,7 @@ class Store:
             with contextlib.suppress(StorageFailed):
                 await entry.ledger.settled()
             entry.ledger.abandon()
-            await entry.ledger.flush_views()
+            await entry.ledger.views.flush()
             entry.ledger.folder.close()
         self._remove(session_id)
         entry.put_out()
@@ -326,14 +293,33 @@ class Store:
     def _add(self, session_id: str, entry: Entry) -> None:
         self.entries[session_id] = entry
         self._tags.setdefault(session_tag(session_id), []).append(session_id)
+        self.on_added(session_id)
 
     def _remove(self, session_id: str) -> None:
         del self.entries[session_id]
+        self.on_removed(session_id)
         self._idle.pop(session_id, None)
         tag = session_tag(session_id)
         self._tags[tag].remove(session_id)
         if not self._tags[tag]:
             del self._tags[tag]
+
+    def read_snapshot(self, session_id: str) -> Snapshot | None:
+        """What tasks.json says of a session that is not in memory; None when it cannot be read. Blocking."""
+        try:
+            data = self._disk.read(layout.tasks_path(str(self.path(session_id))))
+        except OSError:
+            return None  # deleted meanwhile
+        return views.read_snapshot_loosely(data)
+
+    def read_tasks(self, session_ids: Sequence[str]) -> list[Iterable[Task]]:
+        """The tasks in tasks.json of sessions that are not in memory. Blocking."""
+        snapshots = (self.read_snapshot(session_id) for session_id in session_ids)
+        return [snapshot.tasks for snapshot in snapshots if snapshot is not None]
+
+    def check(self) -> CheckReport:
+        """Read and verify everything, change nothing. Blocking."""
+        return check(self._disk, str(self.data_dir), repair=False)
 
     # ------------------------------------------------------------------ residency
 
@@ -359,7 +345,7 @@ class Store:
             return
         with contextlib.suppress(StorageFailed, SessionReadOnly):
             await ledger.settled()
-        await ledger.flush_views()
+        await ledger.views.flush()
         if entry.ledger is ledger and not ledger.busy:
             ledger.abandon()
             entry.put_out()
@@ -400,22 +386,3 @@ class Store:
             self._resume_later(session_id, RESUME_S)
         else:
             entry.ledger.reason = None
-
-
-def _first(session: Session, events: Sequence[Event], appended: Appended) -> Loaded:
-    """The state that a session's first events make."""
-    tasks, keys = {}, {}
-    for seq, event in enumerate(events, 1):
-        if isinstance(event, TaskCreated):
-            tasks[event.task_id] = applied_to_task(None, event, seq)
-        if isinstance(event, (TaskCreated, SessionCreated)) and (key := key_record(event, seq)):
-            keys[key.key_hash] = key
-    return Loaded(
-        session=session,
-        tasks=tasks,
-        seq=len(events),
-        finished_order=[],
-        keys=keys,
-        position=appended.position,
-        torn=0,
-    )

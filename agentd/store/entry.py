@@ -1,0 +1,76 @@
+"""One session as lists show it, in memory or not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from agentd.model.events import Event, SessionCreated, TaskCreated, applied_to_task
+from agentd.model.session import Session
+from agentd.model.task import Task
+from agentd.store.folder import Appended, Loaded
+from agentd.store.ledger import Ledger, key_record
+from agentd.store.locks import DirectoryLock
+
+
+class Entry:
+    """One session: what lists show, and its ledger while it is resident."""
+
+    def __init__(self, session: Session, counts: dict[str, int], reason: str | None = None, *, seq: int = 0) -> None:
+        self._session = session
+        self._seq = seq
+        self._counts = counts
+        self._reason = reason
+        self.ledger: Ledger | None = None
+        self.lock: DirectoryLock | None = None
+        self.loading: asyncio.Future[None] | None = None
+        self.tasks: dict[str, Task] = {}  #: of a damaged session, as far as it could be read
+
+    @property
+    def session(self) -> Session:
+        """As it is durable."""
+        return self.ledger.session if self.ledger else self._session
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Tasks by state, of those in tasks.json; states without a task are left out."""
+        counts = self.ledger.counts if self.ledger else self._counts
+        return {state: count for state, count in counts.items() if count}
+
+    @property
+    def seq(self) -> int:
+        """The last durable event."""
+        return self.ledger.seq if self.ledger else self._seq
+
+    @property
+    def reason(self) -> str | None:
+        """Why the session is read-only; None when it is not."""
+        return self.ledger.reason if self.ledger else self._reason
+
+    def put_out(self) -> None:
+        """Forget the ledger, keep what lists show."""
+        if self.ledger is not None:
+            self._session, self._counts, self._reason, self._seq = self.session, self.counts, self.reason, self.seq
+            self.ledger = None
+        if self.lock is not None:
+            self.lock.release()
+            self.lock = None
+
+
+def first_state(session: Session, events: Sequence[Event], appended: Appended) -> Loaded:
+    """The state that a session's first events make."""
+    tasks, keys = {}, {}
+    for seq, event in enumerate(events, 1):
+        if isinstance(event, TaskCreated):
+            tasks[event.task_id] = applied_to_task(None, event, seq)
+        if isinstance(event, (TaskCreated, SessionCreated)) and (key := key_record(event, seq)):
+            keys[key.key_hash] = key
+    return Loaded(
+        session=session,
+        tasks=tasks,
+        seq=len(events),
+        finished_order=[],
+        keys=keys,
+        position=appended.position,
+        torn=0,
+    )

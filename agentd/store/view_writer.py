@@ -1,0 +1,180 @@
+"""When the views of a session are written: a little after the journal, never often, and from one moment each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
+from typing import NamedTuple
+
+import msgspec
+
+from agentd.model.session import Session
+from agentd.model.task import Task
+from agentd.store.folder import Folder, KeyRecord, Position, View
+
+#: Seconds the views may lag the journal, and the share of one core their writing may take (DESIGN 5).
+LAG_S = 0.25
+DUTY = 0.1
+#: Seconds between attempts on a disk that refuses.
+REFUSED_S = 1.0
+
+
+class Moment(NamedTuple):
+    """The durable state of a session at one moment on the loop."""
+
+    session: Session
+    seq: int
+    position: Position
+    tasks: list[Task]
+    keys: list[KeyRecord]
+
+
+class _Work(NamedTuple):
+    """One writing of the views."""
+
+    moment: Moment
+    finished: list[tuple[int, Task]]
+    metadata_changed: bool
+    dropped: set[str]
+    kept: list[str]
+    began: float
+
+
+class ViewWriter:
+    """Writes tasks.json, metadata.json and the records of finished tasks in a thread, one writing at a time.
+
+    `moment` gives the state to write; `drop` is told which finished tasks tasks.json no longer has.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        threads: Executor,
+        finished_order: Sequence[str],
+        moment: Callable[[], Moment],
+        drop: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._moment = moment
+        self._drop = drop
+        self._kept = list(finished_order)
+        self._forgotten: set[str] = set()  #: while a writing that still names them is under way
+        self._finished: list[tuple[int, Task]] = []
+        self._metadata_changed = False
+        self._dirty = False
+        self._pause_s = LAG_S
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Future[None] | None = None
+        self._lines: dict[str, tuple[Task, bytes]] = {}  #: belongs to the thread that writes
+
+    @property
+    def busy(self) -> bool:
+        """Whether the files are behind the journal."""
+        return self._dirty or self._writing is not None
+
+    def ask(self) -> None:
+        """The state has changed: write soon."""
+        self._dirty = True
+        if self._timer is None and self._writing is None:
+            self._timer = self._loop.call_later(self._pause_s, self._write)
+
+    def finished(self, seq: int, task: Task) -> None:
+        """The task ended at `seq`; the next writing makes its record."""
+        self._finished.append((seq, task))
+
+    def forget(self, task_ids: Iterable[str]) -> None:
+        """Retention removes these; they must not come back."""
+        gone = set(task_ids)
+        self._kept = [task_id for task_id in self._kept if task_id not in gone]
+        if self._writing is not None:
+            self._forgotten |= gone
+
+    def metadata_changed(self) -> None:
+        """The next writing replaces metadata.json too."""
+        self._metadata_changed = True
+
+    async def flush(self) -> None:
+        """Bring the files up to what is durable, as a clean stop does. A disk that refuses leaves them behind."""
+        for _ in range(3):
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+                await asyncio.sleep(0)  # its own callback comes first
+            if not self._dirty:
+                return
+            self._write()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    def abandon(self) -> None:
+        """Write nothing more."""
+        self._dirty = False
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _write(self) -> None:
+        self._cancel_timer()
+        if self._writing is not None or not self._dirty:
+            return
+        self._dirty = False
+        moment = self._moment()
+        finished, self._finished = self._finished, []
+        changed, self._metadata_changed = self._metadata_changed, False
+        ended = [*self._kept, *(task.task_id for _, task in finished)]
+        over = max(0, len(ended) - moment.session.policy.tasks_kept)
+        work = _Work(moment, finished, changed, set(ended[:over]), ended[over:], time.perf_counter())
+        self._writing = self._loop.run_in_executor(self._threads, self._written, work)
+        self._writing.add_done_callback(lambda done: self._done(done, work))
+
+    def _written(self, work: _Work) -> None:
+        """In a thread."""
+        lines: dict[str, tuple[Task, bytes]] = {}
+        counts: Counter[str] = Counter()
+        for task in work.moment.tasks:
+            if task.task_id not in work.dropped:
+                lines[task.task_id] = self._line(task)
+                counts[task.state.value] += 1
+        finished = [(seq, task.state, task.task_id, self._line(task)[1]) for seq, task in work.finished]
+        self._lines = lines
+        self._folder.write_views(
+            View(
+                session=work.moment.session,
+                seq=work.moment.seq,
+                position=work.moment.position,
+                task_lines=[line for _, line in lines.values()],
+                counts=dict(counts),
+                keys=work.moment.keys,
+                finished=finished,
+                metadata_changed=work.metadata_changed,
+            )
+        )
+
+    def _line(self, task: Task) -> tuple[Task, bytes]:
+        known = self._lines.get(task.task_id)
+        if known is None or known[0] is not task:
+            known = self._lines[task.task_id] = (task, msgspec.json.encode(task))
+        return known
+
+    def _done(self, done: asyncio.Future[None], work: _Work) -> None:
+        self._writing = None
+        self._pause_s = max(LAG_S, (time.perf_counter() - work.began) / DUTY)
+        if done.exception() is not None:
+            # The journal has it all; only the files are behind.
+            self._finished = work.finished + self._finished
+            self._metadata_changed |= work.metadata_changed
+            self._pause_s = max(self._pause_s, REFUSED_S)
+            self._dirty = True
+        else:
+            self._kept = [task_id for task_id in work.kept if task_id not in self._forgotten]
+            self._forgotten.clear()
+            self._drop(work.dropped)
+        if self._dirty:
+            self.ask()
