@@ -36,7 +36,8 @@ _SECRET_KEY = re.compile(
     r"(^|[_-])(token|secret|password|passwd|authorization|cookie|api[_-]?key|env)s?$", re.IGNORECASE
 )
 _SECRET_TEXT = re.compile(
-    r"(?P<lead>\bbearer\s+|(?:token|secret|password|passwd|api[_-]?key)\w*[\"']?\s*[=:]\s*[\"']?)(?!bearer\b)[^\s\"',;&]+",
+    r"(?P<lead>\bbearer\s+|(?:token|secret|password|passwd|api[_-]?key)\w*[\"']?\s*[=:]\s*[\"']?)(?!bearer\b)[^\s\"',;&]+"
+    r"|\bagentd_[A-Za-z0-9_-]{32,}",  # a token, wherever it stands
     re.IGNORECASE,
 )
 _DEPTH = 4  #: of nested values that are searched for secrets; what is deeper is not shown
@@ -107,7 +108,7 @@ def _blotted(key: str, value: Any, depth: int) -> Any:
     if _SECRET_KEY.search(key):
         return BLOT
     if isinstance(value, str):
-        return _SECRET_TEXT.sub(rf"\g<lead>{BLOT}", value)
+        return _SECRET_TEXT.sub(lambda found: (found["lead"] or "") + BLOT, value)
     if depth == 0:
         return "…"
     if isinstance(value, MutableMapping):

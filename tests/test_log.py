@@ -128,6 +128,7 @@ def test_configuring_again_does_not_double_the_lines_of_libraries(captured: Capt
         {"deep": [{"deeper": ({"secret": "hunter2"},)}]},
         {"deep": {"a": {"b": {"c": {"d": {"e": "hunter2"}}}}}},
         {"error": ValueError("token: hunter2")},
+        {"message": "refused agentd_hunter2" + "x" * 36},
     ],
 )
 def test_secrets_are_blotted_out(line: dict[str, Any]) -> None:
