@@ -24,7 +24,7 @@ from agentd.clock import SystemClock, rfc3339
 from agentd.config import Settings
 from agentd.engines.local.orphans import end_leftovers
 from agentd.engines.local.pool import LocalEngine
-from agentd.engines.local.process_tree import start_ticks
+from agentd.engines.local.process_tree import started_at
 from agentd.errors import AlreadyRunning, ConfigInvalid, StorageFailed
 from agentd.http.app import make_app
 from agentd.kinds.registry import kinds
@@ -190,7 +190,7 @@ class Daemon:
             agent_id=agent_id,
             boot_id=boot_id,
             pid=pid,
-            pid_started_at=start_ticks(pid) or 0,
+            pid_started_at=started_at(pid) or 0,
             url=self.url,
             socket=self.settings.http.socket,
             version=__version__,

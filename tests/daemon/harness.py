@@ -1,0 +1,181 @@
+"""A real daemon in a process of its own, for tests that kill it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], within_s: float = 10.0) -> T:
+    """What the condition gives, once that is true."""
+    end = time.monotonic() + within_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"not so within {within_s} s: {condition}"
+        time.sleep(0.005)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat[stat.rindex(")") + 2] not in "ZX"
+
+
+def marked(mark: str) -> list[int]:
+    """Processes that have the text in their command line."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if mark.encode() in Path(f"/proc/{name}/cmdline").read_bytes() and alive(int(name)):
+                    found.append(int(name))
+    return found
+
+
+class Answer:
+    """A response: status, headers and the decoded body."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RealDaemon:
+    """`agentd serve` on a data directory; start it, talk to it, kill it, start it again."""
+
+    def __init__(self, data_dir: Path, **settings: object) -> None:
+        self.data_dir = data_dir
+        self.settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+        self.connection: http.client.HTTPConnection | None = None
+
+    def start(self, *, ready: bool = True) -> RealDaemon:
+        config = self.data_dir.with_name(self.data_dir.name + ".yaml")
+        config.write_text(json.dumps(self.settings))
+        command = [sys.executable, "-m", "agentd.cli.main", "serve", "--data-dir", str(self.data_dir)]
+        command += ["--port", "0", "--config", str(config)]
+        self.log = open(self.data_dir.with_name(self.data_dir.name + ".log"), "ab")  # noqa: SIM115 - closed in end()
+        agent_file = self.data_dir / "agent.json"
+        before = agent_file.read_bytes() if agent_file.exists() else b""
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        if ready:
+            until(lambda: self.ended() or (agent_file.exists() and agent_file.read_bytes() != before))
+            assert not self.ended(), self.log_text()
+            self.agent = json.loads(agent_file.read_bytes())
+            self.token = (self.data_dir / "token").read_text().strip()
+            self.connect()
+        return self
+
+    def connect(self) -> None:
+        self.connection = http.client.HTTPConnection(urlsplit(self.agent["url"]).netloc, timeout=30)
+
+    def ended(self) -> bool:
+        assert self.process is not None
+        return self.process.poll() is not None
+
+    def log_text(self) -> str:
+        return self.data_dir.with_name(self.data_dir.name + ".log").read_text()
+
+    def request(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        assert self.connection is not None
+        send = {"Authorization": f"Bearer {self.token}", **{k.replace("_", "-"): v for k, v in headers.items()}}
+        data = None
+        if body is not None:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            send.setdefault("Content-Type", "application/json")
+        try:
+            self.connection.request(method, path, data, send)
+            response = self.connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        except (OSError, http.client.HTTPException):
+            self.connection.close()
+            raise
+
+    def get(self, path: str) -> Any:
+        answer = self.request("GET", path)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    def shell(self, session_id: str, command: str, **fields: object) -> dict[str, Any]:
+        body = {"kind": "shell", "spec": {"command": command}, "session_id": session_id, **fields}
+        answer = self.request("POST", "/tasks", body)
+        assert answer.status == 201, answer.body
+        task: dict[str, Any] = answer.json
+        return task
+
+    def task(self, task_id: str) -> dict[str, Any]:
+        task: dict[str, Any] = self.get(f"/tasks/{task_id}")
+        return task
+
+    def wait(self, task_id: str, within_s: float = 20) -> dict[str, Any]:
+        task: dict[str, Any] = self.get(f"/tasks/{task_id}/wait?timeout_s={within_s}")
+        assert task["state"] in ("completed", "failed", "timeout", "cancelled"), task
+        return task
+
+    def state(self, task_id: str, state: str, within_s: float = 10) -> dict[str, Any]:
+        return until(lambda: t if (t := self.task(task_id))["state"] == state else None, within_s)  # type: ignore[return-value]
+
+    def kill9(self) -> None:
+        """SIGKILL the daemon alone; what it leaves is what the next start must deal with."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        if self.connection is not None:
+            self.connection.close()
+
+    def workers(self) -> list[dict[str, Any]]:
+        workers: list[dict[str, Any]] = self.get("/workers")["data"]
+        return workers
+
+    def stop(self, within_s: float = 30) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        if self.connection is not None:
+            self.connection.close()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(within_s)
+
+    def end(self) -> None:
+        """Whatever the test did: nothing of it is left."""
+        if self.process is not None and not self.ended():
+            self.process.kill()
+            self.process.wait()
+        if self.connection is not None:
+            self.connection.close()
+        if hasattr(self, "log"):
+            self.log.close()
+        until(lambda: not self.leftovers(), 5)
+
+    def leftovers(self) -> list[int]:
+        """Processes that the daemon's workers and tasks still have, by their environment."""
+        mark = str(self.data_dir).encode()
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError):
+                    environ = Path(f"/proc/{name}/environ").read_bytes()
+                    if b"AGENTD_TASK_ID=" in environ and mark in environ and alive(int(name)):
+                        found.append(int(name))
+        return found
