@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from agentd.errors import FormatTooNew, StorageFailed
@@ -18,21 +20,22 @@ def prepare(disk: Disk, data_dir: str) -> None:
     """Make what is missing of DATA, DATA/sessions, DATA/quarantine and format.json. DATA's parent is there.
 
     Raises:
-        FormatTooNew: a newer agentd wrote it.
+        FormatTooNew: a newer agentd wrote it; nothing was touched.
         StorageFailed: it cannot be made or read.
     """
+    known = read_format(disk, data_dir)
     try:
-        if not disk.exists(data_dir):
-            disk.mkdir(data_dir)
-            disk.fsync_dir(data_dir.rsplit("/", 1)[0] or "/", "prepare.parent")
-        for directory in (layout.sessions_dir(data_dir), layout.quarantine_dir(data_dir)):
+        for directory in (data_dir, layout.sessions_dir(data_dir), layout.quarantine_dir(data_dir)):
             if not disk.exists(directory):
                 disk.mkdir(directory)
+        if known is None:
+            write_format(disk, data_dir)
+        # Always: who made them may have died before the sync.
         disk.fsync_dir(data_dir, "prepare.data_dir")
+        with contextlib.suppress(PermissionError):  # a parent that we may not read is not ours to sync
+            disk.fsync_dir(data_dir.rsplit("/", 1)[0] or "/", "prepare.parent")
     except OSError as error:
         raise failure(error, f"the data directory {data_dir}") from error
-    if read_format(disk, data_dir) is None:
-        write_format(disk, data_dir)
 
 
 def read_format(disk: Disk, data_dir: str) -> int | None:
@@ -60,16 +63,8 @@ def read_format(disk: Disk, data_dir: str) -> int | None:
 
 
 def write_format(disk: Disk, data_dir: str) -> None:
-    """Say which format the data directory has.
-
-    Raises:
-        StorageFailed: the disk refused.
-    """
-    try:
-        replace_file(disk, layout.format_path(data_dir), b'{"format": %d}\n' % layout.FORMAT, "format.file")
-        disk.fsync_dir(data_dir, "format.data_dir")
-    except OSError as error:
-        raise failure(error, layout.format_path(data_dir)) from error
+    """Say which format the data directory has; durable after an `fsync_dir` of it. Raises OSError."""
+    replace_file(disk, layout.format_path(data_dir), b'{"format": %d}\n' % layout.FORMAT, "prepare.format")
 
 
 def sweep(disk: Disk, sessions_dir: str) -> list[str]:

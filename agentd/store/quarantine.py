@@ -17,7 +17,7 @@ def keep(disk: Disk, session_dir: str, file: str, offset: int, data: bytes) -> s
     directory = layout.quarantine_dir(data_dir)
     if not disk.exists(directory):
         disk.mkdir(directory)
-    disk.fsync_dir(data_dir, "quarantine.parent")
+        disk.fsync_dir(data_dir, "quarantine.parent")
     source = f"{session_dir.rsplit('/', 1)[1]}.{file}"
     name = layout.quarantine_name(source, offset, hashlib.sha256(data).hexdigest())
     replace_file(disk, f"{directory}/{name}", data, "quarantine.file")

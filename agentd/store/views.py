@@ -189,7 +189,9 @@ def write(disk: Disk, session_dir: str, view: View, missing: Sequence[Finished] 
     replace_file(disk, layout.tasks_path(session_dir), snapshot_bytes(view), "view.tasks")
 
 
-def view_of(replay: Replay, position: Position, *, metadata_changed: bool = False) -> View:
+def view_of(
+    replay: Replay, position: Position, *, finished: Sequence[Finished] = (), metadata_changed: bool = False
+) -> View:
     """The view of a replay that ends at the position."""
     assert replay.session is not None
     counts: dict[str, int] = {}
@@ -202,5 +204,6 @@ def view_of(replay: Replay, position: Position, *, metadata_changed: bool = Fals
         task_lines=[msgspec.json.encode(task) for task in replay.tasks.values()],
         counts=counts,
         keys=list(replay.keys.values()),
+        finished=finished,
         metadata_changed=metadata_changed,
     )

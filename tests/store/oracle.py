@@ -1,0 +1,115 @@
+"""What must hold after a crash, whatever it left; each rule has the number that docs/storage.md gives it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from agentd.store import layout, views
+from agentd.store.check import check
+from agentd.store.datadir import prepare, sweep
+from agentd.store.folder import Folder
+from agentd.store.views import view_of
+from tests.store.simdisk import SimDisk
+from tests.store.story import DATA, SEGMENT_BYTES, SESSIONS, Memory, known_events, records_of, replayed
+
+
+def sessions_on(disk: SimDisk) -> list[str]:
+    """The sessions a program would see."""
+    if not disk.exists(SESSIONS):
+        return []
+    return [name for name in sorted(disk.listdir(SESSIONS)) if not name.startswith(".")]
+
+
+def is_journal(path: str) -> bool:
+    """Whether it is a segment of a session that is whole."""
+    return "/history/events-" in path and "/.new-" not in path
+
+
+def check_before_recovery(disk: SimDisk, memories: dict[str, Memory], rotten: frozenset[str]) -> None:
+    """Rule 3 as `cat` and `jq` see it: the views are some exact past state, even before anything is repaired."""
+    for session_id in sessions_on(disk):
+        path = f"{SESSIONS}/{session_id}"
+        memory = memories[session_id]
+        views.read_metadata(disk.read(layout.metadata_path(path)))
+        if layout.tasks_path(path) in rotten or not disk.exists(layout.tasks_path(path)):
+            continue
+        snapshot = views.read_snapshot(disk.read(layout.tasks_path(path)))
+        events = memory.acked or memory.maybe[0]
+        expected = replayed(events[: snapshot.seq])
+        assert snapshot.seq <= len(events), "3: the snapshot shows what was never acknowledged"
+        assert {task.task_id: task for task in snapshot.tasks} == expected.tasks, "3: tasks.json is not a past state"
+        for record in records_of(events[: snapshot.seq]):
+            name = layout.record_path(path, record.seq, record.state, record.task_id)
+            assert disk.read(name) == record.line + b"\n", "3: a record is missing behind its snapshot"
+
+
+def check_recovery(
+    disk: SimDisk,
+    memories: dict[str, Memory],
+    *,
+    kept: dict[str, bytes] | None = None,
+    rotten: frozenset[str] = frozenset(),
+) -> None:
+    """Recover the disk and hold the result against what is remembered. `kept` may be cut, not lost."""
+    check_before_recovery(disk, memories, rotten)
+    journals = {path: data for path, data in disk.files().items() if is_journal(path)}
+    journals |= {path: data for path, data in disk.files().items() if path in rotten and not _is_snapshot(data)}
+    prepare(disk, DATA)
+    sweep(disk, SESSIONS)
+    found = sessions_on(disk)
+    for session_id, memory in memories.items():
+        assert session_id in found or not memory.exists, f"1: session {session_id} is lost"
+    for session_id in found:
+        _check_session(disk, session_id, memories[session_id])
+    for before in (journals, kept or {}):
+        _check_kept(disk, before)
+    report = check(disk, DATA, repair=False)
+    left = [finding for finding in report.findings if "half of a file" not in finding.problem]
+    assert not left, f"check is not content: {left}"
+
+
+def _is_snapshot(data: bytes) -> bool:
+    try:
+        views.read_snapshot(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_session(disk: SimDisk, session_id: str, memory: Memory) -> None:
+    path = f"{SESSIONS}/{session_id}"
+    folder, loaded = Folder.open(disk, path, segment_bytes=SEGMENT_BYTES)  # 8: nothing here is damage
+    events = known_events(disk, session_id, memory)
+    assert events[: len(memory.acked)] == memory.acked, "1: an acknowledged event is lost"
+    assert memory.allows(events), "2: the history is not what was issued"
+    expected = replayed(events)
+    assert loaded.seq == len(events)
+    assert loaded.tasks == expected.tasks, "3: the tasks are not what the journal says"
+    assert loaded.session == expected.session
+    assert loaded.keys == expected.keys
+    assert loaded.finished_order == list(expected.finished)
+    assert not loaded.edited, "3: an old metadata.json looks like an edit by hand"
+    folder.write_views(view_of(expected, loaded.position, metadata_changed=True))
+    folder.close()
+    for record in records_of(events):
+        name = layout.record_path(path, record.seq, record.state, record.task_id)
+        assert disk.read(name) == record.line + b"\n", "3: a record is missing"
+    again, loaded_again = Folder.open(disk, path, segment_bytes=SEGMENT_BYTES)
+    again.close()
+    assert loaded_again.torn == 0, "6: recovery is not idempotent"
+    assert not loaded_again.stale, "6: recovery is not idempotent"
+    assert msgspec.structs.replace(loaded_again, metadata=None) == msgspec.structs.replace(
+        loaded, torn=0, stale=False, metadata=None
+    )
+
+
+def _check_kept(disk: SimDisk, before: dict[str, bytes]) -> None:
+    files = disk.files(DATA)
+    quarantined = [data for path, data in files.items() if "/quarantine/" in path]
+    now = {path.removeprefix(DATA): data for path, data in files.items()}
+    for path, data in before.items():
+        left = now.get(path.removeprefix(DATA), b"")
+        if left.startswith(data):
+            continue
+        cut = data[len(left) :] if is_journal(path) and data.startswith(left) else data
+        assert cut in quarantined, f"7: bytes of {path} were cut and not kept"
