@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from agentd.cli.printing import write_line
 from agentd.cli.tables import task_facts
 from agentd.cli.task_options import new_task, shell_spec, task_options
 from agentd.model.requests import NewTask
+from agentd.model.task import Task
 
 if TYPE_CHECKING:
     from agentd.client import Client
@@ -45,13 +47,17 @@ async def command(
         new = new_task(options, _spec(spec), kind)
     else:
         new = new_task(options, shell_spec(options, argv, text), kind)
-    await submitted(agent, at, new, key)
+    print_id(at, await accepted(agent, new, key))
 
 
-async def submitted(agent: Client, at: Invocation, new: NewTask, key: str | None = None) -> None:
-    """Submit the task and print it: its id alone, unless JSON was asked for."""
+async def accepted(agent: Client, new: NewTask, key: str | None = None) -> Task:
+    """The task, durably accepted; what it needs may be named by beginnings of ids."""
     needs = tuple([(await task_of(agent, need)).task_id for need in new.needs])
-    task = await agent.submit(msgspec.structs.replace(new, needs=needs), key=key)
+    return await agent.submit(msgspec.structs.replace(new, needs=needs), key=key)
+
+
+def print_id(at: Invocation, task: Task) -> None:
+    """The task's id alone, unless JSON was asked for."""
     if at.output in ("table", "name"):
         write_line(task.task_id)
     else:
@@ -60,7 +66,7 @@ async def submitted(agent: Client, at: Invocation, new: NewTask, key: str | None
 
 def _spec(text: str) -> dict[str, Any]:
     if text == "-":
-        raw = click.get_binary_stream("stdin").read(1 << 20)
+        raw = sys.stdin.buffer.read(1 << 20)
     elif text.startswith("@"):
         try:
             raw = Path(text[1:]).read_bytes()
