@@ -106,8 +106,9 @@ def _patch(found: dict[str, Any]) -> SessionPatch:
     try:
         patch = msgspec.convert(found, SessionPatch)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at ")
-        field = path.strip("`").removeprefix("$").removeprefix(".") or layout.METADATA
+        message, _, place = str(error).partition(" - at ")
+        # `$.labels[...]`, or in front of that which part of it: `key` in `$.labels`
+        field = place[place.find("$") + 1 :].strip("`.").partition("[")[0] or layout.METADATA
         raise Invalid.field(field, message[:1].lower() + message[1:]) from None
     if isinstance(patch.policy, PolicyChanges) and isinstance(patch.policy.retention, Retention):
         for part, keep in asdict(patch.policy.retention).items():

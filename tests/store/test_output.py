@@ -305,6 +305,12 @@ def test_search_looks_into_lines_longer_than_a_block(path: Path, log: OutputLog)
     assert found.total == 3
 
 
+def test_search_finds_what_lies_across_two_blocks_of_a_long_line(path: Path, log: OutputLog) -> None:
+    for start in range(search.BLOCK - 8, search.BLOCK + 2):
+        path.write_bytes(b"x" * start + b"needle" + b"y" * search.BLOCK + b"\n")
+        assert log.search("needle", 10, 10).total == 1
+
+
 def test_search_takes_every_character_literally(path: Path, log: OutputLog) -> None:
     path.write_bytes(b"a.c (1)\nabc 1\n\xff[x]\n")
     assert [m.line for m in log.search("a.c (", 10, LINE).matches] == [1]
