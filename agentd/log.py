@@ -37,7 +37,7 @@ _SECRET_KEY = re.compile(
 )
 _SECRET_TEXT = re.compile(
     r"(?P<lead>\bbearer\s+|(?:token|secret|password|passwd|api[_-]?key)\w*[\"']?\s*[=:]\s*[\"']?)(?!bearer\b)[^\s\"',;&]+"
-    r"|\bagentd_[A-Za-z0-9_-]{32,}",  # a token, wherever it stands
+    r"|\bagentd_[A-Za-z0-9_-]{32,}|\btask-[0-9a-z]{14}-[0-9a-f]{64}",  # a token, wherever it stands
     re.IGNORECASE,
 )
 _DEPTH = 4  #: of nested values that are searched for secrets; what is deeper is not shown

@@ -128,11 +128,15 @@ def test_configuring_again_does_not_double_the_lines_of_libraries(captured: Capt
         {"deep": [{"deeper": ({"secret": "hunter2"},)}]},
         {"deep": {"a": {"b": {"c": {"d": {"e": "hunter2"}}}}}},
         {"error": ValueError("token: hunter2")},
-        {"message": "refused agentd_hunter2" + "x" * 36},
     ],
 )
 def test_secrets_are_blotted_out(line: dict[str, Any]) -> None:
     assert "hunter2" not in str(blot(None, "info", line))
+
+
+def test_a_token_is_blotted_out_wherever_it_stands() -> None:
+    line = {"message": f"refused task-{'a' * 14}-{'0' * 64}, and agentd_{'x' * 43}"}
+    assert blot(None, "info", line) == {"message": f"refused {BLOT}, and {BLOT}"}
 
 
 def test_what_is_not_secret_stays_as_it_is() -> None:
