@@ -48,7 +48,6 @@ class Lane:
         self.parked: dict[str, Task] = {}  #: queued, but in a queue that is not served
         self.running: set[str] = set()
         self.max_parallel = 1
-        self.deadline: float | None = None  #: of the session, monotonic
 
     @property
     def ready(self) -> bool:
@@ -138,7 +137,7 @@ class Scheduler:
 
     def _storage_retry(self) -> None:
         self._storage_timer = None
-        for session_id, lane in self._lanes.items():
+        for session_id, lane in list(self._lanes.items()):
             self._rotate(session_id, lane)
         self._dispatch()
 
@@ -165,7 +164,7 @@ class Scheduler:
     def _rotate(self, session_id: str, lane: Lane) -> None:
         if not lane.ready:
             self._rotation.pop(session_id, None)
-            if not lane.queued and not lane.running and not lane.parked and lane.deadline is None:
+            if not (lane.queued or lane.running or lane.parked):
                 del self._lanes[session_id]
         elif session_id not in self._rotation:
             self._rotation[session_id] = None

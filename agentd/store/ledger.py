@@ -290,7 +290,8 @@ class Ledger:
             self.keys.pop(key_hash, None)
 
     def abandon(self) -> None:
-        """Forget timers; the caller has settled and flushed, or deletes the session."""
+        """Take nothing more; the caller has settled and flushed, or deletes the session."""
+        self.reason = self.reason or "it has left memory; try again"
         if self._flush_at is not None:
             self._flush_at.cancel()
         self.views.abandon()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,8 @@ from agentd.store.views import Snapshot
 
 #: Journals that can be synced at the same moment; more threads only wait for the same disk.
 COMMITTERS = 32
+#: How many sessions are looked at to find one that can leave memory.
+EVICTION_LOOK = 8
 #: Seconds between attempts to go on after a failed fsync.
 RESUME_S = 5.0
 
@@ -257,8 +260,8 @@ class Store:
         if entry.ledger is not None:
             with contextlib.suppress(StorageFailed):
                 await entry.ledger.settled()
-            entry.ledger.abandon()
             await entry.ledger.views.flush()
+            entry.ledger.abandon()
             entry.ledger.folder.close()
         self._remove(session_id)
         entry.put_out()
@@ -331,9 +334,10 @@ class Store:
         self._idle.move_to_end(session_id)
         if len(self._idle) <= self._limits.resident_sessions:
             return
-        for candidate in list(self._idle):
+        for candidate in list(itertools.islice(self._idle, EVICTION_LOOK)):
             entry = self.entries[candidate]
-            if candidate == session_id or (entry.ledger and (entry.ledger.live or entry.ledger.busy)):
+            if entry.ledger is None or entry.ledger.live or entry.ledger.busy or candidate == session_id:
+                self._idle.move_to_end(candidate)
                 continue
             del self._idle[candidate]
             self._chore(self._put_out(entry))
@@ -347,8 +351,8 @@ class Store:
             await ledger.settled()
         await ledger.views.flush()
         if entry.ledger is ledger and not ledger.busy:
-            ledger.abandon()
             entry.put_out()
+            ledger.abandon()
             await self.in_thread(ledger.folder.close)
 
     def _chore(self, work: Coroutine[None, None, None]) -> None:
