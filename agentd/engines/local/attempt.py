@@ -51,6 +51,7 @@ class Attempt:
         self._ended_by = ""
         self._leftovers = 0
         self._lived_on = False  # something outlived the first process
+        self._ending_rest = False  # and is being ended
         self._max_rss = 0
         self._user_s = self._system_s = 0.0
         self._oom_kills: int | None = None
@@ -137,7 +138,7 @@ class Attempt:
             self._max_rss = max(self._max_rss, usage.ru_maxrss)
             if pid == self.pid:
                 self._status = status
-            elif self._lived_on:
+            elif self._status is not None and self._ending_rest:
                 self._leftovers += 1
         if self._status is None:
             return
@@ -320,6 +321,7 @@ class Attempt:
     def _terminate_leftovers(self) -> None:
         from .process_tree import descendants, send, snapshot
 
+        self._ending_rest = True
         for process in descendants(snapshot(), (os.getpid(),)):
             if not process.zombie:
                 send(process, signal.SIGTERM)
@@ -328,6 +330,7 @@ class Attempt:
     def _kill_everything(self) -> None:
         from .process_tree import descendants, kill_trees, snapshot
 
+        self._ending_rest = True
         kill_trees(descendants(snapshot(), (os.getpid(),)))
 
 

@@ -122,26 +122,18 @@ def _is_session_of(processes: dict[int, Process], pid: int, started: int) -> boo
 
 
 def _end_workers(agent_id: str) -> int:
-    me = os.getpid()
     processes = snapshot()
-    workers = [
-        p
-        for p in processes.values()
-        if p.pid != me and p.parent != me and not p.zombie and tag(p.pid, _WORKER_TAG) == agent_id
-    ]
+    workers = [p for p in processes.values() if not p.zombie and tag(p.pid, _WORKER_TAG) == agent_id]
     if not workers:
         return 0
-    below = descendants(processes, [p.pid for p in workers])
+    all_of_them = [*workers, *descendants(processes, [p.pid for p in workers])]
     for process in workers:
         send(process, signal.SIGTERM)
     wait_gone(workers, LEAVE_S)
 
     def look() -> list[Process]:
-        return [
-            p
-            for p in (*workers, *below)
-            if (now := read_process(p.pid)) is not None and now.started_at == p.started_at and not now.zombie
-        ]
+        now = [(p, read_process(p.pid)) for p in all_of_them]
+        return [q for p, q in now if q is not None and q.started_at == p.started_at]
 
     kill_all(look, KILL_S)
-    return len(workers) + len(below)
+    return len(all_of_them)

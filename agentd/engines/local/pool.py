@@ -195,6 +195,8 @@ class LocalEngine:
 
     async def close(self) -> None:
         """Let idle workers go. The caller has stopped all attempts before."""
+        if self._closing:
+            return
         self._closing = True
         for handle in self._timers.values():
             handle.cancel()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
 PR_SET_CHILD_SUBREAPER = 36
+#: Between two looks; a process that is just being executed shows no environment for a moment.
+SECOND_LOOK_S = 0.002
 
 
 class Process:
@@ -212,7 +214,9 @@ def kill_all(look: Callable[[], list[Process]], timeout_s: float) -> tuple[int, 
         clean = 0 if living else clean + 1
         if clean == 2:
             return len(killed), True
-        if living:
+        if not living:
+            time.sleep(SECOND_LOOK_S)
+        else:
             kill_trees(living)
             killed.update((process.pid, process.started_at) for process in living)
             if time.monotonic() > deadline:

@@ -202,5 +202,6 @@ def _noted(number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what the daemon itself was given is not for the tasks
     become_subreaper()
     Worker(float(sys.argv[1])).run()
