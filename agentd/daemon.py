@@ -26,7 +26,8 @@ from agentd.engines.local.orphans import end_leftovers
 from agentd.engines.local.pool import LocalEngine
 from agentd.engines.local.process_tree import started_at
 from agentd.errors import AlreadyRunning, ConfigInvalid, StorageFailed
-from agentd.http.app import make_app
+from agentd.http.app import make_runner
+from agentd.http.server import Runner
 from agentd.kinds.registry import kinds
 from agentd.log import configure
 from agentd.model.events import AgentDraining, AgentEvent, type_of
@@ -77,7 +78,7 @@ class Daemon:
         self._engine: LocalEngine
         self._scheduler: Scheduler
         self._store: Store
-        self._web: web.AppRunner | None = None
+        self._web: Runner | None = None
         self._watch: MetadataWatch | None = None
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -154,13 +155,7 @@ class Daemon:
 
     async def _listen(self) -> None:
         http = self.settings.http
-        self._web = web.AppRunner(
-            make_app(self.service),
-            access_log=None,
-            shutdown_timeout=1.0,
-            max_field_size=self.settings.limits.header_bytes,
-            max_line_size=self.settings.limits.header_bytes,
-        )
+        self._web = make_runner(self.service)
         await self._web.setup()
         try:
             site = web.TCPSite(self._web, http.host, http.port)

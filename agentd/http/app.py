@@ -1,0 +1,235 @@
+"""The API as a whole: the table of routes, and the one way that every request takes through it.
+
+A request is identified, its Host and Origin are checked, then its token, its role, its query and its body; only then
+the route's handler sees it. Whatever goes wrong becomes a problem document, once, in one place.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from itertools import count
+
+import structlog
+from aiohttp import hdrs, web
+
+from agentd.errors import (
+    AgentdError,
+    Forbidden,
+    HeadersTooLarge,
+    Invalid,
+    MethodNotAllowed,
+    RouteNotFound,
+    TaskNotFound,
+    TooLarge,
+    Unauthorized,
+)
+from agentd.http import admin, artifacts, bodies, events, meta, output, problems, queries, sessions, tasks, workers
+from agentd.http.auth import Caller, Doorkeeper
+from agentd.http.metrics import Metrics
+from agentd.http.openapi import document
+from agentd.http.routing import BodyUse, Call, Route, Seats, Table
+from agentd.http.server import Runner
+from agentd.http.tokens import Role, TokenFile, first_token
+from agentd.model.task import State
+from agentd.service import Service
+
+log = structlog.get_logger()
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_NOBODY = Caller("", Role.VIEWER)
+
+
+async def _nowhere(call: Call) -> web.StreamResponse:
+    raise RouteNotFound("the API has no such path; GET /openapi.json describes all there are")
+
+
+#: What a request has until its route is known.
+_UNROUTED = Route(method="", path="", name="", summary="", handler=_nowhere, role=Role.VIEWER)
+
+#: Routes whose table does not depend on a daemon; meta.py has the others.
+NOUNS = (sessions, tasks, output, artifacts, events, workers, admin)
+
+
+def make_runner(service: Service) -> Runner:
+    """The server of a daemon's API, ready for `setup` and for sites; makes the first token if there is none.
+
+    Raises:
+        StorageFailed: the token file cannot be made, or others may read it.
+    """
+    settings = service.settings
+    doorkeeper = Doorkeeper(
+        first_token(service.store.data_dir),
+        TokenFile(service.store.data_dir),
+        task_of=service.task_tokens.task_id,
+        hosts=(settings.http.host, *settings.http.allowed_hosts),
+        failures=settings.limits.auth_failures,
+        clock=service.clock,
+    )
+    api = Api(service, doorkeeper)
+    return Runner(api.answer, api.refuse, header_bytes=settings.limits.header_bytes)
+
+
+class Api:
+    """Answers requests."""
+
+    def __init__(self, service: Service, doorkeeper: Doorkeeper) -> None:
+        self.metrics = Metrics(service)
+        self.table = Table(
+            [
+                *meta.routes(self.metrics, self._description),
+                *(route for noun in NOUNS for route in noun.ROUTES),
+            ]
+        )
+        self._service = service
+        self._doorkeeper = doorkeeper
+        self._seats = Seats(service.settings.limits.sse_clients)
+        self._body_bytes = service.settings.limits.body_bytes
+        self._header_bytes = service.settings.limits.header_bytes
+        self._boot = secrets.token_hex(4)
+        self._numbers = count(1)
+        self._document = b""
+
+    def _description(self) -> bytes:
+        if not self._document:
+            self._document = document(self.table.routes)
+        return self._document
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """The answer to a request, whatever happens."""
+        began = time.perf_counter()
+        call = Call(
+            request=request,
+            request_id=self._request_id(request),
+            service=self._service,
+            seats=self._seats,
+            route=_UNROUTED,
+            caller=_NOBODY,
+            params={},
+        )
+        try:
+            response = await self._handled(call)
+        except Exception as error:
+            response = _cut_off(call) or self._excused(call, error)
+        took_s = time.perf_counter() - began
+        self.metrics.answered(call.route.name, response.status, took_s)
+        log.debug("http.request", route=call.route.name, status=response.status, request_id=call.request_id)
+        return response
+
+    def refuse(self, request: web.BaseRequest, code: str, detail: str) -> web.StreamResponse:
+        """The answer to what is not HTTP, or too large to be read as such."""
+        self.metrics.answered("", problems.STATUS[code], 0.0)
+        return problems.answer(code, detail, self._request_id(request))
+
+    async def _handled(self, call: Call) -> web.StreamResponse:
+        request = call.request
+        path, _, query = request.raw_path.partition("?")
+        match = self.table.match(path if path.startswith("/") else request.rel_url.raw_path)
+        call.route = match.routes.get(request.method, _UNROUTED)
+        call.params = match.params
+        self._check_headers(request)
+        self._doorkeeper.check_origin(request)
+        if call.route.role is not None:
+            call.caller = self._doorkeeper.caller(request)
+            if call.route is _UNROUTED and match.routes:
+                raise NotThisMethod(match.routes)
+            if call.caller.role < call.route.role:
+                raise Forbidden(
+                    f"the token {call.caller.name!r} is {_a(call.caller.role)}; this takes {_a(call.route.role)}"
+                )
+            if call.caller.task_id is not None:
+                await _confine(call, call.caller.task_id)
+        call.query = queries.decoded(query, call.route.query)
+        await self._take_body(call)
+        return await call.route.handler(call)
+
+    async def _take_body(self, call: Call) -> None:
+        route, request = call.route, call.request
+        if route.body_use is BodyUse.JSON:
+            assert route.body is not None
+            bodies.check_type(request)
+            call.raw_body = await bodies.read(request, self._body_bytes)
+            call.body = bodies.decoded(call.raw_body, route.body)
+        elif route.body_use is BodyUse.NONE and request.body_exists:
+            text = await bodies.read(request, self._body_bytes)
+            if text.strip() not in (b"", b"{}"):
+                raise Invalid(f"{route.method} {route.path} takes no body")
+
+    def _check_headers(self, request: web.BaseRequest) -> None:
+        size = sum(len(name) + len(value) for name, value in request.raw_headers)
+        if size > self._header_bytes:
+            raise HeadersTooLarge(f"the headers are larger than {self._header_bytes} bytes (limits.header_bytes)")
+
+    def _excused(self, call: Call, error: Exception) -> web.StreamResponse:
+        """The problem document for whatever was raised."""
+        if isinstance(error, AgentdError):
+            response = problems.answer_to(error, call.request_id)
+            if isinstance(error, TooLarge):
+                response.force_close()  # what is left of the body is not worth reading
+            return response
+        if isinstance(error, NotThisMethod):
+            refusal = MethodNotAllowed(f"{call.request.method} is not for this path; it takes {error.allowed}")
+            response = problems.answer_to(refusal, call.request_id)
+            response.headers[hdrs.ALLOW] = error.allowed
+            return response
+        if isinstance(error, web.HTTPException):
+            return problems.answer_to_library(error, call.request_id)
+        if isinstance(error, ConnectionError):
+            raise error  # there is nobody to answer
+        log.error("http.failed", route=call.route.name, request_id=call.request_id, exc_info=error)
+        detail = f"an error of agentd's own; its log has it under request {call.request_id}"
+        return problems.answer("internal", detail, call.request_id)
+
+    def _request_id(self, request: web.BaseRequest) -> str:
+        given = request.headers.get("X-Request-Id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        return f"{self._boot}-{next(self._numbers)}"
+
+
+class NotThisMethod(Exception):
+    """The path is there, and takes other methods."""
+
+    def __init__(self, routes: Iterable[str]) -> None:
+        self.allowed = ", ".join(sorted(routes))
+        super().__init__(self.allowed)
+
+
+async def _confine(call: Call, task_id: str) -> None:
+    """Keep a task that calls to its own session.
+
+    Raises:
+        Unauthorized: it runs no more, and its token with it.
+        Forbidden: this is not for tasks, or is of another session.
+    """
+    try:
+        own = await call.service.task(task_id)
+    except TaskNotFound:
+        own = None
+    if own is None or own.state is not State.RUNNING:
+        raise Unauthorized("this token is of a task that runs no more")
+    if not call.route.for_tasks:
+        raise Forbidden("a task's own token is not for this; use one of an operator or admin")
+    call.own_session = own.session_id
+    asked = call.params.get("session_id", own.session_id)
+    if "task_id" in call.params:
+        asked = (await call.service.task(call.params["task_id"])).session_id
+    if asked != own.session_id:
+        raise Forbidden(f"a task's own token reaches its session only, {own.session_id}")
+
+
+def _cut_off(call: Call) -> web.StreamResponse | None:
+    """An answer that has begun cannot become another: the connection is cut, so that it is not taken for whole."""
+    begun = call.streaming
+    if begun is None or not begun.prepared:
+        return None
+    begun.force_close()
+    if call.request.transport is not None:
+        call.request.transport.abort()
+    return begun
+
+
+def _a(role: Role) -> str:
+    return f"{'a' if role is Role.VIEWER else 'an'} {role.name.lower()}"

@@ -1,0 +1,184 @@
+"""Who asks, and whether they may: tokens, roles, and the checks that keep web pages out.
+
+Local web pages and other users of the machine are attackers: every route but /healthz needs a token, on loopback
+and on the unix socket too, and no answer carries a CORS header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import structlog
+from aiohttp import hdrs, web
+
+from agentd.clock import Clock
+from agentd.errors import AgentdError, Forbidden, RateLimited, Unauthorized
+from agentd.http.tokens import Role, TokenFile, hashed
+
+#: Addresses whose failures are remembered; the oldest is forgotten first.
+MAX_ADDRESSES = 1024
+#: Seconds over which failures are counted.
+FAILURE_WINDOW_S = 60.0
+#: How often a change of the token file is looked for; a revoked token works no longer than this.
+RELOAD_S = 1.0
+
+_BEARER = "Bearer "
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+#: The task whose own token it is, if it is one.
+TaskOf = Callable[[str], str | None]
+
+
+class Caller(NamedTuple):
+    """Who a token stands for; with `task_id` it is that task itself, which reaches its own session only."""
+
+    name: str
+    role: Role
+    task_id: str | None = None
+
+
+class _Known(NamedTuple):
+    digest: bytes
+    caller: Caller
+
+
+class Doorkeeper:
+    """Admits requests.
+
+    Args:
+        token: the first token, an admin's.
+        more: the file with the hashes of others.
+        task_of: whose a task's own token is.
+        hosts: values of Host that are accepted beside loopback and the address the connection came to.
+        failures: refused attempts per minute and address before answers become 429.
+        clock: for that minute, and for looking at the file.
+    """
+
+    def __init__(
+        self, token: str, more: TokenFile, *, task_of: TaskOf, hosts: Iterable[str], failures: int, clock: Clock
+    ) -> None:
+        self._first = _Known(bytes.fromhex(hashed(token)), Caller("token", Role.ADMIN))
+        self._more = more
+        self._task_of = task_of
+        self._hosts = _LOOPBACK | {bracketed(host).lower() for host in hosts}
+        self._failures = Failures(failures, clock)
+        self._clock = clock
+        self._known: tuple[_Known, ...] = (self._first,)
+        self._version: tuple[int, int, int] | None = None
+        self._looked_at = float("-inf")
+
+    def check_origin(self, request: web.BaseRequest) -> None:
+        """Refuse what a web page of another site may have caused.
+
+        Raises:
+            Forbidden: a Host, Origin or Sec-Fetch-Site that no client of ours sends.
+        """
+        headers = request.headers
+        host = headers.get(hdrs.HOST, "").lower()
+        if host_name(host) not in self._hosts and not _is_own_address(host, request):
+            raise Forbidden(f"the Host {host[:100]!r} is not this daemon; name it in http.allowed_hosts")
+        origin = headers.get(hdrs.ORIGIN)
+        if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
+            raise Forbidden("requests of other origins are refused; ask through agentd-web")
+        if headers.get("Sec-Fetch-Site") == "cross-site":
+            raise Forbidden("requests of other sites are refused; ask through agentd-web")
+
+    def caller(self, request: web.BaseRequest) -> Caller:
+        """Whose token the request carries.
+
+        Raises:
+            Unauthorized: none, or one that is not known.
+            RateLimited: so again, too often. A known token always passes, so nobody can lock its owner out.
+        """
+        given = request.headers.getall(hdrs.AUTHORIZATION, ())
+        if len(given) == 1 and given[0][:7].lower() == "bearer ":
+            text = given[0][len(_BEARER) :].strip()
+            found = self._look_up(text)
+            if found is not None:
+                return found
+            reason = "the token is not known; it may have been revoked or be another daemon's"
+        else:
+            reason = "send the header `Authorization: Bearer TOKEN`; the first token is in the file `token`"
+        if self._failures.count(request.remote or "unix"):
+            raise RateLimited("too many attempts without a known token; wait a minute")
+        raise Unauthorized(reason)
+
+    def _look_up(self, text: str) -> Caller | None:
+        digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+        self._refresh()
+        found = None
+        for known in self._known:  # all of them, so that the time does not tell which one it was
+            if hmac.compare_digest(known.digest, digest):
+                found = known.caller
+        if found is None and (task_id := self._task_of(text)) is not None:
+            found = Caller(f"task {task_id}", Role.OPERATOR, task_id)
+        return found
+
+    def _refresh(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._looked_at < RELOAD_S:
+            return
+        self._looked_at = now
+        version = self._more.version()
+        if version == self._version:
+            return
+        self._version = version
+        more: tuple[_Known, ...] = ()
+        try:
+            more = tuple(
+                _Known(bytes.fromhex(each.sha256), Caller(each.name, Role.named(each.role)))
+                for each in self._more.all()
+            )
+        except (AgentdError, ValueError, OSError) as error:
+            structlog.get_logger().error("tokens.unreadable", reason=str(error))
+        self._known = (self._first, *more)
+
+
+class Failures:
+    """Refused attempts by address, in windows of a minute; bounded in number."""
+
+    def __init__(self, allowed: int, clock: Clock) -> None:
+        self._allowed = allowed
+        self._clock = clock
+        self._by_address: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def count(self, address: str) -> bool:
+        """Count one more; whether that is more than allowed."""
+        now = self._clock.monotonic()
+        since, count = self._by_address.pop(address, (now, 0))
+        if now - since >= FAILURE_WINDOW_S:
+            since, count = now, 0
+        self._by_address[address] = (since, count + 1)
+        if len(self._by_address) > MAX_ADDRESSES:
+            self._by_address.popitem(last=False)
+        return count + 1 > self._allowed
+
+
+def host_name(host: str) -> str:
+    """The Host header without its port."""
+    if host.startswith("["):
+        return host[: host.find("]") + 1]
+    return host.partition(":")[0]
+
+
+def bracketed(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _is_own_address(host: str, request: web.BaseRequest) -> bool:
+    """Whether Host is the very address that the connection came to: a rebound name never is."""
+    transport = request.transport
+    own = transport.get_extra_info("sockname") if transport is not None else None
+    if not isinstance(own, tuple):
+        return False
+    try:
+        asked = ipaddress.ip_address(host_name(host).strip("[]"))
+        return asked == ipaddress.ip_address(str(own[0]))
+    except ValueError:
+        return False

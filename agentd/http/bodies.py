@@ -1,0 +1,180 @@
+"""Request bodies: read within a limit, decoded into a value, and every wrong field named at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar, cast, get_args, get_type_hints
+
+import msgspec
+from aiohttp import hdrs, web
+
+from agentd.errors import AgentdError, FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType
+
+T = TypeVar("T")
+
+#: How deep arrays and objects may be nested, so that whoever reads them again never runs out of stack.
+MAX_DEPTH = 64
+#: Arrays and objects in one body of more than trivial depth; walking them must not hold up others.
+MAX_CONTAINERS = 20_000
+#: Fields named in one answer.
+MAX_ERRORS = 50
+
+_JSON = re.compile(r"application/json\s*(;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE)
+_AT = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>.*)`)?$", re.DOTALL)
+
+
+async def read(request: web.BaseRequest, limit: int) -> bytes:
+    """The body.
+
+    Raises:
+        TooLarge: it is over the limit, by its Content-Length or as it comes.
+        UnsupportedMediaType: it is compressed.
+        Malformed: its chunks are broken.
+    """
+    headers = request.headers
+    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise UnsupportedMediaType("send the body without Content-Encoding")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while part := await request.content.readany():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+    except web.RequestPayloadError as error:
+        raise Malformed(f"the body is not sent as HTTP asks: {error}") from error
+    return b"".join(parts) if len(parts) != 1 else parts[0]
+
+
+def check_type(request: web.BaseRequest) -> None:
+    """Only JSON is read, which no web form can send.
+
+    Raises:
+        UnsupportedMediaType: the Content-Type is another.
+    """
+    given = request.headers.get(hdrs.CONTENT_TYPE)
+    if given != "application/json" and (given is None or _JSON.fullmatch(given) is None):
+        raise UnsupportedMediaType(f"send Content-Type: application/json, not {given or 'none'}")
+
+
+@lru_cache(maxsize=64)
+def _decoder(shape: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(shape)
+
+
+def decoded(text: bytes, shape: type[T]) -> T:
+    """The value in a body.
+
+    Raises:
+        Malformed: it is not JSON, or nested too deeply.
+        Invalid: it is not of this shape; `errors` names every field that is wrong.
+    """
+    try:
+        value: T = _decoder(cast(Any, shape)).decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _explained(text, shape, error) from error
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
+        check_depth(msgspec.json.decode(text))
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Raises Malformed when arrays and objects are nested deeper than MAX_DEPTH, or are too many."""
+    level = [value]
+    seen = 0
+    for _ in range(MAX_DEPTH + 1):
+        level = [child for each in level for child in _children(each)]
+        seen += len(level)
+        if not level:
+            return
+        if seen > MAX_CONTAINERS:
+            raise Malformed(f"the body has more than {MAX_CONTAINERS} arrays and objects; send less at once")
+    raise Malformed(f"the body is nested more than {MAX_DEPTH} deep")
+
+
+def _children(value: Any) -> Iterator[Any]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return (each for each in inner if isinstance(each, dict | list))
+
+
+def _explained(text: bytes, shape: type[Any], error: Exception) -> AgentdError:
+    if not text:
+        return Malformed("the body is empty; send a JSON object")
+    try:
+        raw = msgspec.json.decode(text)
+    except RecursionError:
+        return Malformed(f"the body is nested more than {MAX_DEPTH} deep")
+    except UnicodeDecodeError:
+        return Malformed("the body is not UTF-8")
+    except msgspec.MsgspecError as unreadable:
+        return Malformed(f"the body cannot be read: {unreadable}")
+    errors = list(wrong_fields(raw, shape))[:MAX_ERRORS]
+    if not errors:
+        errors = [_named("", error)]
+    named = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in errors[:3])
+    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    return Invalid(named + more, errors=errors)
+
+
+def wrong_fields(raw: Any, shape: type[Any], prefix: str = "") -> Iterator[FieldError]:
+    """Every field of a value that a struct does not take: unknown ones, missing ones, those of a wrong kind."""
+    if not isinstance(raw, dict):
+        yield FieldError(prefix.rstrip("."), f"must be an object, not {_kind_of(raw)}")
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(shape)}
+    types = get_type_hints(shape, include_extras=True)
+    if shape.__struct_config__.forbid_unknown_fields:
+        for name in raw.keys() - fields.keys():
+            yield FieldError(prefix + name[:100], unknown(name, list(fields)))
+    for name, field in fields.items():
+        if name not in raw:
+            if field.required:
+                yield FieldError(prefix + name, "is required")
+            continue
+        try:
+            msgspec.convert(raw[name], types[field.name])
+        except (msgspec.ValidationError, RecursionError) as error:
+            inner = _struct_in(types[field.name])
+            if inner is not None and isinstance(raw[name], dict):
+                yield from wrong_fields(raw[name], inner, f"{prefix}{name}.")
+            else:
+                yield _named(prefix + name, error)
+
+
+def unknown(name: str, known: Sequence[str]) -> str:
+    """What to say of an unknown name: the near one, if there is one."""
+    near = difflib.get_close_matches(name[:100], known, n=1)
+    return f"is not known; did you mean {near[0]!r}?" if near else f"is not known; there are: {', '.join(known)}"
+
+
+def _struct_in(shape: Any) -> type[Any] | None:
+    for each in (shape, *get_args(shape)):
+        if isinstance(each, type) and issubclass(each, msgspec.Struct):
+            return each
+    return None
+
+
+def _named(field: str, error: Exception) -> FieldError:
+    """The library's message with its path made part of the field's name."""
+    match = _AT.match(str(error))
+    assert match is not None
+    path = match["path"] or ""
+    what = match["what"].replace("Expected", "must be", 1).replace("`", "")
+    if match["key"]:
+        what = f"each key {what}"
+    return FieldError((field + path).removeprefix("."), what[:1].lower() + what[1:])
+
+
+def _kind_of(raw: Any) -> str:
+    kinds = {list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(raw), "a number")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes (limits.body_bytes)")

@@ -1,0 +1,91 @@
+"""What the daemon says of itself: health, readiness, status, metrics, and the description of this API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from aiohttp import web
+
+from agentd import __version__
+from agentd.errors import Draining, StorageFull, Unavailable
+from agentd.http import answers
+from agentd.http.metrics import CONTENT_TYPE, Metrics
+from agentd.http.routing import Call, Handler, Route
+from agentd.http.tokens import Role
+from agentd.model.task import Value
+from agentd.service import Status
+
+
+class Health(Value, frozen=True, kw_only=True):
+    """What GET /healthz and GET /readyz answer."""
+
+    status: Literal["ok"] = "ok"
+    version: str = __version__
+
+
+async def health(call: Call) -> web.StreamResponse:
+    """The daemon answers."""
+    return answers.json(call, Health())
+
+
+async def ready(call: Call) -> web.StreamResponse:
+    """The daemon takes work."""
+    service = call.service
+    if service.runner.draining:
+        raise Draining("the daemon is stopping and takes no new work")
+    if service.store.full:
+        raise StorageFull("the disk is full; writing resumes when there is room")
+    if service.runner.capacity().degraded:
+        raise Unavailable("workers are lost faster than workers.max_restarts a minute; see the daemon's log")
+    return answers.json(call, Health())
+
+
+async def status(call: Call) -> web.StreamResponse:
+    """What the daemon is and does now."""
+    return answers.json(call, call.service.status())
+
+
+_NOT_READY = (Draining, StorageFull, Unavailable)
+
+
+def routes(metrics: Metrics, description: Callable[[], bytes]) -> tuple[Route, ...]:
+    """The routes of this module; `description` gives the OpenAPI document, which covers these and all others."""
+
+    async def expose(call: Call) -> web.StreamResponse:
+        return web.Response(body=metrics.exposition(), headers=answers.headers(call, CONTENT_TYPE))
+
+    async def describe(call: Call) -> web.StreamResponse:
+        return answers.hashed_text(call, description())
+
+    return (
+        _get("/healthz", "health", "Whether the daemon answers; needs no token", health, None, Health),
+        _get("/readyz", "ready", "Whether it takes work", ready, Role.VIEWER, Health, _NOT_READY),
+        _get("/status", "status", "What the daemon is and does now", status, Role.VIEWER, Status, for_tasks=True),
+        _get("/metrics", "metrics", "Prometheus metrics", expose, Role.VIEWER, "text/plain"),
+        _get("/openapi.json", "openapi", "This API as an OpenAPI 3.1 document", describe, Role.VIEWER, dict),
+    )
+
+
+def _get(
+    path: str,
+    name: str,
+    summary: str,
+    handler: Handler,
+    role: Role | None,
+    answer: object,
+    errors: tuple[type[Unavailable] | type[StorageFull], ...] = (),
+    *,
+    for_tasks: bool = False,
+) -> Route:
+    return Route(
+        method="GET",
+        path=path,
+        name=name,
+        summary=summary,
+        handler=handler,
+        role=role,
+        for_tasks=for_tasks,
+        answers={200: answer},
+        errors=errors,
+    )

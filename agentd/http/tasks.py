@@ -1,0 +1,265 @@
+"""Tasks: submit, list, read, wait, cancel, retry, report progress."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from aiohttp import web
+from msgspec import Meta
+from msgspec.structs import replace
+
+from agentd.errors import (
+    Draining,
+    Forbidden,
+    IdempotencyConflict,
+    Invalid,
+    InvalidTransition,
+    QueueFull,
+    SessionNotFound,
+    SessionReadOnly,
+    StorageFull,
+    TaskNotFound,
+    Unavailable,
+)
+from agentd.http import answers, preconditions
+from agentd.http.routing import BodyUse, Call, Route
+from agentd.http.tokens import Role
+from agentd.model.launch import ResourceLimits
+from agentd.model.requests import Created, NewTask, Page, ProgressReport, TaskQuery
+from agentd.model.task import State, Task, Value
+
+
+class Patience(Value, frozen=True, kw_only=True):
+    """Parameters of GET /tasks/{task_id}/wait."""
+
+    timeout_s: Annotated[float, Meta(ge=0, le=300)] = 60.0
+
+
+class ShellTask(NewTask, frozen=True, kw_only=True):
+    """Body of POST /tasks/shell: a task, with its shell spec as `spec` or flat beside the other fields."""
+
+    kind: Literal["shell"] = "shell"
+    spec: dict[str, Any] = {}
+    command: str | None = None
+    argv: tuple[str, ...] | None = None
+    cwd: str | None = None
+    env: dict[str, str] | None = None
+    stdin: str | None = None
+    tty: bool | None = None
+    limits: ResourceLimits | None = None
+
+    def task(self) -> NewTask:
+        """The task that is meant.
+
+        Raises:
+            Invalid: the spec is given twice, or not at all.
+        """
+        flat = {name: value for name in _FLAT if (value := getattr(self, name)) is not None}
+        if flat and self.spec:
+            raise Invalid.field("spec", f"is given beside {', '.join(flat)}; use one of the two forms")
+        if not flat and not self.spec:
+            raise Invalid.field("command", "is required, or argv, or spec")
+        if self.limits is not None:
+            given = msgspec.to_builtins(self.limits)
+            flat["limits"] = {name: value for name, value in given.items() if value is not None}
+        if self.argv is not None:
+            flat["argv"] = list(self.argv)
+        shared = {name: getattr(self, name) for name in NewTask.__struct_fields__}
+        return NewTask(**{**shared, "spec": flat or self.spec})
+
+
+_FLAT = ("command", "argv", "cwd", "env", "stdin", "tty", "limits")
+
+
+async def list_tasks(call: Call) -> web.StreamResponse:
+    """Answer a page of the tasks of all sessions; a task sees those of its own."""
+    return answers.hashed(call, await call.service.list_tasks(call.query, call.own_session))
+
+
+async def submit(call: Call) -> web.StreamResponse:
+    """Take a new task into the session that the body names, or one of its own."""
+    return await _submitted(call, call.body)
+
+
+async def submit_shell(call: Call) -> web.StreamResponse:
+    """Take a new shell task."""
+    body: ShellTask = call.body
+    return await _submitted(call, body.task())
+
+
+async def submit_to_session(call: Call) -> web.StreamResponse:
+    """Take a new task into the session of the path, which must exist."""
+    session_id = call.params["session_id"]
+    made = await call.service.submit(session_id, call.body, preconditions.key(call), call.caller.name)
+    return _created(call, made)
+
+
+async def _submitted(call: Call, new: NewTask) -> web.StreamResponse:
+    if call.own_session is not None:
+        if new.session_id not in (None, call.own_session):
+            raise Forbidden("a task's own token reaches its session only; leave session_id out")
+        new = replace(new, session_id=call.own_session)
+    return _created(call, await call.service.submit(None, new, preconditions.key(call), call.caller.name))
+
+
+def _created(call: Call, made: Created[Task]) -> web.StreamResponse:
+    task = made.value
+    replayed = {"Idempotency_Replayed": "true"} if made.replayed else {}
+    location = f"/tasks/{task.task_id}"
+    return answers.json(call, task, 201, Location=location, ETag=answers.version_tag(task.seq), **replayed)
+
+
+async def show(call: Call) -> web.StreamResponse:
+    """Answer one task."""
+    task = await call.service.task(call.params["task_id"])
+    return answers.versioned(call, task, answers.version_tag(task.seq))
+
+
+async def wait(call: Call) -> web.StreamResponse:
+    """Answer one task when it is terminal, or as it is at the timeout."""
+    with call.seats:
+        task = await call.service.wait(call.params["task_id"], call.query.timeout_s)
+    return answers.json(call, task, ETag=answers.version_tag(task.seq))
+
+
+async def cancel(call: Call) -> web.StreamResponse:
+    """Cancel a task: 202 while it still runs."""
+    task = await call.service.cancel(call.params["task_id"])
+    status = 202 if task.state is State.RUNNING else 200
+    return answers.json(call, task, status, ETag=answers.version_tag(task.seq))
+
+
+async def retry(call: Call) -> web.StreamResponse:
+    """Submit an ended task again."""
+    return _created(call, await call.service.retry(call.params["task_id"], preconditions.key(call)))
+
+
+async def progress(call: Call) -> web.StreamResponse:
+    """Record how far a task is."""
+    task = await call.service.progress(call.params["task_id"], call.body)
+    return answers.json(call, task, ETag=answers.version_tag(task.seq))
+
+
+_TASK = "/tasks/{task_id}"
+_SUBMIT_ERRORS = (
+    Invalid,
+    SessionNotFound,
+    SessionReadOnly,
+    IdempotencyConflict,
+    QueueFull,
+    Draining,
+    StorageFull,
+)
+
+
+def _submit_route(path: str, name: str, summary: str, **more: Any) -> Route:
+    shape = {"handler": submit_to_session, "body": NewTask, **more}
+    return Route(
+        method="POST",
+        path=path,
+        name=name,
+        summary=summary,
+        role=Role.OPERATOR,
+        for_tasks=True,
+        body_use=BodyUse.JSON,
+        key=True,
+        answers={201: Task},
+        errors=_SUBMIT_ERRORS,
+        **shape,
+    )
+
+
+def _cancel_route(method: str, path: str, name: str) -> Route:
+    return Route(
+        method=method,
+        path=path,
+        name=name,
+        summary="Cancel a task",
+        description="202 while it runs and was asked to stop, 200 when it had not started.",
+        handler=cancel,
+        role=Role.OPERATOR,
+        for_tasks=True,
+        answers={200: Task, 202: Task},
+        errors=(TaskNotFound, InvalidTransition, SessionReadOnly, StorageFull),
+    )
+
+
+ROUTES = (
+    _submit_route("/sessions/{session_id}/task", "submit_to_session", "Submit a task to a session that exists"),
+    _submit_route("/sessions/{session_id}/tasks", "submit_to_session_too", "The same as /sessions/{session_id}/task"),
+    _submit_route(
+        "/tasks",
+        "submit",
+        "Submit a task; the session that `session_id` names is made if absent, and one of its own without it",
+        handler=submit,
+    ),
+    _submit_route(
+        "/tasks/shell",
+        "submit_shell",
+        "Submit a shell task; its spec may be given flat",
+        handler=submit_shell,
+        body=ShellTask,
+    ),
+    Route(
+        method="GET",
+        path="/tasks",
+        name="list_tasks",
+        summary="Tasks of all sessions",
+        handler=list_tasks,
+        role=Role.VIEWER,
+        for_tasks=True,
+        query=TaskQuery,
+        answers={200: Page[Task]},
+    ),
+    Route(
+        method="GET",
+        path=_TASK,
+        name="get_task",
+        summary="One task",
+        handler=show,
+        role=Role.VIEWER,
+        for_tasks=True,
+        answers={200: Task},
+        errors=(TaskNotFound,),
+    ),
+    Route(
+        method="GET",
+        path=_TASK + "/wait",
+        name="wait_for_task",
+        summary="The task when it is terminal, or as it is at the timeout",
+        handler=wait,
+        role=Role.VIEWER,
+        for_tasks=True,
+        query=Patience,
+        answers={200: Task},
+        errors=(TaskNotFound, Unavailable),
+    ),
+    _cancel_route("DELETE", _TASK, "delete_task"),
+    _cancel_route("POST", _TASK + "/cancel", "cancel_task"),
+    Route(
+        method="POST",
+        path=_TASK + "/retry",
+        name="retry_task",
+        summary="A new task from one that has ended",
+        handler=retry,
+        role=Role.OPERATOR,
+        for_tasks=True,
+        key=True,
+        answers={201: Task},
+        errors=(TaskNotFound, InvalidTransition, *_SUBMIT_ERRORS),
+    ),
+    Route(
+        method="POST",
+        path=_TASK + "/progress",
+        name="report_progress",
+        summary="Say how far a running task is",
+        handler=progress,
+        role=Role.OPERATOR,
+        for_tasks=True,
+        body=ProgressReport,
+        body_use=BodyUse.JSON,
+        answers={200: Task},
+        errors=(Invalid, TaskNotFound, InvalidTransition, SessionReadOnly, StorageFull),
+    ),
+)
