@@ -1,44 +1,74 @@
-"""A task's output to its very end, through all its attempts."""
+"""A task's output with its two streams told apart."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from agentd.cli.patience import Patience
+from agentd.errors import Unreachable
 from agentd.model.task import Task
 
 if TYPE_CHECKING:
-    from agentd.client import Client, OutputChunk
+    from agentd.client import Client
+
+#: The worker writes bytes first and a few milliseconds later which stream they came from.
+INDEX_LAG_S = 0.02
+LOOKS = 5
 
 
-async def output_of(
-    agent: Client, task: Task, *, attempt: int | None = None, offset: int = 0
-) -> AsyncGenerator[OutputChunk | Task, None]:
-    """The output from `offset` of an attempt on (the latest by default), then that of each further attempt, then the
-    task as it ended. With `attempt` that one alone."""
-    n = attempt or max(1, task.attempt)
-    while True:
-        async with aclosing(agent.follow_output(task.task_id, attempt=n, offset=offset)) as parts:
-            async for part in parts:
-                if isinstance(part, Task):
-                    task = part
-                else:
-                    yield part
-        if attempt is None and not task.terminal:
-            task = await _after(agent, task, n)
-        if attempt is not None or (task.terminal and task.attempt <= n):
-            yield task
-            return
-        n, offset = n + 1, 0
+class Apart:
+    """The output as (stream, bytes), each stream in its own order and from the byte that `seen` says, then the task.
 
+    The daemon's live stream gives the bytes as they arrived; which came from where is in the index alone. So the
+    live stream only rings, and the bytes are read of each stream by itself.
+    """
 
-async def _after(agent: Client, task: Task, n: int) -> Task:
-    """The task once it has ended, or has begun an attempt behind the nth."""
-    async with aclosing(agent.follow_events(task.session_id, after=task.seq)) as events:
-        async for event in events:
-            if event.type in ("hello", "gap", "task.started", "task.finished"):
-                task = await agent.task(task.task_id)
-                if task.terminal or task.attempt > n:
+    def __init__(self, agent: Client, task: Task, *, attempt: int | None = None, out: int = 0, err: int = 0) -> None:
+        self._agent = agent
+        self._task_id = task.task_id
+        self._one = attempt is not None
+        self._attempt = attempt or max(1, task.attempt)
+        self._seen = {"out": out, "err": err}
+
+    async def parts(self) -> AsyncGenerator[tuple[str, bytes] | Task, None]:
+        """All of it."""
+        rings = self._agent.follow_output(self._task_id, attempt=self._attempt, retries=not self._one)
+        async with aclosing(rings):
+            async for ring in rings:
+                if isinstance(ring, Task):
+                    async for part in self._rest(Patience(self._agent)):
+                        yield part
+                    yield ring
+                    return
+                if ring.attempt > self._attempt:
+                    async for part in self._rest(Patience(self._agent)):
+                        yield part
+                    self._attempt, self._seen = ring.attempt, {"out": 0, "err": 0}
+                for _ in range(LOOKS):
+                    if sum(self._seen.values()) >= ring.offset + len(ring.data):
+                        break
+                    async for part in self._rest(None):
+                        yield part
+                    if sum(self._seen.values()) < ring.offset + len(ring.data):
+                        await asyncio.sleep(INDEX_LAG_S)
+
+    async def _rest(self, patience: Patience | None) -> AsyncGenerator[tuple[str, bytes], None]:
+        """What there is now. Without patience a lost connection is left to the next ring."""
+        for stream in self._seen:
+            while True:
+                blocks = self._agent.output(
+                    self._task_id, attempt=self._attempt, stream=stream, start=self._seen[stream]
+                )
+                try:
+                    async with aclosing(blocks):
+                        async for block in blocks:
+                            self._seen[stream] += len(block)
+                            yield stream, block
                     break
-    return task
+                except Unreachable as error:
+                    if patience is None:
+                        return
+                    await patience.after(error)

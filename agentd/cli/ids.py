@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agentd.errors import Invalid, NotFound, SessionNotFound, TaskNotFound
+from agentd.errors import Forbidden, Invalid, NotFound, SessionNotFound, TaskNotFound
 from agentd.model.ids import ALPHABET, is_session_id, is_task_id
 from agentd.model.requests import SessionQuery, SessionView, TaskQuery
 from agentd.model.task import Task
@@ -46,7 +46,10 @@ async def session_of(agent: Client, text: str) -> str:
     missing = SessionNotFound(f"there is no session {text!r}; `agentd sessions list` shows them")
     if not is_session_id(text):
         raise missing
-    page = await agent.sessions(SessionQuery(q=text, archived=None, limit=1000, sort="session_id"))
+    try:
+        page = await agent.sessions(SessionQuery(q=text, archived=None, limit=1000, sort="session_id"))
+    except Forbidden:  # a task's own token sees its session, not the list
+        return text
     found = [session.session_id for session in page.data if session.session_id.startswith(text)]
     if text in found or page.next is not None:
         return text  # with a thousand that hold the text it is taken as whole, and the daemon says if it is not

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentd.cli.following import output_of
+from agentd.cli.following import Apart
 from agentd.cli.ids import task_meant
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.parameters import TASK_OR_SESSION
@@ -79,23 +79,32 @@ class _Page:
 async def _output(
     agent: Client, task: Task, follow: bool, lines: int | None, attempt: int | None, stream: str | None
 ) -> AsyncGenerator[bytes, None]:
+    follow = follow and not task.terminal
+    seen = 0
     if lines is not None and stream is not None:
-        for block in await _last_lines(agent, task, lines, attempt, stream):
-            yield block
-        if not follow or task.terminal:
-            return
-    offset = 0
-    if lines is not None:
-        offset = await _start_of_last(agent, task, lines, attempt)
-    if not follow or task.terminal:
-        async with aclosing(agent.output(task.task_id, attempt=attempt, stream=stream, start=offset)) as blocks:
-            async for block in blocks:
-                yield block
-        return
-    async with aclosing(output_of(agent, task, attempt=attempt, offset=offset)) as parts:
-        async for part in parts:
-            if not isinstance(part, Task) and stream in (None, part.stream):
-                yield part.data
+        shown, seen = await _last_lines(agent, task, lines, attempt, stream)
+        yield shown
+    elif lines is not None:
+        seen = await _start_of_last(agent, task, lines, attempt)
+    if not follow:
+        if stream is None or lines is None:
+            async with aclosing(agent.output(task.task_id, attempt=attempt, stream=stream, start=seen)) as blocks:
+                async for block in blocks:
+                    yield block
+    elif stream is None:
+        following = agent.follow_output(
+            task.task_id, attempt=attempt or max(1, task.attempt), offset=seen, retries=attempt is None
+        )
+        async with aclosing(following):
+            async for part in following:
+                if not isinstance(part, Task):
+                    yield part.data
+    else:
+        apart = Apart(agent, task, attempt=attempt, **{stream: seen}).parts()
+        async with aclosing(apart):
+            async for each in apart:
+                if isinstance(each, tuple) and each[0] == stream:
+                    yield each[1]
 
 
 async def _start_of_last(agent: Client, task: Task, lines: int, attempt: int | None) -> int:
@@ -106,14 +115,15 @@ async def _start_of_last(agent: Client, task: Task, lines: int, attempt: int | N
     return window.lines[0].offset
 
 
-async def _last_lines(agent: Client, task: Task, lines: int, attempt: int | None, stream: str) -> list[bytes]:
-    """The last lines of one stream; only the whole log knows its lines by number."""
+async def _last_lines(agent: Client, task: Task, lines: int, attempt: int | None, stream: str) -> tuple[bytes, int]:
+    """The last lines of one stream, and its size; only the whole log knows its lines by number."""
     kept: collections.deque[bytes] = collections.deque(maxlen=lines)
-    rest = b""
+    rest, size = b"", 0
     async with aclosing(agent.output(task.task_id, attempt=attempt, stream=stream)) as blocks:
         async for block in blocks:
+            size += len(block)
             *whole, rest = (rest + block).split(b"\n")
             kept.extend(line + b"\n" for line in whole)
     if rest:
         kept.append(rest)
-    return list(kept)
+    return b"".join(kept), size

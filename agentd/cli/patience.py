@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from agentd.cli.printing import notice
-from agentd.errors import Unavailable, Unreachable
+from agentd.errors import AgentdError, Unavailable, Unreachable
 
 if TYPE_CHECKING:
     from agentd.client import Client
@@ -25,6 +25,18 @@ class Patience:
     def __init__(self, agent: Client, patience_s: float = PATIENCE_S) -> None:
         self._agent = agent
         self._patience_s = patience_s
+        self._until: float | None = None
+
+    async def after(self, error: AgentdError) -> None:
+        """Pause; or raise the error, when it has been so for too long."""
+        now = asyncio.get_running_loop().time()
+        if self._until is None:
+            self._until = now + self._patience_s
+            notice(f"{error.detail}; trying again")
+        if now >= self._until:
+            raise error
+        await asyncio.sleep(PAUSE_S)
+        await self._agent.find_again()
 
     async def kept(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What the daemon says.
@@ -32,16 +44,9 @@ class Patience:
         Raises:
             Unreachable, Unavailable: not for so long.
         """
-        loop = asyncio.get_running_loop()
-        until: float | None = None
+        self._until = None
         while True:
             try:
                 return await ask()
             except (Unreachable, Unavailable) as error:
-                if until is None:
-                    until = loop.time() + self._patience_s
-                    notice(f"{error.detail}; trying again")
-                if loop.time() >= until:
-                    raise
-            await asyncio.sleep(PAUSE_S)
-            await self._agent.find_again()
+                await self.after(error)

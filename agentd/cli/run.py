@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentd.cli import exits
-from agentd.cli.following import output_of
+from agentd.cli.following import Apart
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import notice
 from agentd.cli.submit import accepted, print_id
@@ -98,16 +99,25 @@ async def _stop(agent: Client, task: Task, line: TaskLine) -> None:
 
 async def _shown(agent: Client, task: Task, line: TaskLine) -> Task:
     out, err = Sink(sys.stdout), Sink(sys.stderr)
-    async with aclosing(output_of(agent, task, attempt=None)) as parts:
+    parts = _merged(agent, task) if out.is_same_as(err) else Apart(agent, task, attempt=None).parts()
+    async with aclosing(parts):
         async for part in parts:
             if isinstance(part, Task):
                 task = part
-            else:
-                sink = err if part.stream == "err" else out
-                line.make_room(sink.tty)
-                await sink.write(part.data)
-                line.leave(whole_lines=all(each.at_line_start for each in (out, err) if each.tty))
+                continue
+            stream, data = part
+            sink = err if stream == "err" else out
+            line.make_room(sink.tty)
+            await sink.write(data)
+            line.leave(whole_lines=all(each.at_line_start for each in (out, err) if each.tty))
     return task
+
+
+async def _merged(agent: Client, task: Task) -> AsyncGenerator[tuple[str, bytes] | Task, None]:
+    """Both streams in the order in which they came, for where they go to one place anyway."""
+    async with aclosing(agent.follow_output(task.task_id, attempt=1)) as parts:
+        async for part in parts:
+            yield part if isinstance(part, Task) else ("out", part.data)
 
 
 def _told(task: Task, stopping: bool) -> int:

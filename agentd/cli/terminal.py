@@ -24,11 +24,16 @@ class Sink:
         file.flush()
         self.fd = file.fileno()
         self.tty = file.isatty()
-        mode = os.fstat(self.fd).st_mode
+        self._stat = os.fstat(self.fd)
+        mode = self._stat.st_mode
         self._may_block = self.tty or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
         self._poll = select.poll()
         self._poll.register(self.fd, select.POLLOUT)
         self.at_line_start = True
+
+    def is_same_as(self, other: Sink) -> bool:
+        """Whether both lead to one terminal, pipe or file."""
+        return os.path.samestat(self._stat, other._stat)
 
     async def write(self, data: bytes) -> None:
         """Write all of it.

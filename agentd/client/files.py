@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from agentd.client import queries
 from agentd.client.calls import Calls, artifact_path, given, session_path, task_path
 from agentd.client.streams import EventsPage, OutputChunk, Resumed, ServerEvent, ended_task, output_chunk
-from agentd.client.transport import CHUNK_BYTES, Params
+from agentd.client.transport import CHUNK_BYTES
+from agentd.errors import RangeNotSatisfiable
 from agentd.model.requests import ArtifactView, OutputLines, OutputMatches, Page, Window
 from agentd.model.task import Task
 
@@ -26,15 +27,19 @@ class FileCalls(Calls):
         stream: str | None = None,
         start: int | None = None,
     ) -> AsyncGenerator[bytes, None]:
-        """The raw output as far as it has been written, in blocks: from byte `start`, or (negative) the last bytes."""
+        """The raw output as far as it has been written, in blocks: from byte `start`, or (negative) the last bytes.
+
+        Nothing, when there is nothing at `start` yet.
+        """
         headers = {"Accept": "*/*"}
         if start:
             headers["Range"] = f"bytes={start}-" if start > 0 else f"bytes={start}"
-        async with self._transport.exchange(
-            "GET", task_path(task_id) + "/output", params=given(attempt=attempt, stream=stream), headers=headers
-        ) as answer:
-            async for block in answer.content.iter_chunked(CHUNK_BYTES):
-                yield block
+        with suppress(RangeNotSatisfiable):
+            async with self._transport.exchange(
+                "GET", task_path(task_id) + "/output", params=given(attempt=attempt, stream=stream), headers=headers
+            ) as answer:
+                async for block in answer.content.iter_chunked(CHUNK_BYTES):
+                    yield block
 
     async def output_lines(
         self, task_id: str, *, line: int = 1, count: int = 100, attempt: int | None = None
@@ -51,30 +56,32 @@ class FileCalls(Calls):
         return await self._json(OutputMatches, "GET", task_path(task_id) + "/output/search", params=params)
 
     async def follow_output(
-        self, task_id: str, *, attempt: int | None = None, offset: int = 0
+        self, task_id: str, *, attempt: int | None = None, offset: int = 0, retries: bool = True
     ) -> AsyncGenerator[OutputChunk | Task, None]:
-        """The output of one attempt (the latest, if none is named) as it comes, then the task."""
-        seen = offset
+        """The output as it comes, from a byte of an attempt (the latest, if none is named) on, and then the task.
 
-        def params() -> Params:
-            return given(attempt=attempt, offset=seen)
-
+        It goes on through later attempts until the task has ended; without `retries`, until that attempt has.
+        """
+        last_id = f"{attempt}:{offset}" if retries and attempt is not None else None
+        params = given(offset=offset) if retries else given(offset=offset, attempt=attempt)
         stream = Resumed(
             self._transport,
             task_path(task_id) + "/stream",
-            params,
+            () if last_id else params,
+            last_id=last_id,
             patience_s=self._patience_s,
             on_lost=self._on_lost,
         )
         async with aclosing(stream.events()) as events:
             async for event in events:
                 if event.type == "output":
-                    chunk = output_chunk(event)
-                    seen = chunk.offset + len(chunk.data)
-                    yield chunk
+                    yield output_chunk(event)
                 elif event.type == "end":
-                    yield ended_task(event)
-                    return
+                    task = ended_task(event)
+                    if task.terminal or (not retries and _attempt_ended(task, attempt)):
+                        yield task
+                        return
+                    # a daemon that stops ends its streams early; the next one tells the rest
 
     # -- events ----------------------------------------------------------------------------------------------------
 
@@ -132,3 +139,8 @@ class FileCalls(Calls):
     async def delete_artifact(self, session_id: str, path: str) -> None:
         """Remove an artifact."""
         await self._transport.bytes("DELETE", artifact_path(session_id, path))
+
+
+def _attempt_ended(task: Task, attempt: int | None) -> bool:
+    n = attempt or task.attempt
+    return task.attempt > n or any(each.n == n and each.ended_at is not None for each in task.attempts)

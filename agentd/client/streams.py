@@ -87,7 +87,7 @@ class Resumed:
     Args:
         transport: the daemon.
         path: what is streamed.
-        params: the query of the next connect, from what was seen so far.
+        params: the query of the first connect; after it, the Last-Event-ID counts.
         last_id: the cursor to start from, if there is one.
         patience_s: how long to try again before giving up; 0 never tries again.
         on_lost: told once each time the stream is lost.
@@ -97,7 +97,7 @@ class Resumed:
         self,
         transport: Transport,
         path: str,
-        params: Callable[[], Params] = lambda: (),
+        params: Params = (),
         *,
         last_id: str | None = None,
         patience_s: float = PATIENCE_S,
@@ -147,7 +147,7 @@ class Resumed:
             headers["Last-Event-ID"] = self._last_id
         async with (
             self._transport.exchange(
-                "GET", self._path, params=self._params(), headers=headers, read_s=SILENCE_S
+                "GET", self._path, params=self._params, headers=headers, read_s=SILENCE_S
             ) as answer,
             aclosing(parsed(answer.content.iter_chunked(CHUNK_BYTES))) as events,
         ):
