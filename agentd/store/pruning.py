@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from itertools import groupby
+from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 
 from msgspec.structs import replace
 
@@ -20,7 +21,7 @@ from agentd.store.retention import OutputFiles, RecordFile, SegmentFile, Session
 #: Old segments that one look reads to learn whose history they hold; the others wait for the next.
 MAX_SEGMENTS = 4
 
-_OUTPUT = re.compile(r"(([0-9a-z]+)\.[0-9]+)\.(?:log|idx|result\.json)")
+_OUTPUT = re.compile(r"([0-9a-z]+\.[0-9]+)(\.log|\.idx|\.result\.json)")
 _TASK_ID = re.compile(rb'"task_id":"([0-9a-z]+)"')
 _BLOCK = 256 << 10
 
@@ -39,7 +40,9 @@ def look(session_dir: Path, facts: SessionFacts) -> SessionFacts:
 
 
 def carry_out(session_dir: Path, step: Step) -> None:
-    """Remove what the step names; what is gone already is passed over. The step's event is durable before.
+    """Remove the records and outputs that the step names; what is gone already is passed over.
+
+    The step's event is durable before. Its segments are the journal's own to remove: `Folder.prune`.
 
     Raises:
         StorageFailed: the disk refused; what is left is planned again the next time.
@@ -47,9 +50,6 @@ def carry_out(session_dir: Path, step: Step) -> None:
     try:
         _remove(session_dir / layout.OUTPUT, [name for output in step.outputs for name in output.names])
         _remove(session_dir / layout.HISTORY, [record.name for record in step.records])
-        for number in sorted(step.segments):
-            # Each for itself, oldest first: a power loss must not leave a hole between two segments.
-            _remove(session_dir / layout.HISTORY, [layout.segment_name(number)])
     except OSError as error:
         raise StorageFailed(f"session {step.session_id} cannot be pruned: {error}") from error
 
@@ -66,35 +66,34 @@ def _remove(directory: Path, names: list[str]) -> None:
         pass  # nothing was ever there
 
 
-def _files(directory: Path) -> list[tuple[str, os.stat_result]]:
-    found = []
+def _files(directory: Path) -> Iterator[tuple[str, int, float]]:
+    """Name, size and time of the files in a directory."""
     try:
         with inside.directory(directory) as fd, os.scandir(fd) as entries:
             for entry in entries:
                 try:
-                    if entry.is_file(follow_symlinks=False):
-                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+                    stat = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue  # gone meanwhile
+                if S_ISREG(stat.st_mode):
+                    yield entry.name, stat.st_size, stat.st_mtime
     except FileNotFoundError:
-        pass  # a session that has none
-    return found
+        return  # a session that has none
 
 
 def _history(directory: Path) -> tuple[tuple[RecordFile, ...], tuple[SegmentFile, ...]]:
     records, segments = [], []
-    for name, stat in _files(directory):
+    for name, size, at in _files(directory):
         if parsed := layout.parsed_record_name(name):
-            seq, _, task_id = parsed
-            records.append(RecordFile(seq=seq, task_id=task_id, name=name, bytes=stat.st_size, at=stat.st_mtime))
+            seq, state, task_id = parsed
+            records.append(RecordFile(seq=seq, state=state, task_id=task_id, bytes=size, at=at))
         elif number := layout.segment_number(name):
-            segments.append(SegmentFile(number=number, bytes=stat.st_size, at=stat.st_mtime))
+            segments.append(SegmentFile(number=number, bytes=size, at=at))
     segments.sort(key=lambda segment: segment.number)
     oldest = segments[:-1][:MAX_SEGMENTS]  # the last one never goes
     segments[: len(oldest)] = [
         replace(segment, tasks=_tasks_of(directory, layout.segment_name(segment.number))) for segment in oldest
     ]
-    records.sort(key=lambda record: record.seq)
     return tuple(records), tuple(segments)
 
 
@@ -113,18 +112,12 @@ def _tasks_of(directory: Path, name: str) -> frozenset[str]:
 
 
 def _outputs(directory: Path) -> tuple[OutputFiles, ...]:
-    files = [(match, stat) for name, stat in _files(directory) if (match := _OUTPUT.fullmatch(name))]
-    files.sort(key=lambda file: file[0][0])
-    outputs = []
-    for attempt_id, group in groupby(files, key=lambda file: file[0][1]):
-        parts = list(group)
-        outputs.append(
-            OutputFiles(
-                task_id=parts[0][0][2],
-                attempt_id=attempt_id,
-                names=tuple(match[0] for match, _ in parts),
-                bytes=sum(stat.st_size for _, stat in parts),
-                at=max(stat.st_mtime for _, stat in parts),
-            )
-        )
-    return tuple(outputs)
+    found: dict[str, tuple[tuple[str, ...], int, float]] = {}
+    for name, size, at in _files(directory):
+        if match := _OUTPUT.fullmatch(name):
+            suffixes, total, latest = found.get(match[1], ((), 0, 0.0))
+            found[match[1]] = (*suffixes, match[2]), total + size, max(latest, at)
+    return tuple(
+        OutputFiles(attempt_id=attempt_id, suffixes=suffixes, bytes=size, at=at)
+        for attempt_id, (suffixes, size, at) in found.items()
+    )

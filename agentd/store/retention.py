@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
 
 from agentd.model.events import SessionPruned
 from agentd.model.session import Keep, Retention
-from agentd.model.task import Value
+from agentd.model.task import State, Value
+from agentd.store import layout
 
 #: Names in one event, so that no record of the journal grows without bound.
 MAX_NAMES = 1000
 
+_RUN = 8192
 
-class RecordFile(Value, frozen=True, kw_only=True):
+
+class RecordFile(Value, frozen=True, kw_only=True, gc=False):
     """The record of a finished task; `at` is when it was written, in seconds since the epoch."""
 
     seq: int
+    state: State
     task_id: str
-    name: str
     bytes: int
     at: float
 
+    @property
+    def name(self) -> str:
+        """Its file in history/."""
+        return layout.record_name(self.seq, self.state, self.task_id)
 
-class OutputFiles(Value, frozen=True, kw_only=True):
-    """The log, index and result of an attempt; `at` is when they were last written."""
 
-    task_id: str
+class OutputFiles(Value, frozen=True, kw_only=True, gc=False):
+    """The log, index and result of an attempt, as far as they are there; `at` is when they were last written."""
+
     attempt_id: str
-    names: tuple[str, ...]
+    suffixes: tuple[str, ...]
     bytes: int
     at: float
+
+    @property
+    def task_id(self) -> str:
+        """The task of the attempt."""
+        return self.attempt_id.partition(".")[0]
+
+    @property
+    def names(self) -> list[str]:
+        """Its files in output/."""
+        return [self.attempt_id + suffix for suffix in self.suffixes]
 
 
 class SegmentFile(Value, frozen=True, kw_only=True):
@@ -94,13 +114,13 @@ class Plan(Value, frozen=True, kw_only=True):
         return sum(len(step.outputs) for step in self.steps)
 
 
-class _Item(Value, frozen=True, kw_only=True):
+class _Item(NamedTuple):
     """Something that may have to go."""
 
+    at: float
     session_id: str
     name: str
     bytes: int
-    at: float
     stays: bool
 
 
@@ -129,71 +149,78 @@ def _size(facts: SessionFacts) -> int:
     return sum(part.bytes for parts in (facts.records, facts.outputs, facts.segments) for part in parts)
 
 
-def _whole(facts: SessionFacts) -> list[_Item]:
+def _whole(facts: SessionFacts) -> Iterator[_Item]:
     stays = facts.pinned or bool(facts.live or facts.held) or facts.keyed
-    name = facts.session_id
-    return [_Item(session_id=name, name=name, bytes=_size(facts), at=facts.updated_at, stays=stays)]
+    yield _Item(facts.updated_at, facts.session_id, facts.session_id, _size(facts), stays)
 
 
-def _records(facts: SessionFacts) -> list[_Item]:
+def _records(facts: SessionFacts) -> Iterator[_Item]:
     kept = facts.live | facts.held
-    return [
-        _Item(
-            session_id=facts.session_id,
-            name=record.task_id,
-            bytes=record.bytes,
-            at=record.at,
-            stays=facts.pinned or record.task_id in kept,
-        )
-        for record in facts.records
-    ]
+    for record in facts.records:
+        stays = facts.pinned or record.task_id in kept
+        yield _Item(record.at, facts.session_id, record.task_id, record.bytes, stays)
 
 
-def _outputs(facts: SessionFacts) -> list[_Item]:
+def _outputs(facts: SessionFacts) -> Iterator[_Item]:
     kept = facts.live | facts.held
-    return [
-        _Item(
-            session_id=facts.session_id,
-            name=output.attempt_id,
-            bytes=output.bytes,
-            at=output.at,
-            stays=facts.pinned or output.task_id in kept,
-        )
-        for output in facts.outputs
-    ]
+    for output in facts.outputs:
+        stays = facts.pinned or output.task_id in kept
+        yield _Item(output.at, facts.session_id, output.attempt_id, output.bytes, stays)
 
 
 def _over(
     sessions: Sequence[SessionFacts],
     retention: Retention,
     part: Callable[[Retention], Keep],
-    items: Callable[[SessionFacts], list[_Item]],
+    items: Callable[[SessionFacts], Iterator[_Item]],
     now: float,
 ) -> set[tuple[str, str]]:
     """Session and name of the items over the limits: the daemon's for all that have none of their own."""
-    shared: list[_Item] = []
-    gone: set[tuple[str, str]] = set()
+    shared = [facts for facts in sessions if facts.retention is None]
+    gone = _oldest_over(shared, items, part(retention), now)
     for facts in sessions:
-        if facts.retention is None:
-            shared += items(facts)
-        else:
-            gone |= _oldest_over(items(facts), part(facts.retention), now)
-    return gone | _oldest_over(shared, part(retention), now)
+        if facts.retention is not None:
+            gone |= _oldest_over([facts], items, part(facts.retention), now)
+    return gone
 
 
-def _oldest_over(items: list[_Item], keep: Keep, now: float) -> set[tuple[str, str]]:
-    count, size = len(items), sum(item.bytes for item in items)
+def _oldest_over(
+    sessions: Sequence[SessionFacts], items: Callable[[SessionFacts], Iterator[_Item]], keep: Keep, now: float
+) -> set[tuple[str, str]]:
+    if keep == Keep():
+        return set()
+    count = size = 0
+    for facts in sessions:
+        for item in items(facts):
+            count += 1
+            size += item.bytes
+
+    def over(item: _Item) -> bool:
+        return (
+            (keep.max_age_s is not None and now - item.at > keep.max_age_s)
+            or (keep.max_count is not None and count > keep.max_count)
+            or (keep.max_bytes is not None and size > keep.max_bytes)
+        )
+
+    # Of the many there may be, only those are held that are over a limit as things stand: when no more than the age
+    # is, few.
+    candidates = (item for facts in sessions for item in items(facts) if not item.stays and over(item))
     gone: set[tuple[str, str]] = set()
-    for item in sorted(items, key=lambda item: item.at):
-        too_old = keep.max_age_s is not None and now - item.at > keep.max_age_s
-        too_many = keep.max_count is not None and count > keep.max_count
-        too_large = keep.max_bytes is not None and size > keep.max_bytes
-        if item.stays or not (too_old or too_many or too_large):
-            continue
+    for item in _oldest_first(candidates):
+        if not over(item):
+            break  # nor is any that is younger
         gone.add((item.session_id, item.name))
         count -= 1
         size -= item.bytes
     return gone
+
+
+def _oldest_first(items: Iterator[_Item]) -> Iterator[_Item]:
+    """In runs, for one sort of 100,000 would keep every other thread from running."""
+    runs = []
+    while run := sorted(islice(items, _RUN)):
+        runs.append(run)
+    return heapq.merge(*runs)
 
 
 def _steps(

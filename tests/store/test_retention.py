@@ -2,6 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.model.session import Keep, Retention
+from agentd.model.task import State
 from agentd.store.retention import MAX_NAMES, OutputFiles, Plan, RecordFile, SegmentFile, SessionFacts, plan
 
 NOW = 1_000_000.0
@@ -9,12 +10,11 @@ DAY = 86_400.0
 
 
 def record(n: int, *, size: int = 100, age: float = 0.0) -> RecordFile:
-    return RecordFile(seq=n, task_id=f"t{n}", name=f"{n:06d}-completed-t{n}.json", bytes=size, at=NOW - age)
+    return RecordFile(seq=n, state=State.COMPLETED, task_id=f"t{n}", bytes=size, at=NOW - age)
 
 
 def output(n: int, *, size: int = 1000, age: float = 0.0, attempt: int = 1) -> OutputFiles:
-    attempt_id = f"t{n}.{attempt}"
-    return OutputFiles(task_id=f"t{n}", attempt_id=attempt_id, names=(f"{attempt_id}.log",), bytes=size, at=NOW - age)
+    return OutputFiles(attempt_id=f"t{n}.{attempt}", suffixes=(".log",), bytes=size, at=NOW - age)
 
 
 def segment(number: int, *tasks: str, age: float = 0.0) -> SegmentFile:
