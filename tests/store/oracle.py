@@ -25,8 +25,13 @@ def is_journal(path: str) -> bool:
     return "/history/events-" in path and "/.new-" not in path
 
 
-def check_before_recovery(disk: SimDisk, memories: dict[str, Memory], rotten: frozenset[str]) -> None:
-    """Rule 3 as `cat` and `jq` see it: the views are some exact past state, even before anything is repaired."""
+def check_before_recovery(
+    disk: SimDisk, memories: dict[str, Memory], rotten: frozenset[str], *, after_recovery: bool
+) -> None:
+    """Rule 3 as `cat` and `jq` see it: the views are some exact past state, even before anything is repaired.
+
+    Only a recovery that was cut short itself may have shown what was issued and never acknowledged.
+    """
     for session_id in sessions_on(disk):
         path = f"{SESSIONS}/{session_id}"
         memory = memories[session_id]
@@ -34,11 +39,15 @@ def check_before_recovery(disk: SimDisk, memories: dict[str, Memory], rotten: fr
         if layout.tasks_path(path) in rotten or not disk.exists(layout.tasks_path(path)):
             continue
         snapshot = views.read_snapshot(disk.read(layout.tasks_path(path)))
-        events = memory.acked or memory.maybe[0]
-        expected = replayed(events[: snapshot.seq])
-        assert snapshot.seq <= len(events), "3: the snapshot shows what was never acknowledged"
-        assert {task.task_id: task for task in snapshot.tasks} == expected.tasks, "3: tasks.json is not a past state"
-        for record in records_of(events[: snapshot.seq]):
+        pasts = [memory.acked]
+        if after_recovery or not memory.exists:
+            pasts += [[*memory.acked, *batch] for batch in memory.maybe]
+        pasts = [events[: snapshot.seq] for events in pasts if len(events) >= snapshot.seq]
+        assert pasts, "3: the snapshot shows what was never acknowledged"
+        tasks = {task.task_id: task for task in snapshot.tasks}
+        events = next((events for events in pasts if replayed(events).tasks == tasks), None)
+        assert events is not None, "3: tasks.json is not a past state"
+        for record in records_of(events):
             name = layout.record_path(path, record.seq, record.state, record.task_id)
             assert disk.read(name) == record.line + b"\n", "3: a record is missing behind its snapshot"
 
@@ -49,9 +58,10 @@ def check_recovery(
     *,
     kept: dict[str, bytes] | None = None,
     rotten: frozenset[str] = frozenset(),
+    after_recovery: bool = False,
 ) -> None:
     """Recover the disk and hold the result against what is remembered. `kept` may be cut, not lost."""
-    check_before_recovery(disk, memories, rotten)
+    check_before_recovery(disk, memories, rotten, after_recovery=after_recovery)
     journals = {path: data for path, data in disk.files().items() if is_journal(path)}
     journals |= {path: data for path, data in disk.files().items() if path in rotten and not _is_snapshot(data)}
     prepare(disk, DATA)

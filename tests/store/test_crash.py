@@ -65,7 +65,7 @@ class Watcher:
         def cut(disk: SimDisk, operation: str, path: str) -> None:
             for second in disk.after_power_cut(4, self.rng):
                 self.states += 1
-                check_recovery(second, self.player.memories, kept=kept, rotten=self.rotten)
+                check_recovery(second, self.player.memories, kept=kept, rotten=self.rotten, after_recovery=True)
 
         disk = first.fork()
         disk.hook = cut
