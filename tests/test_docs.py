@@ -1,0 +1,126 @@
+"""The documents say what is so: settings, decisions, commands, links, dependencies, words of the interface."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentd.cli.main import COMMANDS
+from agentd.config import every_setting
+from agentd.errors import AgentdError, by_code
+from agentd.model.events import ANNOUNCED, EVENT_TYPES
+from agentd.model.task import CauseCode, State
+from agentd.setting import read
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(p for d in ("docs", "examples", "scripts") for p in (ROOT / d).rglob("*.md"))])
+PAGES.append(ROOT / "sessions_data" / "README.md")
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+NOT_SENT = {
+    "internal",
+    "already_running",
+    "config_invalid",
+    "format_too_new",
+    "unreachable",
+    "slow_reader",
+    "bus_closed",
+}
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def commands(page: str) -> Iterator[str]:
+    """Lines of code blocks that begin with a program of ours."""
+    for block in re.findall(r"^```\w*\n(.*?)^```", text(page), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith(("scripts/", ".venv/bin/")):
+                yield line
+
+
+def test_operations_lists_every_setting_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| `([^|]*)` \|", text("docs/operations.md"), re.MULTILINE))
+    assert list(rows) == [setting.key for setting in every_setting()]
+    for setting in every_setting():
+        if not isinstance(setting.default, tuple):
+            assert read(setting, rows[setting.key]) == setting.default, setting.key
+
+
+def test_every_decision_is_in_the_index_and_says_what_why_and_at_what_cost() -> None:
+    pages = {page.name: page.read_text() for page in (ROOT / "docs/adr").glob("[0-9]*.md")}
+    index = re.findall(r"^\| \[(\d{4})\]\(([^)]+)\) \| (.+) \|$", text("docs/adr/README.md"), re.MULTILINE)
+    assert [name for _, name, _ in index] == sorted(pages)
+    for number, name, title in index:
+        assert name.startswith(number)
+        assert pages[name].startswith(f"# {int(number)}. {title}\n")
+        assert re.findall(r"^\*\*(\w+)\.\*\*", pages[name], re.MULTILINE) == ["Decided", "Why", "Costs"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_command_shown_exists(page: str) -> None:
+    shown = list(commands(page))
+    assert shown
+    for line in shown:
+        program, *arguments = line.split()
+        if program == ".venv/bin/agentd":
+            assert arguments[0] in COMMANDS
+        else:
+            assert os.access(ROOT / program, os.X_OK), program
+
+
+def test_every_command_of_the_command_line_is_a_module() -> None:
+    for module in COMMANDS.values():
+        assert (ROOT / "agentd" / "cli" / f"{module}.py").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        aim = (page.parent / path).resolve() if path else page
+        assert aim.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", aim.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, target
+
+
+def test_the_interface_is_documented_down_to_its_words() -> None:
+    api = text("docs/api.md")
+    codes = {code for code, cls in by_code().items() if cls.__module__ == AgentdError.__module__} - NOT_SENT
+    types = {str(cls.__struct_config__.tag) for cls in ANNOUNCED} | EVENT_TYPES
+    words = codes | types | {str(code) for code in CauseCode} | {str(state) for state in State}
+    assert {word for word in words if f"`{word}`" not in api} == set()
+
+
+def test_every_script_is_listed_and_can_run() -> None:
+    listed = set(re.findall(r"^\| `(\w+)", text("scripts/README.md"), re.MULTILINE))
+    scripts = {path for path in (ROOT / "scripts").iterdir() if path.is_file() and not path.suffix}
+    assert listed == {path.name for path in scripts}
+    for path in [*scripts, ROOT / ".ci/run", *(ROOT / "examples").glob("*.sh")]:
+        assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
+        assert os.access(path, os.X_OK) == (path.name != "setup"), path
+
+
+def test_every_dependency_is_explained_and_pinned() -> None:
+    project = tomllib.loads(text("pyproject.toml"))["project"]
+    explained = set(re.findall(r"^\| ([\w-]+) \|", text("docs/dependencies.md"), re.MULTILINE)) - {"library", "---"}
+    wanted = {re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]}
+    assert {name.lower() for name in explained} == wanted
+    pinned = re.findall(r"^([\w.-]+)==[\w.]+$", text("requirements.txt"), re.MULTILINE)
+    assert wanted <= {name.lower().replace("_", "-") for name in pinned}
+    lines = [line for line in text("requirements.txt").splitlines() if line and not line.startswith("#")]
+    assert len(pinned) == len(lines)
+
+
+def test_the_pages_speak_of_nothing_but_the_product() -> None:
+    for page in PAGES:
+        assert not re.search(r"/work/|/tmp/|/root/|TODO|FIXME|XXX", page.read_text()), page
