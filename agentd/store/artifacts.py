@@ -43,6 +43,7 @@ class Artifacts:
 
         Raises:
             Invalid: the cursor is not a path.
+            StorageFailed: the directory cannot be read.
         """
         after = inside.checked(cursor, "cursor") if cursor else ()
         rows: list[ArtifactView] = []
@@ -54,6 +55,8 @@ class Artifacts:
                     rows.append(row)
         except (FileNotFoundError, NotADirectoryError):
             pass  # a session that has none
+        except OSError as error:
+            raise StorageFailed(f"the artifacts cannot be listed: {error.strerror}") from error
         return Page(data=tuple(rows))
 
     def open(self, path: str) -> OpenArtifact:
@@ -107,9 +110,9 @@ class Artifacts:
     def sweep(self) -> int:
         """Remove what writers left that were killed; how many files. Only when nothing writes here."""
         removed = 0
-        for place, _, files, fd in os.fwalk(self._dir, follow_symlinks=False):
-            if place.count("/") - str(self._dir).count("/") > inside.MAX_DEPTH:
-                continue
+        for place, directories, files, fd in os.fwalk(self._dir, follow_symlinks=False):
+            if len(Path(place).relative_to(self._dir).parts) >= inside.MAX_DEPTH:
+                directories.clear()  # no writer goes deeper
             for name in files:
                 if name.startswith(inside.TEMPORARY):
                     removed += inside.remove_file(fd, name)

@@ -15,10 +15,7 @@ import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from agentd.store.edits import edited
 from agentd.store.layout import METADATA
-
-__all__ = ["MetadataWatch", "edited"]
 
 _CLOSE_WRITE, _MOVED_TO, _OVERFLOW, _IGNORED = 0x8, 0x80, 0x4000, 0x8000
 _ONLY_DIRECTORY, _DONT_FOLLOW = 0x01000000, 0x02000000

@@ -195,6 +195,15 @@ def test_a_path_beneath_a_file_or_onto_a_directory_is_a_conflict(artifacts: Arti
     assert names(tmp_path / "artifacts") == ["a", "d", "e"]
 
 
+def test_what_lies_too_deep_is_not_listed_and_does_no_harm(artifacts: Artifacts, tmp_path: Path) -> None:
+    put(artifacts, "a")
+    deep = tmp_path / "artifacts" / "/".join("d" * 200)
+    deep.mkdir(parents=True)
+    (deep / "file").touch()
+    assert [row.path for row in artifacts.list(10).data] == ["a"]
+    assert artifacts.sweep() == 0
+
+
 def test_what_a_killed_writer_left_is_swept(artifacts: Artifacts, tmp_path: Path) -> None:
     put(artifacts, "d/a")
     (tmp_path / "artifacts" / "d" / (inside.TEMPORARY + "0")).touch()

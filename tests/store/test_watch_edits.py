@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agentd.errors import Invalid
 from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
-from agentd.store.watch import edited
+from agentd.store.edits import edited
 
 SESSION = Session(
     session_id="s",
