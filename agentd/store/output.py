@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
@@ -30,19 +31,50 @@ Spans = Generator[tuple[int, int], None, None]
 
 
 class OutputRange:
-    """Bytes of a log to be sent: iterate once, in blocks; closing stops early. `length` is known beforehand."""
+    """Bytes of a log to be sent: an iterator of blocks. `length` is known beforehand.
+
+    It may be closed while another thread reads a block, as when a client leaves; that block is then the last.
+    """
 
     def __init__(self, fd: int, spans: Spans, length: int) -> None:
         self._fd = fd
         self._spans = spans
+        self._lock = Lock()
+        self._closed = False
+        self._blocks = self._read()
         self.length = length
 
     def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            with self._lock:
+                return next(self._blocks)
+        finally:
+            if self._closed:
+                self.close()
+
+    def close(self) -> None:
+        """Let go of the files. Again: no effect."""
+        self._closed = True
+        if not self._lock.acquire(blocking=False):
+            return  # the thread that reads does it
+        try:
+            self._blocks.close()
+            self._spans.close()
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+        finally:
+            self._lock.release()
+
+    def _read(self) -> Generator[bytes, None, None]:
         left, pieces, held = self.length, list[bytes](), 0
         for offset, size in self._spans:
             end = offset + min(size, left)
             left -= end - offset
-            while offset < end and self._fd >= 0:
+            while offset < end:
                 block = os.pread(self._fd, min(BLOCK - held, end - offset), offset)
                 if not block:
                     break  # cut meanwhile
@@ -57,13 +89,6 @@ class OutputRange:
                 break
         if pieces:
             yield b"".join(pieces)
-
-    def close(self) -> None:
-        """Let go of the files. Again: no effect."""
-        self._spans.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
     def __enter__(self) -> Self:
         return self

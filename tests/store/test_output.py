@@ -1,6 +1,6 @@
 import os
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import msgspec
 import pytest
@@ -77,6 +77,34 @@ def test_a_range_is_as_long_as_it_said_while_the_log_grows(path: Path, log: Outp
         with path.open("ab") as more:
             more.write(b"456")
         assert b"".join(sent) == b"123"
+
+
+def test_a_range_may_be_closed_while_a_thread_reads_it(
+    path: Path, log: OutputLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(b"x" * 1_000_000)
+    before = set(os.listdir("/proc/self/fd"))
+    reading, go_on = Event(), Event()
+    pread = os.pread
+
+    def slow(fd: int, n: int, offset: int) -> bytes:
+        reading.set()
+        go_on.wait(10)
+        return pread(fd, n, offset)
+
+    monkeypatch.setattr(os, "pread", slow)
+    sent = log.open_range()
+    blocks: list[bytes] = []
+    reader = Thread(target=lambda: blocks.extend(sent))
+    reader.start()
+    try:
+        assert reading.wait(10)
+        sent.close()
+    finally:
+        go_on.set()
+        reader.join()
+    assert len(blocks) == 1
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_tail_follows_a_growing_log(path: Path, log: OutputLog) -> None:
