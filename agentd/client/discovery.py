@@ -69,7 +69,9 @@ def data_dirs(data_dir: str | None, environ: Mapping[str, str]) -> Iterator[str]
         yield named
         return
     yield "sessions_data"
-    home = environ.get("XDG_DATA_HOME") or os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local/share")
+    home = environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(home):  # the XDG specification: a relative path is invalid and ignored
+        home = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "share")
     yield os.path.join(home, "agentd")
 
 

@@ -1,0 +1,96 @@
+"""A real daemon as a process of its own, and the command line called as a user calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+AGENTD = (sys.executable, "-m", "agentd.cli.main")
+Result = subprocess.CompletedProcess[bytes]
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:
+    """The first true value of the condition."""
+    end = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end, "did not become true in time"
+        time.sleep(0.01)
+    return value
+
+
+class Agentd:
+    """One daemon on a directory of its own, and commands that find it there."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.data_dir = home / "data"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
+        self.env |= {"HOME": str(home), "AGENTD_DATA_DIR": str(self.data_dir), "TERM": "xterm", "LANG": "C.UTF-8"}
+        self.settings = {"AGENTD_DRAIN_S": "0.2", "AGENTD_WORKERS_GRACE_S": "2"}
+
+    def start(self) -> None:
+        with open(self.home / "daemon.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [*AGENTD, "serve", "--port", "0"], cwd=self.home, env=self.env | self.settings, stderr=log
+            )
+        wait_until(self._answers)
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, (self.home / "daemon.log").read_text()
+        with contextlib.suppress(OSError, ValueError):
+            return bool(self.agent["pid"] == self.process.pid)
+        return False
+
+    @property
+    def agent(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.data_dir / "agent.json").read_bytes())
+        return found
+
+    @property
+    def token(self) -> str:
+        return (self.data_dir / "token").read_text().strip()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise
+
+    def __call__(self, *args: str, code: int | None = 0, input: bytes | None = None, **env: str) -> Result:
+        """Run a command to its end; `code` is what it must exit with."""
+        done = subprocess.run(
+            [*AGENTD, *args],
+            cwd=self.home,
+            env=self.env | env,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            timeout=60,
+        )
+        assert code is None or done.returncode == code, (args, done)
+        return done
+
+    def text(self, *args: str, **options: Any) -> str:
+        return self(*args, **options).stdout.decode()
+
+    def json(self, *args: str, **options: Any) -> Any:
+        return json.loads(self(*args, "-o", "json", **options).stdout)
+
+    def popen(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command; the caller ends it."""
+        pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen[bytes]([*AGENTD, *args], cwd=self.home, env=self.env, **(pipes | options))
