@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, Self
 
@@ -120,13 +121,17 @@ class Artifacts:
 
 
 class ArtifactWriter:
-    """One file being written. Leaving the `with` block without `commit` removes what was written."""
+    """One file being written. Leaving the `with` block without `commit` removes what was written.
+
+    It may be closed while another thread is in `write`, as when a client leaves: that is waited for.
+    """
 
     def __init__(self, root: Path, path: str, max_bytes: int) -> None:
         names = inside.checked(path)
         self._path = path
         self._max_bytes = max_bytes
         self._size = 0
+        self._lock = Lock()
         self._stack = ExitStack()
         try:
             root.mkdir(mode=0o700, exist_ok=True)
@@ -149,8 +154,9 @@ class ArtifactWriter:
             raise TooLarge(f"artifact {self._path} is larger than {self._max_bytes} bytes (limits.artifact_bytes)")
         rest = memoryview(chunk)
         try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
+            with self._lock:
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
             raise _refused(self._path, error) from error
 
@@ -162,24 +168,26 @@ class ArtifactWriter:
             StorageFull, StorageFailed
         """
         try:
-            os.fsync(self._fd)
-            found = os.fstat(self._fd)
-            os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-            self._temporary = ""
-            os.fsync(self._parent)
+            with self._lock:
+                os.fsync(self._fd)
+                found = os.fstat(self._fd)
+                os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+                self._temporary = ""
+                os.fsync(self._parent)
         except OSError as error:
             raise _refused(self._path, error) from error
         return ArtifactView(path=self._path, size=found.st_size, modified_at=rfc3339(found.st_mtime))
 
     def close(self) -> None:
         """Remove what was not committed and let go of the descriptors. Again: no effect."""
-        if self._fd < 0:
-            return
-        os.close(self._fd)
-        self._fd = -1
-        if self._temporary:
-            inside.remove_file(self._parent, self._temporary)
-        self._stack.close()
+        with self._lock:
+            if self._fd < 0:
+                return
+            os.close(self._fd)
+            self._fd = -1
+            if self._temporary:
+                inside.remove_file(self._parent, self._temporary)
+            self._stack.close()
 
     def __enter__(self) -> Self:
         return self
