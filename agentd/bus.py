@@ -53,6 +53,7 @@ class Subscription:
         if len(self._rows) >= self._limit:
             self._rows.clear()
             self._lost = True
+            self._bus.dropped += 1
         if not self._lost:
             self._rows.append((position, line))
         self._ring.set()

@@ -76,10 +76,10 @@ class RealDaemon:
         config.write_text(json.dumps(self.settings))
         command = [sys.executable, "-m", "agentd.cli.main", "serve", "--data-dir", str(self.data_dir)]
         command += ["--port", "0", "--config", str(config)]
-        self.log = open(self.data_dir.with_name(self.data_dir.name + ".log"), "ab")  # noqa: SIM115 - closed in end()
         agent_file = self.data_dir / "agent.json"
         before = agent_file.read_bytes() if agent_file.exists() else b""
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        with open(self.data_dir.with_name(self.data_dir.name + ".log"), "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         if ready:
             until(lambda: self.ended() or (agent_file.exists() and agent_file.read_bytes() != before))
             assert not self.ended(), self.log_text()
@@ -164,8 +164,6 @@ class RealDaemon:
             self.process.wait()
         if self.connection is not None:
             self.connection.close()
-        if hasattr(self, "log"):
-            self.log.close()
         until(lambda: not self.leftovers(), 5)
 
     def leftovers(self) -> list[int]:
