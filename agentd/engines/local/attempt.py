@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import select
 import signal
-import stat
 import time
 
-from . import spawning
+from . import evidence, spawning
 from .recorder import Recorder
 
 TYPE_CHECKING = False
@@ -201,7 +200,7 @@ class Attempt:
         message = ""
         if self._recorder.lost:
             message = f"{self._recorder.lost} bytes of output were lost: {self._recorder.error}"
-        result, problem = _result(self._launch["result_path"], self._launch["max_result_bytes"])
+        result, problem = evidence.result(self._launch["result_path"], self._launch["max_result_bytes"])
         if problem:
             message = f"{message}; {problem}" if message else problem
         return {
@@ -296,7 +295,7 @@ class Attempt:
         if self._ended_by and self._ended_by != "exit":
             return self._ended_by
         killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)  # itself, or what its shell waited for
-        if killed and self._oom_kills is not None and (_oom_kills() or 0) > self._oom_kills:
+        if killed and self._oom_kills is not None and (evidence.oom_kills() or 0) > self._oom_kills:
             return "out_of_memory"
         return "exit"
 
@@ -304,7 +303,7 @@ class Attempt:
         from .process_tree import started_at  # short attempts never need it
 
         self.pid_started_at = started_at(self.pid)
-        self._oom_kills = _oom_kills()
+        self._oom_kills = evidence.oom_kills()
         return self.pid_started_at is not None
 
     def _lower_kill_at(self, moment: float) -> None:
@@ -332,37 +331,3 @@ class Attempt:
 
         self._ending_rest = True
         kill_trees(descendants(snapshot(), (os.getpid(),)))
-
-
-def _result(path: str, most: int) -> tuple[str | None, str]:
-    """The text that the task left as its result, and what is wrong with it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None, ""
-    except OSError as error:
-        return None, f"the result file was not read: {error.strerror}"
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return None, "the result file was not read: it is not a regular file"
-        data = b""
-        while len(data) <= most and (more := os.read(fd, most + 1 - len(data))):
-            data += more
-    except OSError as error:
-        return None, f"the result file was not read: {error.strerror}"
-    finally:
-        os.close(fd)
-    if len(data) > most:
-        return None, f"the result file was not kept: it is larger than {most} bytes"
-    return data.decode(errors="replace"), ""
-
-
-def _oom_kills() -> int | None:
-    """How many processes the kernel has ended for lack of memory; None when it does not say."""
-    try:
-        with open("/proc/vmstat", "rb", buffering=0) as file:
-            text = file.read(1 << 16)
-    except OSError:
-        return None
-    at = text.find(b"\noom_kill ")
-    return int(text[at + 10 :].split(None, 1)[0]) if at >= 0 else None

@@ -80,6 +80,8 @@ def spawn(launch: dict[str, Any], streams: Streams) -> int:
         os.chdir(cwd)
     except OSError as error:
         raise SpawnFailed(_cwd_sentence(cwd, error)) from None
+    except ValueError as error:
+        raise SpawnFailed(f"cwd is not valid: {error}") from None
     path = argv[0] if "/" in argv[0] else _found(argv[0], env.get("PATH", DEFAULT_PATH))
     limits = {name: value for name, value in launch["limits"].items() if value is not None}
     try:

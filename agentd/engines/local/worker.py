@@ -116,8 +116,8 @@ class Worker:
         numbers = os.read(self._wake, 4096)
         now = time.monotonic()
         if signal.SIGTERM in numbers:
-            self._terminated = True
-            if self._daemon_left():
+            self._terminated = self._daemon_left()
+            if self._terminated:
                 self._receive()
         if self._attempt is None:
             return
@@ -129,6 +129,8 @@ class Worker:
     # The daemon
 
     def _daemon_left(self) -> bool:
+        if self._orphaned:
+            return True
         poller = select.poll()
         poller.register(DAEMON, 0)
         return bool(poller.poll(0))  # POLLHUP is always reported

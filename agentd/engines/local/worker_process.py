@@ -91,12 +91,12 @@ class WorkerProcess:
         self._socket, theirs = socket.socketpair()
         try:
             self.pid = self._spawn(theirs.fileno(), agent_id, heartbeat_s)
+            self._pidfd = os.pidfd_open(self.pid)
         except OSError:
-            self._socket.close()
+            self._socket.close()  # a worker that was started all the same leaves at that
             raise
         finally:
             theirs.close()
-        self._pidfd = os.pidfd_open(self.pid)
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket, self.read)
         self._loop.add_reader(self._pidfd, self._ended)
