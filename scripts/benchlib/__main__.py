@@ -25,7 +25,7 @@ def parts(quick: bool, idle_s: float, kills: int) -> Parts:
     """Every measurement by name, as large as asked for."""
     return {
         "throughput": lambda d: speed.throughput(d, 300 if quick else 1000, 2 if quick else 4),
-        "latency": lambda d: speed.latency(d, 100 if quick else 300, idle_s, 2 if quick else 3),
+        "latency": lambda d: speed.latency(d, 100 if quick else 300, idle_s, 2 if quick else 5),
         "history": lambda d: size.history(d, 10_000 if quick else 100_000, 30 if quick else 200),
         "ready": lambda d: size.ready(d, 1000 if quick else 10_000, 10, 2 if quick else 5),
         "idle": lambda d: size.idle(d, 5 if quick else 30),

@@ -36,6 +36,8 @@ def crashes(directory: Path, times: int) -> list[Row]:
             started = marks / f"{session_id}.run"
             if number % 3:  # else at whatever moment this is
                 until(partial(_written, started), 10)
+                if not tagged(f"AGENTD_TASK_ID={running}"):
+                    raise RuntimeError(f"{running} runs and carries no tag: survivors could not be seen")
             sleep(chance.random() * 0.05)
             daemon.kill(workers_too=number % 2 == 1)
             daemon.start()

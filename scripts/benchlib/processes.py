@@ -49,9 +49,20 @@ def exact_cpu_s(pid: int) -> float:
     return total / 1e9
 
 
-def status_of(pid: int, field: str) -> int:
-    """A number of /proc/PID/status."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+def rss_mib(pid: int) -> float:
+    """Resident memory, in MiB."""
+    return _status(f"/proc/{pid}/status", "VmRSS") / 1024
+
+
+def wakeups(pid: int) -> int:
+    """How often a thread of the process went to sleep and was woken, so far."""
+    return sum(
+        _status(f"/proc/{pid}/task/{n}/status", "voluntary_ctxt_switches") for n in os.listdir(f"/proc/{pid}/task")
+    )
+
+
+def _status(path: str, field: str) -> int:
+    for line in Path(path).read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1])
     raise LookupError(field)

@@ -12,7 +12,7 @@ from benchlib.daemon import Daemon
 from benchlib.figures import Row, median, ms, percentile
 from benchlib.fill import fill
 from benchlib.limits import cold_cache
-from benchlib.processes import exact_cpu_s, status_of, tree
+from benchlib.processes import exact_cpu_s, rss_mib, tree, wakeups
 
 
 def history(directory: Path, records: int, pages: int) -> list[Row]:
@@ -92,7 +92,7 @@ def ready(directory: Path, sessions: int, tasks_each: int, rounds: int) -> list[
             break
         cold.append(_ready(data_dir))
     with Daemon(data_dir) as daemon:
-        rss = status_of(daemon.pid, "VmRSS") / 1024
+        rss = rss_mib(daemon.pid)
     shutil.rmtree(data_dir)
     many = f"ready with {sessions:,} sessions, {sessions * tasks_each:,} tasks"
     return [
@@ -119,12 +119,12 @@ def idle(directory: Path, seconds: float) -> list[Row]:
         sleep(2)
         family = tree(daemon.pid)
         used = [exact_cpu_s(pid) for pid in family]
-        woken = [status_of(pid, "voluntary_ctxt_switches") for pid in family]
+        woken = [wakeups(pid) for pid in family]
         sleep(seconds)
         used = [exact_cpu_s(pid) - before for pid, before in zip(family, used, strict=True)]
-        woken = [status_of(pid, "voluntary_ctxt_switches") - n for pid, n in zip(family, woken, strict=True)]
-        rss = status_of(daemon.pid, "VmRSS") / 1024
-        workers = [status_of(pid, "VmRSS") / 1024 for pid in family[1:]]
+        woken = [wakeups(pid) - n for pid, n in zip(family, woken, strict=True)]
+        rss = rss_mib(daemon.pid)
+        workers = [rss_mib(pid) for pid in family[1:]]
     share = sum(used) / seconds
     return [
         Row("idle RSS of the daemon",
