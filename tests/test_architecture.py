@@ -39,7 +39,6 @@ LIBRARIES = {
     "multidict": {"http"},  # aiohttp's own, as is yarl
     "yarl": {"client"},
     "prometheus_client": {"http", "daemon"},
-    "watchfiles": {"store"},
     "yaml": {"config"},
 }
 

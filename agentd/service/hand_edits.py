@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from agentd.errors import Invalid, SessionReadOnly, StorageFailed
+from agentd.errors import AgentdError, Invalid, SessionReadOnly, StorageFailed
 from agentd.model.events import Event, SessionArchived, SessionEditRefused, SessionUpdated
-from agentd.model.session import SessionChanges
+from agentd.model.session import Session, SessionChanges
 from agentd.service.ground import Ground
-from agentd.store.edits import edited
+from agentd.store import inside, layout
+from agentd.store.edits import MAX_BYTES, edited
+from agentd.store.ledger import Ledger
 
 
 class HandEdits(Ground):
@@ -20,25 +23,19 @@ class HandEdits(Ground):
 
     async def metadata_touched(self, session_id: str) -> None:
         """Look at a metadata.json that somebody wrote: take a valid edit over, put a bad one back."""
-        entry = self.store.entries.get(session_id)
-        if entry is None:
+        if session_id not in self.store.entries:
             return
-        path = self.store.path(session_id) / "metadata.json"
         try:
             ledger = await self.store.ledger(session_id)
-            text = await self.in_thread(path.read_bytes)
+            session, text = await self._settled_text(ledger)
         except (SessionReadOnly, StorageFailed):
             return
-        except OSError as error:
-            text = str(error).encode()
-        if ledger.head_session is not ledger.session:
-            await ledger.settled()
         try:
-            changes = edited(ledger.session, text)
+            changes = edited(session, text)
         except Invalid as error:
             kept_as = f"metadata.json.refused-{self.now().replace(':', '')}"
             with contextlib.suppress(OSError):
-                await self.in_thread(_write_beside, path.with_name(kept_as), text)
+                await self.in_thread(_write_beside, self.store.path(session_id) / kept_as, text)
             events: list[Event] = [SessionEditRefused(at=self.now(), reason=error.detail, kept_as=kept_as)]
         else:
             if changes is None:
@@ -49,6 +46,19 @@ class HandEdits(Ground):
             ledger.views.metadata_changed()
             ledger.views.ask()
 
+    async def _settled_text(self, ledger: Ledger) -> tuple[Session, bytes]:
+        """A session and metadata.json at a moment when the daemon itself had nothing more to write there.
+
+        Else an older text of the daemon's own would look like an edit that takes a newer change back.
+        """
+        while True:
+            await ledger.settled()
+            session = ledger.session
+            await ledger.views.flush()
+            text = await self.in_thread(_read, self.store.path(session.session_id))
+            if ledger.head_session is session:
+                return session, text
+
     def _edit_events(self, changes: SessionChanges) -> list[Event]:
         events: list[Event] = []
         rest = replace(changes, archived=UNSET)
@@ -57,6 +67,15 @@ class HandEdits(Ground):
         if changes.archived is not UNSET:
             events.append(SessionArchived(at=self.now(), archived=changes.archived))
         return events
+
+
+def _read(session_dir: Path) -> bytes:
+    """The text of metadata.json, or why it cannot be read: neither is a valid session then."""
+    try:
+        with inside.directory(session_dir) as fd, os.fdopen(inside.open_file(fd, layout.METADATA), "rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except (OSError, AgentdError) as error:
+        return str(error).encode()
 
 
 def _write_beside(path: os.PathLike[str], text: bytes) -> None:
