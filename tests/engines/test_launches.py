@@ -7,12 +7,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentd.model.launch import EndedBy, ResourceLimits
+
+from .conftest import until
 
 
 async def test_the_exit_code_output_and_usage_are_reported(lab: Any) -> None:
@@ -209,3 +212,65 @@ async def test_a_hundred_run_at_once(make_lab: Any) -> None:
     os.close(gate)
     assert [end.exit_code for end in ends] == list(range(100))
     assert [Path(launch.log_path).read_text() for launch in launches] == [f"{n}\n" for n in range(100)]
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """The file that moves a process into a control group of 64 MiB."""
+    for root, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
+        group = Path("/sys/fs/cgroup", root, f"agentd-test-{os.getpid()}")
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(64 << 20))
+        except OSError:
+            if group.exists():
+                group.rmdir()
+            continue
+        yield group / "cgroup.procs"
+        group.rmdir()
+        return
+    pytest.skip("control groups need more rights")
+
+
+async def test_the_kernel_ending_it_for_lack_of_memory_is_told_from_any_other_kill(
+    lab: Any, small_memory: Path
+) -> None:
+    hog = f"echo $$ > {small_memory} && sleep 0.1 && exec $PYTHON -c 'bytearray(1 << 30)'"
+    end, _ = await lab.run(hog)
+    assert (end.ended_by, end.signal) == (EndedBy.OUT_OF_MEMORY, 9)
+    end, _ = await lab.run(f"sh -c '{hog.replace(chr(39), chr(34))}'; exit $?")
+    assert (end.ended_by, end.exit_code) == (EndedBy.OUT_OF_MEMORY, 137)
+    end, _ = await lab.run("sleep 0.05; kill -9 $$")
+    assert (end.ended_by, end.signal) == (EndedBy.EXIT, 9)
+
+
+async def test_an_engine_in_a_task_ends_with_it(lab: Any) -> None:
+    """A daemon under test runs in a task of the daemon that the developer uses."""
+    program = """
+import asyncio, os, sys
+from agentd.clock import SystemClock
+from agentd.config import Workers
+from agentd.engines.local.pool import LocalEngine
+from agentd.model.launch import Launch
+
+async def main(directory, marker):
+    engine = LocalEngine(Workers(min=1), "inner", "boot", SystemClock())
+    free = asyncio.Event()
+    engine.on_free = free.set
+    await engine.open()
+    await free.wait()
+    await engine.start(engine.claim(), Launch(
+        attempt_id="i.1", task_id="i", argv=("/bin/sh", "-c", "setsid sleep 60 & touch up; sleep 60; : $0", marker),
+        env={"PATH": os.environ["PATH"]}, cwd=directory,
+        log_path=directory + "/i.log", index_path=directory + "/i.idx", result_path=directory + "/i.result",
+    ), print)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    launch = lab.launch(sys.executable, "-c", program, str(lab.directory), lab.marker, env=env)
+    future = await lab.start(launch)
+    await until((lab.directory / "up").exists)
+    lab.engine.stop(launch.attempt_id)
+    assert (await future).ended_by is EndedBy.STOPPED
+    assert lab.survivors() == []

@@ -13,6 +13,7 @@ import signal
 import time
 
 from . import evidence, spawning
+from .listener import Listener
 from .recorder import Recorder
 
 TYPE_CHECKING = False
@@ -26,9 +27,6 @@ SPAWNED_AFTER_S = 0.010
 SETTLE_S = 0.050
 #: Between two looks for what SIGKILL has not ended yet: at first, and at most.
 RESCAN_S, RESCAN_MOST_S = 0.010, 0.5
-#: One read; a stream that fills it gets a pipe and reads of `LARGE_READ`.
-READ, LARGE_READ = 64 << 10, 1 << 20
-F_SETPIPE_SZ = 1031
 
 
 class Attempt:
@@ -58,9 +56,6 @@ class Attempt:
         self._kill_at: float | None = None
         self._rescan_at: float | None = None
         self._rescan_s = RESCAN_S
-        self._buffer = memoryview(b"")
-        self._input = b""  # still to be typed into the terminal
-        self._open: dict[int, str] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -92,34 +87,15 @@ class Attempt:
         self._tell_at: float | None = self._started + SPAWNED_AFTER_S
         timeout_s = launch["timeout_s"]
         self._timeout_at: float | None = None if timeout_s is None else self._started + timeout_s
-        self._streams = streams
-        self._watch(streams.out, "out")
-        if streams.err >= 0:
-            self._watch(streams.err, "err")
-        elif given is not None:
-            self._input = given if given.endswith(b"\n") or not given else given + b"\n"
-            self._input += b"\x04"  # end of file, as a person types it
-            self._poller.modify(streams.out, select.POLLIN | select.POLLOUT)
+        self._listener = Listener(self._poller, streams, self._recorder, given)
 
     # What happens
 
     def on_ready(self, fd: int, now: float) -> None:
         """One of its streams can be read (or the terminal written)."""
-        stream = self._open.get(fd)
-        if stream is None:
-            return
-        if self._input:
-            self._type(fd)
-        if not self._buffer:
-            self._buffer = memoryview(bytearray(READ))
-        count = self._read(fd)
-        if count == 0:
-            self._unwatch(fd)
-        elif count is not None:
-            if not self._recorder.write(stream, self._buffer[:count], now):
-                self._output_limit(now)
-            if count == len(self._buffer):
-                self._enlarge()
+        if not self._listener.on_ready(fd, now):
+            self._listener.close()
+            self._output_limit(now)
 
     def on_child(self, now: float) -> None:
         """A process of the tree ended: collect it, and see whether it was the last."""
@@ -221,72 +197,17 @@ class Attempt:
             "leftovers": self._leftovers,
         }
 
-    # Output
-
-    def _read(self, fd: int) -> int | None:
-        """Bytes read into the buffer; 0 at the end, None when there is nothing now."""
-        try:
-            return os.readv(fd, (self._buffer,))
-        except BlockingIOError:
-            return None
-        except OSError:
-            return 0  # a terminal whose last user left answers EIO
-
-    def _enlarge(self) -> None:
-        """More per read for a stream that has much to say; others keep to the system's small default."""
-        if len(self._buffer) >= LARGE_READ:
-            return
-        self._buffer = memoryview(bytearray(LARGE_READ))
-        if self._streams.tty:
-            return
-        import fcntl  # only for much output
-
-        for fd in self._open:
-            try:
-                fcntl.fcntl(fd, F_SETPIPE_SZ, LARGE_READ)
-            except OSError:
-                pass  # over the user's allowance for pipes: slower, not wrong
-
-    def _type(self, fd: int) -> None:
-        try:
-            self._input = self._input[os.write(fd, self._input) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._input = b""
-        if not self._input:
-            self._poller.modify(fd, select.POLLIN)
-
     def _output_limit(self, now: float) -> None:
-        for fd in list(self._open):
-            self._unwatch(fd)
         if self._ended_by == "exit":
             self._ended_by = "output_limit"  # its leftovers wrote too much
         self.stop("output_limit", self._grace_s, now)
-
-    def _watch(self, fd: int, stream: str) -> None:
-        self._open[fd] = stream
-        self._poller.register(fd, select.POLLIN)
-
-    def _unwatch(self, fd: int) -> None:
-        if self._open.pop(fd, None) is not None:
-            self._poller.unregister(fd)
-            os.close(fd)
 
     # The end
 
     def _finish(self, now: float) -> None:
         """Nothing of the tree lives: what it wrote is in the pipes. A stranger who holds one is not waited for."""
-        for fd in list(self._open):
-            left = LARGE_READ
-            while left > 0 and fd in self._open:
-                before = self._recorder.written + self._recorder.lost
-                self.on_ready(fd, now)
-                read = self._recorder.written + self._recorder.lost - before
-                if read == 0:
-                    break
-                left -= read
-            self._unwatch(fd)
+        if not self._listener.drain(now):
+            self._output_limit(now)
         self._recorder.close()
         self._ended = time.monotonic()
         self.over = True

@@ -43,11 +43,16 @@ class Recorder:
         self._length = 0
         self._time = ""
 
+    @property
+    def taken(self) -> int:
+        """Bytes that it was given to keep, the lost ones included."""
+        return self.written + self.lost
+
     def write(self, stream: str, data: memoryview, now: float) -> bool:
         """Append a chunk; False when it passed the limit (the log then holds exactly the limit)."""
         within = True
-        if self._limit is not None and self.written + self.lost + len(data) > self._limit:
-            data = data[: max(0, self._limit - self.written - self.lost)]
+        if self._limit is not None and self.taken + len(data) > self._limit:
+            data = data[: max(0, self._limit - self.taken)]
             within = False
         start = self.written
         try:
