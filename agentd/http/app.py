@@ -26,10 +26,10 @@ from agentd.errors import (
     TooLarge,
     Unauthorized,
 )
-from agentd.http import admin, artifacts, bodies, events, meta, output, problems, queries, sessions, tasks, workers
+from agentd.http import bodies, problems, queries
 from agentd.http.auth import Caller, Doorkeeper
 from agentd.http.metrics import Metrics
-from agentd.http.openapi import document
+from agentd.http.routes import ROUTES
 from agentd.http.routing import BodyUse, Call, Route, Seats, Table
 from agentd.http.server import Runner
 from agentd.http.tokens import Role, TokenFile, first_token
@@ -48,9 +48,6 @@ async def _nowhere(call: Call) -> web.StreamResponse:
 
 #: What a request has until its route is known.
 _UNROUTED = Route(method="", path="", name="", summary="", handler=_nowhere, role=Role.VIEWER)
-
-#: Routes whose table does not depend on a daemon; meta.py has the others.
-NOUNS = (sessions, tasks, output, artifacts, events, workers, admin)
 
 
 def make_runner(service: Service) -> Runner:
@@ -76,13 +73,8 @@ class Api:
     """Answers requests."""
 
     def __init__(self, service: Service, doorkeeper: Doorkeeper) -> None:
-        self.metrics = Metrics(service)
-        self.table = Table(
-            [
-                *meta.routes(self.metrics, self._description),
-                *(route for noun in NOUNS for route in noun.ROUTES),
-            ]
-        )
+        self._metrics = Metrics(service)
+        self._table = Table(ROUTES)
         self._service = service
         self._doorkeeper = doorkeeper
         self._seats = Seats(service.settings.limits.sse_clients)
@@ -90,12 +82,6 @@ class Api:
         self._header_bytes = service.settings.limits.header_bytes
         self._boot = secrets.token_hex(4)
         self._numbers = count(1)
-        self._document = b""
-
-    def _description(self) -> bytes:
-        if not self._document:
-            self._document = document(self.table.routes)
-        return self._document
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer to a request, whatever happens."""
@@ -105,6 +91,8 @@ class Api:
             request_id=self._request_id(request),
             service=self._service,
             seats=self._seats,
+            metrics=self._metrics,
+            table=self._table,
             route=_UNROUTED,
             caller=_NOBODY,
             params={},
@@ -114,19 +102,19 @@ class Api:
         except Exception as error:
             response = _cut_off(call) or self._excused(call, error)
         took_s = time.perf_counter() - began
-        self.metrics.answered(call.route.name, response.status, took_s)
+        self._metrics.answered(call.route.name, response.status, took_s)
         log.debug("http.request", route=call.route.name, status=response.status, request_id=call.request_id)
         return response
 
     def refuse(self, request: web.BaseRequest, code: str, detail: str) -> web.StreamResponse:
         """The answer to what is not HTTP, or too large to be read as such."""
-        self.metrics.answered("", problems.STATUS[code], 0.0)
+        self._metrics.answered("", problems.STATUS[code], 0.0)
         return problems.answer(code, detail, self._request_id(request))
 
     async def _handled(self, call: Call) -> web.StreamResponse:
         request = call.request
         path, _, query = request.raw_path.partition("?")
-        match = self.table.match(path if path.startswith("/") else request.rel_url.raw_path)
+        match = self._table.match(path if path.startswith("/") else request.rel_url.raw_path)
         call.route = match.routes.get(request.method, _UNROUTED)
         call.params = match.params
         self._check_headers(request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from aiohttp import web
@@ -10,7 +9,8 @@ from aiohttp import web
 from agentd import __version__
 from agentd.errors import Draining, StorageFull, Unavailable
 from agentd.http import answers
-from agentd.http.metrics import CONTENT_TYPE, Metrics
+from agentd.http.metrics import CONTENT_TYPE
+from agentd.http.openapi import document
 from agentd.http.routing import Call, Handler, Route
 from agentd.http.tokens import Role
 from agentd.model.task import Value
@@ -46,25 +46,14 @@ async def status(call: Call) -> web.StreamResponse:
     return answers.json(call, call.service.status())
 
 
-_NOT_READY = (Draining, StorageFull, Unavailable)
+async def expose(call: Call) -> web.StreamResponse:
+    """Every metric."""
+    return web.Response(body=call.metrics.exposition(), headers=answers.headers(call, CONTENT_TYPE))
 
 
-def routes(metrics: Metrics, description: Callable[[], bytes]) -> tuple[Route, ...]:
-    """The routes of this module; `description` gives the OpenAPI document, which covers these and all others."""
-
-    async def expose(call: Call) -> web.StreamResponse:
-        return web.Response(body=metrics.exposition(), headers=answers.headers(call, CONTENT_TYPE))
-
-    async def describe(call: Call) -> web.StreamResponse:
-        return answers.hashed_text(call, description())
-
-    return (
-        _get("/healthz", "health", "Whether the daemon answers; needs no token", health, None, Health),
-        _get("/readyz", "ready", "Whether it takes work", ready, Role.VIEWER, Health, _NOT_READY),
-        _get("/status", "status", "What the daemon is and does now", status, Role.VIEWER, Status, for_tasks=True),
-        _get("/metrics", "metrics", "Prometheus metrics", expose, Role.VIEWER, "text/plain"),
-        _get("/openapi.json", "openapi", "This API as an OpenAPI 3.1 document", describe, Role.VIEWER, dict),
-    )
+async def describe(call: Call) -> web.StreamResponse:
+    """What this API is."""
+    return answers.hashed_text(call, document(call.table))
 
 
 def _get(
@@ -89,3 +78,14 @@ def _get(
         answers={200: answer},
         errors=errors,
     )
+
+
+_NOT_READY = (Draining, StorageFull, Unavailable)
+
+ROUTES = (
+    _get("/healthz", "health", "Whether the daemon answers; needs no token", health, None, Health),
+    _get("/readyz", "ready", "Whether it takes work", ready, Role.VIEWER, Health, _NOT_READY),
+    _get("/status", "status", "What the daemon is and does now", status, Role.VIEWER, Status, for_tasks=True),
+    _get("/metrics", "metrics", "Prometheus metrics", expose, Role.VIEWER, "text/plain"),
+    _get("/openapi.json", "openapi", "This API as an OpenAPI 3.1 document", describe, Role.VIEWER, dict),
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -25,7 +26,7 @@ from agentd.errors import (
 )
 from agentd.http import problems, sse
 from agentd.http.queries import parameters
-from agentd.http.routing import BodyUse, Route
+from agentd.http.routing import BodyUse, Route, Table
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
 
 #: What every route may answer, and what every route with a body, or that writes, may.
@@ -40,9 +41,10 @@ Errors are RFC 9457 problem documents; `code` is stable. Lists are pages: ask ag
 Every answer carries X-Request-Id; one that the client sends is kept. GET routes also answer HEAD."""
 
 
-def document(routes: Iterable[Route]) -> bytes:
-    """The document as JSON."""
-    routes = tuple(routes)
+@lru_cache(maxsize=1)
+def document(table: Table) -> bytes:
+    """The document of a table's routes, as JSON."""
+    routes = table.routes
     shapes = _Shapes(routes)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from agentd.errors import AgentdError, Malformed, Unavailable
 from agentd.http.auth import Caller
+from agentd.http.metrics import Metrics
 from agentd.http.queries import NoQuery
 from agentd.http.tokens import Role
 from agentd.service import Service
@@ -53,6 +54,8 @@ class Call:
     request_id: str
     service: Service
     seats: Seats
+    metrics: Metrics
+    table: Table
     route: Route
     caller: Caller
     params: dict[str, str]

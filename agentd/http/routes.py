@@ -1,0 +1,17 @@
+"""The API's table: every route, noun by noun."""
+
+from __future__ import annotations
+
+from agentd.http import admin, artifacts, events, meta, output, sessions, tasks, workers
+from agentd.http.routing import Route
+
+ROUTES: tuple[Route, ...] = (
+    *meta.ROUTES,
+    *sessions.ROUTES,
+    *tasks.ROUTES,
+    *output.ROUTES,
+    *artifacts.ROUTES,
+    *events.ROUTES,
+    *workers.ROUTES,
+    *admin.ROUTES,
+)

@@ -1,0 +1,171 @@
+"""Tasks over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from .conftest import Serve
+from .talk import Api
+
+
+async def test_a_task_is_submitted_in_each_of_the_ways(api: Api) -> None:
+    await api.ask("POST", "/sessions", {"session_id": "s"})
+    spec = {"command": "true"}
+    for path, body in [
+        ("/sessions/s/task", {"kind": "shell", "spec": spec}),
+        ("/sessions/s/tasks", {"spec": spec}),
+        ("/tasks", {"spec": spec, "session_id": "s"}),
+        ("/tasks", {"spec": spec, "session_id": "new"}),
+        ("/tasks", {"spec": spec}),
+        ("/tasks/shell", {"spec": spec}),
+        ("/tasks/shell", {"command": "true", "name": "flat", "env": {"A": "b"}, "limits": {"files": 64}}),
+        ("/tasks/shell", {"argv": ["true"]}),
+    ]:
+        answer = await api.ask("POST", path, body)
+        assert answer.status == 201, (path, answer)
+        assert answer.headers["Location"] == f"/tasks/{answer.json['task_id']}"
+        assert answer.headers["ETag"] == f'"{answer.json["seq"]}"'
+        assert (await api.get(answer.headers["Location"] + "/wait?timeout_s=10"))["state"] == "completed"
+
+
+async def test_the_flat_form_becomes_the_spec(api: Api) -> None:
+    task = await api.run("true", tty=False, cwd=".", labels={"a": "b"})
+    assert task["spec"] == {"command": "true", "tty": False, "cwd": "."}
+    assert task["labels"] == {"a": "b"}
+    assert task["trigger"] == {"type": "api", "source": "token"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/tasks/shell", {}, "command"),
+        ("/tasks/shell", {"command": "x", "spec": {"command": "y"}}, "spec"),
+        ("/tasks/shell", {"command": "true", "kind": "docker"}, "kind"),
+        ("/tasks/shell", {"command": ""}, "spec.command"),
+        ("/tasks", {"spec": {"comand": "x"}}, "spec.comand"),
+        ("/tasks", {"kind": "nope", "spec": {}}, "kind"),
+        ("/tasks", {"spec": {"command": "x"}, "needs": ["nope"]}, "needs"),
+        ("/tasks", {"spec": {"command": "x"}, "not_before": "soon"}, "not_before"),
+        ("/tasks", {"spec": {"command": "x"}, "queue": "a b"}, "queue"),
+        ("/tasks", {"spec": {"command": "x"}, "session_id": "../x"}, "session_id"),
+        ("/tasks", {"spec": {"command": "x"}, "name": "x" * 201}, "name"),
+    ],
+)
+async def test_a_bad_task_names_the_field(api: Api, path: str, body: object, field: str) -> None:
+    answer = await api.ask("POST", path, body)
+    assert (answer.status, answer.code) == (422, "invalid")
+    assert field in answer.fields
+
+
+async def test_a_task_for_a_session_that_is_not_there_is_refused(api: Api) -> None:
+    answer = await api.ask("POST", "/sessions/nope/task", {"spec": {"command": "true"}})
+    assert (answer.status, answer.code) == (404, "session_not_found")
+
+
+async def test_a_key_makes_a_submit_safe_to_repeat(serve: Serve) -> None:
+    api = await serve()
+    body = {"command": "echo once"}
+    key = {"Idempotency-Key": "t-1"}
+    answers = await asyncio.gather(*(api.ask("POST", "/tasks/shell", body, headers=key) for _ in range(5)))
+    assert len({answer.json["task_id"] for answer in answers}) == 1
+    assert sum(answer.headers.get("Idempotency-Replayed") == "true" for answer in answers) == 4
+    assert len({answer.body for answer in answers}) == 1
+    conflict = await api.ask("POST", "/tasks/shell", {"command": "echo twice"}, headers=key)
+    assert (conflict.status, conflict.code) == (409, "idempotency_conflict")
+    await api.get(f"/tasks/{answers[0].json['task_id']}/wait?timeout_s=10")
+    await api.stop()
+    api = await serve()
+    again = await api.ask("POST", "/tasks/shell", body, headers=key)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.body == answers[0].body
+
+
+async def test_a_key_is_good_for_one_path(api: Api) -> None:
+    for session_id in ("a", "b"):
+        await api.ask("POST", "/sessions", {"session_id": session_id})
+    key = {"Idempotency-Key": "same"}
+    made = [
+        await api.ask("POST", f"/sessions/{session_id}/task", {"spec": {"command": "true"}}, headers=key)
+        for session_id in ("a", "b", "a")
+    ]
+    assert made[0].json["task_id"] == made[2].json["task_id"] != made[1].json["task_id"]
+
+
+async def test_a_wait_answers_at_the_end_and_at_the_timeout(api: Api) -> None:
+    task = await api.start("sleep 30")
+    began = time.monotonic()
+    assert (await api.get(f"/tasks/{task['task_id']}/wait?timeout_s=0.05"))["state"] == "running"
+    waiting = asyncio.create_task(api.get(f"/tasks/{task['task_id']}/wait?timeout_s=20"))
+    assert (await api.ask("POST", f"/tasks/{task['task_id']}/cancel")).status == 202
+    assert (await waiting)["state"] == "cancelled"
+    assert time.monotonic() - began < 10
+    for timeout in ("301", "-1", "nan", "x"):
+        assert (await api.ask("GET", f"/tasks/{task['task_id']}/wait?timeout_s={timeout}")).code == "malformed"
+
+
+@pytest.mark.parametrize(("method", "suffix"), [("DELETE", ""), ("POST", "/cancel")])
+async def test_cancel_says_by_its_status_what_it_met(api: Api, method: str, suffix: str) -> None:
+    running = await api.start("sleep 30", session_id="s")
+    queued = (await api.ask("POST", "/sessions/s/task", {"spec": {"command": "true"}})).json
+    assert (await api.ask(method, f"/tasks/{queued['task_id']}{suffix}")).status == 200
+    asked = await api.ask(method, f"/tasks/{running['task_id']}{suffix}")
+    assert asked.status == 202
+    assert asked.json["cancel_requested_at"]
+    await api.get(f"/tasks/{running['task_id']}/wait?timeout_s=10")
+    ended = await api.ask(method, f"/tasks/{running['task_id']}{suffix}")
+    assert (ended.status, ended.code) == (409, "invalid_transition")
+    assert (await api.ask(method, f"/tasks/nope{suffix}")).status == 404
+
+
+async def test_a_retry_is_a_new_task(api: Api) -> None:
+    task = await api.run("exit 3")
+    answer = await api.ask("POST", f"/tasks/{task['task_id']}/retry", headers={"Idempotency-Key": "r"})
+    assert answer.status == 201
+    assert answer.json["retry_of"] == task["task_id"]
+    again = await api.ask("POST", f"/tasks/{task['task_id']}/retry", headers={"Idempotency-Key": "r"})
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json["task_id"] == answer.json["task_id"]
+    running = await api.start("sleep 30")
+    assert (await api.ask("POST", f"/tasks/{running['task_id']}/retry")).code == "invalid_transition"
+
+
+async def test_progress_is_shown_and_checked(api: Api) -> None:
+    task = await api.start("sleep 30")
+    path = f"/tasks/{task['task_id']}/progress"
+    answer = await api.ask("POST", path, {"progress": 40, "phase": "fetch", "items_processed": 3})
+    assert (answer.status, answer.json["progress"], answer.json["phase"]) == (200, 40, "fetch")
+    assert (await api.ask("POST", path, {"progress": 101})).fields.keys() == {"progress"}
+    assert (await api.ask("POST", path, {})).code == "invalid"
+    ended = await api.run("true")
+    assert (await api.ask("POST", f"/tasks/{ended['task_id']}/progress", {"progress": 1})).code == "invalid_transition"
+
+
+async def test_tasks_are_filtered_and_paged_over_all_sessions(api: Api) -> None:
+    first = await api.run("exit 1", session_id="a", labels={"k": "v"})
+    second = await api.run("true", session_id="b")
+    page = await api.get("/tasks?limit=1")
+    assert [each["task_id"] for each in page["data"]] == [second["task_id"]]
+    page = await api.get(f"/tasks?limit=1&cursor={page['next']}")
+    assert [each["task_id"] for each in page["data"]] == [first["task_id"]]
+    assert page["next"] is None
+    for query in ("state=failed", "cause=exit_code", "label=k%3Dv", f"prefix={first['task_id'][:8]}", "q=exit"):
+        assert [each["task_id"] for each in (await api.get(f"/tasks?{query}"))["data"]] == [first["task_id"]], query
+    assert len((await api.get("/sessions/b/tasks"))["data"]) == 1
+
+
+async def test_a_read_of_a_task_is_versioned(api: Api) -> None:
+    task = await api.run("true")
+    answer = await api.ask("GET", f"/tasks/{task['task_id']}")
+    etag = answer.headers["ETag"]
+    assert (await api.ask("GET", f"/tasks/{task['task_id']}", headers={"If-None-Match": etag})).status == 304
+
+
+async def test_head_answers_as_get_without_a_body(api: Api) -> None:
+    task = await api.run("echo hello")
+    for path in (f"/tasks/{task['task_id']}", "/sessions", f"/tasks/{task['task_id']}/output", "/openapi.json"):
+        got, head = await api.ask("GET", path), await api.ask("HEAD", path)
+        assert (head.status, head.body) == (200, b"")
+        assert head.headers["Content-Length"] == got.headers["Content-Length"] == str(len(got.body))
