@@ -29,7 +29,7 @@ class SystemClock:
 
 def rfc3339(seconds: float) -> str:
     """UTC with microseconds, always 27 characters, so that text order is time order (RFC 3339 §5.1)."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def epoch(text: str) -> float:
