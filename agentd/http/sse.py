@@ -51,10 +51,7 @@ class EventStream:
         self._response.force_close()
         if self._call.request.transport is not None:
             self._call.request.transport.abort()
-        if isinstance(error, SlowReader | TimeoutError):
-            self._call.service.bus.dropped += 1
-            return True
-        return isinstance(error, ConnectionError)
+        return isinstance(error, ConnectionError | SlowReader | TimeoutError)
 
     async def hello(self, position: str | None, **facts: Any) -> None:
         """The first event on every connect; `position` is where the reader stands."""

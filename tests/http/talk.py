@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -14,6 +14,16 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agentd.daemon import Daemon
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], within_s: float = 5.0) -> None:
+    """Wait for what rings no bell."""
+    async with asyncio.timeout(within_s):
+        for _ in range(100_000):
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.005)
 
 
 class Answer(NamedTuple):
@@ -175,11 +185,11 @@ class Api:
 
     async def until_status(self, status: int, token: str) -> None:
         """Ask until a token is answered so: the daemon reads the file of tokens again within a second."""
-        async with asyncio.timeout(5):
-            for _ in range(500):
-                if (await self.ask("GET", "/status", token=token)).status == status:
-                    return
-                await asyncio.sleep(0.02)
+
+        async def is_so() -> bool:
+            return (await self.ask("GET", "/status", token=token)).status == status
+
+        await until(is_so)
 
     async def raw(self, request: bytes) -> Answer:
         """What comes back on a socket for these bytes, until the daemon closes it."""
