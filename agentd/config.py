@@ -254,6 +254,8 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "data_dir", "is empty; name a directory"
     if not http.allow_remote and not is_loopback(http.host):
         yield "http.host", f"is {http.host!r}, which other machines can reach; set http.allow_remote: true to mean it"
+    if any("/" in name for name in http.allowed_hosts):
+        yield "http.allowed_hosts", "holds a URL; name hosts alone, as agentd.example.org"
     if http.socket is not None and not 0 < len(os.fsencode(http.socket)) <= 107:
         yield "http.socket", "must be a path of 1 to 107 bytes (unix(7)); choose a shorter one"
 

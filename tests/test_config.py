@@ -190,6 +190,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         ({"data_dir": ""}, "data_dir is empty"),
         ({"http.host": "0.0.0.0"}, "set http.allow_remote: true to mean it"),
         ({"http.host": ""}, "set http.allow_remote: true to mean it"),
+        ({"http.allowed_hosts": ["https://box"]}, "holds a URL"),
         ({"http.socket": "/" + "s" * 107}, "a path of 1 to 107 bytes"),
     ],
 )
