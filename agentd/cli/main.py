@@ -101,8 +101,10 @@ def _tell(error: AgentdError) -> None:
 
 def main() -> None:
     """The console script."""
+    # arguments are UTF-8 whatever the locale says, as everything that agentd writes
+    args = [os.fsencode(arg).decode("utf-8", "surrogateescape") for arg in sys.argv[1:]]
     try:
-        cli(prog_name="agentd")
+        cli(args, prog_name="agentd")
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
 

@@ -9,7 +9,7 @@ from agentd.client import queries
 from agentd.client.calls import Calls, artifact_path, given, session_path, task_path
 from agentd.client.streams import EventsPage, OutputChunk, Resumed, ServerEvent, ended_task, output_chunk
 from agentd.client.transport import CHUNK_BYTES
-from agentd.errors import RangeNotSatisfiable
+from agentd.errors import RangeNotSatisfiable, SessionNotFound
 from agentd.model.requests import ArtifactView, OutputLines, OutputMatches, Page, Window
 from agentd.model.task import Task
 
@@ -108,11 +108,17 @@ class FileCalls(Calls):
             patience_s=self._patience_s,
             on_lost=self._on_lost,
         )
-        async with aclosing(stream.events()) as events:
-            async for event in events:
-                yield event
-                if session_id is not None and event.type == "session.deleted":
-                    return
+        begun = False
+        try:
+            async with aclosing(stream.events()) as events:
+                async for event in events:
+                    begun = True
+                    yield event
+                    if session_id is not None and event.type == "session.deleted":
+                        return
+        except SessionNotFound:
+            if not begun:
+                raise  # else it was deleted while the stream was lost
 
     # -- artifacts -------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,17 @@ import msgspec
 from yarl import URL
 
 from agentd.client.discovery import Endpoint
-from agentd.errors import AgentdError, Conflict, FieldError, Forbidden, NotFound, Unauthorized, Unreachable, by_code
+from agentd.errors import (
+    AgentdError,
+    Conflict,
+    FieldError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Unauthorized,
+    Unreachable,
+    by_code,
+)
 from agentd.model.task import Value
 
 T = TypeVar("T")
@@ -162,7 +172,10 @@ class Transport:
         repeatable: bool | None = None,
     ) -> T:
         """The answer as a value of `kind`; `body` is sent as JSON."""
-        encoded = None if body is None else msgspec.json.encode(body)
+        try:
+            encoded = None if body is None else msgspec.json.encode(body)
+        except UnicodeEncodeError as error:
+            raise Invalid(f"{error.object!r} is not text: it cannot be sent as UTF-8") from error
         text = await self.bytes(
             method, path, params=params, body=encoded, headers=headers, read_s=read_s, repeatable=repeatable
         )

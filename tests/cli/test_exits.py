@@ -106,6 +106,10 @@ def test_a_wrong_call_exits_with_2_or_4_and_says_what_is_wrong(agentd: Agentd, a
     assert says in done.stderr
 
 
+def test_what_is_not_text_is_refused(agentd: Agentd) -> None:
+    assert b"is not text" in agentd("run", "echo", b"\xff".decode("utf-8", "surrogateescape"), code=2).stderr
+
+
 @pytest.mark.parametrize(
     "args", [["show", "nothing"], ["logs", "nothing"], ["cancel", "zzzz"], ["retry", "0" * 14], ["rm", "nothing"]]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -102,7 +103,7 @@ def test_output_is_shown_while_the_command_runs(agentd: Agentd) -> None:
 
 def test_detached_it_prints_the_id_and_leaves(agentd: Agentd) -> None:
     task_id = agentd.text("run", "-d", "--", "sleep", "0.2").strip()
-    assert agentd.json("run", "-d", "--", "true")["state"] == "queued"
+    assert json.loads(agentd.text("-o", "json", "run", "-d", "--", "true"))["state"] == "queued"
     agentd("wait", task_id)
 
 
