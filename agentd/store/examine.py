@@ -13,8 +13,8 @@ from agentd.model.task import Task, Value
 from agentd.store import layout, views
 from agentd.store.disk import Disk
 from agentd.store.journal import Position, Scan
-from agentd.store.replay import KeyRecord, Replay
-from agentd.store.views import Finished, Snapshot
+from agentd.store.replay import Finished, KeyRecord, Replay
+from agentd.store.views import Snapshot
 
 
 class Loaded(Value, frozen=True, kw_only=True):
@@ -51,6 +51,7 @@ class Examined(NamedTuple):
     missing: list[Finished]
     metadata: bytes | None
     edited: bool
+    behind: bool  #: metadata.json is the store's own and of an earlier event
 
     @property
     def stale(self) -> bool:
@@ -69,7 +70,7 @@ class Examined(NamedTuple):
             torn=sum(torn.records for torn in self.scan.torn),
             metadata=self.metadata,
             edited=self.edited,
-            stale=self.stale or bool(self.missing),
+            stale=self.stale or self.behind or bool(self.missing),
         )
 
 
@@ -114,11 +115,12 @@ def _replayed(disk: Disk, path: str) -> Examined:
     edited = written is None or as_written is None or not views.same_settings(written, as_written)
     there = set(disk.listdir(layout.history_dir(path))) if replay.ended else set()
     missing = [
-        Finished(seq, task.state, task.task_id, msgspec.json.encode(task))
-        for seq, task in replay.ended.values()
-        if layout.record_name(seq, task.state, task.task_id) not in there
+        record
+        for record in replay.records()
+        if layout.record_name(record.seq, record.state, record.task_id) not in there
     ]
-    return Examined(scan, replay, snapshot, bad, missing, metadata, edited)
+    behind = not edited and written != replay.session
+    return Examined(scan, replay, snapshot, bad, missing, metadata, edited, behind)
 
 
 def _read_snapshot(disk: Disk, path: str) -> tuple[Snapshot | None, bytes | None]:

@@ -17,8 +17,8 @@ from agentd.store.disk import Disk, failure, replace_file
 from agentd.store.examine import Examined, Header, Loaded
 from agentd.store.journal import Position, sealed_batch, sealed_head
 from agentd.store.reader import Reader
-from agentd.store.replay import KeyRecord, Replay
-from agentd.store.views import Finished, View, view_of
+from agentd.store.replay import Finished, KeyRecord, Replay
+from agentd.store.views import View, view_of
 
 __all__ = [
     "Appended",
@@ -61,7 +61,9 @@ class Folder:
         self._seq = 0
         self._crc = 0
         self._position: Position | None = None
-        self._missing: list[Finished] = []  #: records that a crash may have kept from being written
+        # What a crash may have kept from being written, and the next snapshot promises.
+        self._missing: list[Finished] = []
+        self._metadata_behind = False
 
     # ------------------------------------------------------------------ create
 
@@ -104,12 +106,14 @@ class Folder:
         self._fd = disk.open(layout.segment_path(new, 1), append=True)
         disk.write(self._fd, data)
         disk.fdatasync(self._fd, "create.journal")
-        disk.fsync_dir(layout.history_dir(new), "create.history_dir")
-        self._segment, self._offset, self._seq, self._crc = 1, len(data), len(events), crc
-        self._position = Position(file=layout.segment_name(1), offset=len(data), crc=f"{crc:08x}")
         replay = Replay()
         for seq, event in enumerate(events, 1):
             replay.apply(event, seq)
+        for record in replay.records():
+            views.write_record(disk, new, *record)
+        disk.fsync_dir(layout.history_dir(new), "create.history_dir")
+        self._segment, self._offset, self._seq, self._crc = 1, len(data), len(events), crc
+        self._position = Position(file=layout.segment_name(1), offset=len(data), crc=f"{crc:08x}")
         view = view_of(replay, self._position)
         replace_file(disk, layout.metadata_path(new), views.metadata_bytes(view.session), "create.metadata")
         replace_file(disk, layout.tasks_path(new), views.snapshot_bytes(view), "create.tasks")
@@ -163,9 +167,10 @@ class Folder:
             # What is read back after the process died may be in memory only; from here on it counts as acknowledged.
             disk.fdatasync(self._fd, "open.journal")
             disk.fsync_dir(layout.history_dir(self.path), "open.history_dir")
+            disk.fsync_dir(self.path, "open.session_dir")
         self._segment, self._offset = scan.last.number, scan.end
         self._seq, self._crc, self._position = scan.seq, int(scan.position.crc, 16), scan.position
-        self._missing = found.missing
+        self._missing, self._metadata_behind = found.missing, found.behind
         if found.snapshot is None:
             self._reader.segments = [(each.number, each.head.first_seq) for each in scan.segments if each.head]
 
@@ -282,10 +287,10 @@ class Folder:
             StorageFailed: what was written is right, the rest is as before; write them again later.
         """
         try:
-            views.write(self._disk, self.path, view, self._missing)
+            views.write(self._disk, self.path, view, self._missing, metadata_too=self._metadata_behind)
         except OSError as error:
             raise failure(error, f"the views of session {self.session_id}") from error
-        self._missing = []
+        self._missing, self._metadata_behind = [], False
 
     def read_events(self, after: int, limit: int, up_to: int) -> tuple[list[bytes], int | None]:
         """At most `limit` journal lines with `after` < seq <= `up_to`, and a few MiB at most.

@@ -120,6 +120,11 @@ def has_later_batch(data: bytes, seq: int) -> bool:
     return any(int(match[2]) > seq + 1 for match in _LATER.finditer(data))
 
 
+def _holds_before(data: bytes, seq: int) -> bool:
+    """Whether there is a trace of a record before `seq`."""
+    return any(int(match[1]) < seq for match in _LATER.finditer(data))
+
+
 def segments(disk: Disk, session_dir: str) -> list[int]:
     """The numbers of the journal's segments, in order."""
     names = disk.listdir(layout.history_dir(session_dir))
@@ -194,17 +199,17 @@ class Scan:
             return self._from.offset
         if head is None:
             # The start of a segment that failed: superseded by a later one, or else torn.
+            data = self._disk.read(layout.segment_path(self._dir, segment.number))
             if limit is None:
-                data = self._disk.read(layout.segment_path(self._dir, segment.number))
                 self._tear(segment.number, 0, data)
-            elif index == 0 or limit != self.seq + 1:
+            elif (self.last is not None and limit != self.seq + 1) or _holds_before(data, limit):
                 raise SessionReadOnly(f"{name}: its first line is damaged")
             return None
         if head.format > layout.FORMAT:
             raise SessionReadOnly(f"{name} has format {head.format}; this agentd reads up to {layout.FORMAT}")
         if head.session_id != self._session_id:
             raise SessionReadOnly(f"{name} belongs to session {head.session_id}; give the directory that name again")
-        if index == 0:
+        if self.last is None:
             self.seq, self._crc = head.first_seq - 1, int(head.prev_crc, 16)
         if head.first_seq != self.seq + 1 or head.prev_crc != f"{self._crc:08x}":
             raise SessionReadOnly(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import msgspec
+
 from agentd.model.events import (
     Event,
     SessionCreated,
@@ -13,7 +17,7 @@ from agentd.model.events import (
     applied_to_task,
 )
 from agentd.model.session import Session
-from agentd.model.task import Task, Value
+from agentd.model.task import State, Task, Value
 
 
 class KeyRecord(Value, frozen=True, kw_only=True):
@@ -24,6 +28,15 @@ class KeyRecord(Value, frozen=True, kw_only=True):
     at: str
     task_id: str | None
     seq: int
+
+
+class Finished(NamedTuple):
+    """A task's record: the seq of the event that ended it, and the task as JSON."""
+
+    seq: int
+    state: State
+    task_id: str
+    line: bytes
 
 
 class Replay:
@@ -62,6 +75,10 @@ class Replay:
                     self.ended[event.task_id] = (seq, task)
         self.seq = seq
         self._trim()
+
+    def records(self) -> list[Finished]:
+        """The records of the tasks that ended in the events applied here."""
+        return [Finished(seq, task.state, task.task_id, msgspec.json.encode(task)) for seq, task in self.ended.values()]
 
     def _remember(self, event: SessionCreated | TaskCreated, task_id: str | None, seq: int) -> None:
         if event.key_hash is not None and event.body_hash is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -18,20 +18,11 @@ from agentd.model.task import State, Task, Value
 from agentd.store import layout
 from agentd.store.disk import Disk, replace_file
 from agentd.store.journal import Position
-from agentd.store.replay import KeyRecord, Replay
+from agentd.store.replay import Finished, KeyRecord, Replay
 
 _HEAD_CHUNK = 4096
 _HEAD_LIMIT = 1 << 20
 _CRC_LENGTH = len(b'"crc":"00000000"}\n')
-
-
-class Finished(NamedTuple):
-    """A task's record: the seq of the event that ended it, and the task as JSON."""
-
-    seq: int
-    state: State
-    task_id: str
-    line: bytes
 
 
 class View(Value, frozen=True, kw_only=True):
@@ -172,7 +163,9 @@ def write_record(disk: Disk, session_dir: str, seq: int, state: State, task_id: 
     replace_file(disk, layout.record_path(session_dir, seq, state, task_id), line + b"\n", "view.record")
 
 
-def write(disk: Disk, session_dir: str, view: View, missing: Sequence[Finished] = ()) -> None:
+def write(
+    disk: Disk, session_dir: str, view: View, missing: Sequence[Finished] = (), *, metadata_too: bool = False
+) -> None:
     """Write the views, the records first: a snapshot at seq N promises every record up to N, and metadata.json too.
 
     Raises OSError; what was written by then is right, and writing it again does no harm.
@@ -182,7 +175,7 @@ def write(disk: Disk, session_dir: str, view: View, missing: Sequence[Finished] 
         write_record(disk, session_dir, *record)
     if records:
         disk.fsync_dir(layout.history_dir(session_dir), "view.records_dir")
-    if view.metadata_changed:
+    if view.metadata_changed or metadata_too:
         replace_file(disk, layout.metadata_path(session_dir), metadata_bytes(view.session), "view.metadata")
         # Or a crash could keep the snapshot and lose this: the old file would look like an edit by hand.
         disk.fsync_dir(session_dir, "view.metadata_dir")

@@ -27,8 +27,8 @@ from agentd.store.disk import Disk
 from agentd.store.folder import Folder, Loaded, Position
 from agentd.store.journal import seq_of
 from agentd.store.reader import Reader
-from agentd.store.replay import Replay
-from agentd.store.views import Finished, view_of
+from agentd.store.replay import Finished, Replay
+from agentd.store.views import view_of
 from tests.store.simdisk import SimDisk
 
 DATA = "/top/data"

@@ -206,6 +206,20 @@ def killed_while_rotating(stage: Stage) -> None:
     player.append("a", finished("t1"))
 
 
+def killed_while_viewing(stage: Stage) -> None:
+    """metadata.json has its new name in memory only; the next process must not promise it with a snapshot."""
+    player = stage.quietly("t1")
+    player.append("a", titled("new"))
+    stage.fail("fsync_dir", Killed(), "/a")
+    with pytest.raises(Killed):
+        player.views("a")
+    player.die()
+    stage.watch()
+    player.start()
+    player.views("a")
+    player.append("a", finished("t1"))
+
+
 def torn_tail(stage: Stage) -> None:
     """Half a batch is on the disk; then another torn tail at the same place."""
     player = stage.quietly("t1")
@@ -301,6 +315,7 @@ STORIES: list[Story] = [
     killed_while_creating,
     killed_before_the_sync,
     killed_while_rotating,
+    killed_while_viewing,
     torn_tail,
     quarantine_removed,
     rotten_snapshot,
