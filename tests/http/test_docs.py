@@ -1,0 +1,80 @@
+"""docs/api.md tells of everything the API has, and of nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from agentd.http import problems
+from agentd.http.openapi import document
+from agentd.http.queries import parameters
+from agentd.http.routes import ROUTES
+from agentd.http.routing import Route, Table
+from agentd.model.events import ANNOUNCED, EVENT_TYPES
+
+from .talk import Api
+
+TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+TYPES = EVENT_TYPES | {str(event.__struct_config__.tag) for event in ANNOUNCED}
+
+
+def section(title: str) -> str:
+    """The text under a heading."""
+    return TEXT.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_a_route_is_there_with_its_role_and_parameters(route: Route) -> None:
+    path = route.path.replace("*}", "}")
+    row = re.search(rf"^\| `{route.method} {re.escape(path)}` \| (.*?) \|", TEXT, re.MULTILINE)
+    assert row is not None
+    role = route.role.name.lower() if route.role is not None else "none"
+    assert row[1] == (f"{role}, task" if route.for_tasks else role)
+    for name in parameters(route.query):
+        assert re.search(rf"`\??{name}\b", TEXT), name
+
+
+def test_no_route_is_there_that_the_api_has_not() -> None:
+    known = {f"{route.method} {route.path.replace('*}', '}')}" for route in ROUTES}
+    assert set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) \S+)`", TEXT, re.MULTILINE)) == known
+
+
+def test_every_error_code_is_there_with_its_status_and_no_other() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", section("Errors"), re.MULTILINE))
+    assert {code: int(status) for code, status in rows.items()} == problems.STATUS
+
+
+def test_every_event_type_is_there_and_no_other() -> None:
+    rows = set(re.findall(r"^\| `(\w+\.\w+)` \|", section("Event types"), re.MULTILINE))
+    assert rows == TYPES
+    assert all(f"`{name}`" in section("Event types") for name in ("hello", "gap", "output", "end"))
+
+
+def test_every_header_is_there() -> None:
+    described = json.loads(document(Table(ROUTES)))
+    named = set(described["components"]["headers"])
+    named |= {
+        parameter["name"]
+        for item in described["paths"].values()
+        for operation in item.values()
+        for parameter in operation["parameters"]
+        if parameter["in"] == "header"
+    }
+    for name in named:
+        assert f"`{name}" in section("What is true of every request"), name
+
+
+async def test_every_metric_is_there_and_no_other(api: Api) -> None:
+    text = (await api.ask("GET", "/metrics")).body.decode()
+    names = {name for name in re.findall(r"^# TYPE (\w+)", text, re.MULTILINE) if name.startswith("agentd_")}
+    assert set(re.findall(r"^\| `(agentd_\w+)` \|", section("Metrics"), re.MULTILINE)) == names
+
+
+def test_every_link_leads_somewhere() -> None:
+    anchors = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", TEXT, re.M)
+    }
+    assert set(re.findall(r"\]\(#(.*?)\)", TEXT)) <= anchors
