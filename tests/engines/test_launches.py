@@ -86,7 +86,7 @@ async def test_the_tag_is_in_the_environment_whatever_the_launch_says(lab: Any) 
             {"argv": ("/no/such/program",), "limits": ResourceLimits(files=50)},
             "executable /no/such/program does not exist",
         ),
-        ({"log_path": "/nowhere/at/all/x.log"}, "output file /nowhere/at/all/x.log cannot be written: No such file"),
+        ({"log_path": "/nowhere/at/all/x.log"}, "output file /nowhere/at/all/x.log cannot be made"),
     ],
 )
 async def test_what_cannot_be_started_says_why(lab: Any, changes: dict[str, Any], sentence: str) -> None:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: An attempt that lives longer than this, in seconds, is worth telling the daemon its pid.
+#: An attempt that lives longer than this, in seconds, is worth a log from now on and telling the daemon its pid.
 SPAWNED_AFTER_S = 0.010
 #: What is left when the first process exits by itself may finish within this time before it is asked to end:
 #: the `tee` of `exec > >(tee log)` needs a moment to see the end of its input.
@@ -63,12 +63,10 @@ class Attempt:
         stdin = launch["stdin"]
         given = stdin.encode() if stdin is not None else None
         launch["env"]["AGENTD_TASK_ID"] = launch["task_id"]  # the tag by which leftovers are known
-        try:
-            self._recorder = Recorder(launch["log_path"], launch["index_path"], launch["max_output_bytes"])
-        except OSError as error:
-            raise spawning.SpawnFailed(
-                f"output file {launch['log_path']} cannot be written: {error.strerror}"
-            ) from None
+        log_path: str = launch["log_path"]
+        if not os.access(os.path.dirname(log_path), os.W_OK | os.X_OK):
+            raise spawning.SpawnFailed(f"output file {log_path} cannot be made: its directory is missing or closed")
+        self._recorder = Recorder(log_path, launch["index_path"], launch["max_output_bytes"])
         streams = None
         try:
             streams = spawning.Streams(given, launch["tty"])
@@ -158,6 +156,7 @@ class Attempt:
             self._rescan_s = min(self._rescan_s * 2, RESCAN_MOST_S)
         if self._tell_at is not None and now >= self._tell_at:
             self._tell_at = None
+            self._recorder.create()
             return self._identify()
         return False
 

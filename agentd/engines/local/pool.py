@@ -82,8 +82,9 @@ class LocalEngine:
     def start(self, worker_id: str, launch: Launch, on_spawned: Callable[[int, int], None]) -> asyncio.Future[Exit]:
         """Run the launch on the claimed worker; idempotent by attempt id.
 
-        A `log_path` that cannot be written is a failed spawn. The log exists from the start; the index only once
-        there is output.
+        The log exists once there is output or the attempt is older than some 10 ms, the index once there is output.
+        A directory for them that cannot be written is a failed spawn; a disk that fails later costs output, which
+        the exit's message counts.
         """
         known = self._attempts.known(launch.attempt_id)
         if known is not None:

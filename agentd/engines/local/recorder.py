@@ -21,18 +21,20 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Recorder:
-    """Writes the log and its index.
+    """Writes the log and its index, each created when there is something to write, or by `create`.
 
-    Raises:
-        OSError: the log cannot be created. Later errors of the disk never raise: what cannot be written is counted.
+    To create a file can cost more than all else that a short command needs (ext4 looks for an inode that was not
+    deleted lately), and most short commands are silent. Errors of the disk never raise: what cannot be written is
+    counted, and the next write tries again.
     """
 
     def __init__(self, log_path: str, index_path: str, limit: int | None) -> None:
-        self._log = os.open(log_path, _FLAGS, 0o600)
+        self._log_path = log_path
+        self._log = -1
         self._index_path = index_path
-        self._index = -1  # opened with the first byte: most short commands are silent
+        self._index = -1
         self._limit = limit
-        self.written = os.fstat(self._log).st_size
+        self.written = 0
         self.lost = 0  #: bytes that the disk refused, in all
         self.error = ""  #: what it said, the last time
         self.flush_at: float | None = None  #: monotonic; when `flush` is due
@@ -56,6 +58,8 @@ class Recorder:
             within = False
         start = self.written
         try:
+            if self._log < 0:
+                self._open_log()
             while data:
                 count = os.write(self._log, data)
                 self.written += count
@@ -68,6 +72,14 @@ class Recorder:
             self._note(stream, start, self.written - start, now)
         return within
 
+    def create(self) -> None:
+        """Make the log, if it is not there, for whoever looks at it before the first byte."""
+        if self._log < 0:
+            try:
+                self._open_log()
+            except OSError as error:
+                self.error = error.strerror or str(error)
+
     def flush(self) -> None:
         """Write the index line that was held back for more of the same."""
         self.flush_at = None
@@ -77,15 +89,19 @@ class Recorder:
             self._append(line)
 
     def close(self) -> None:
-        """Finish the index and close both files."""
+        """Finish the index and close what is open."""
         self.flush()
         if self._unreported:
             self._report_lost()
         if self._pending:
             self._drain()
-        os.close(self._log)
-        if self._index >= 0:
-            os.close(self._index)
+        for fd in (self._log, self._index):
+            if fd >= 0:
+                os.close(fd)
+
+    def _open_log(self) -> None:
+        self._log = os.open(self._log_path, _FLAGS, 0o600)
+        self.written += os.fstat(self._log).st_size  # offsets are those of the file, whoever began it
 
     def _note(self, stream: str, offset: int, length: int, now: float) -> None:
         if self._unreported:  # the disk takes bytes again: say what is missing before what follows

@@ -23,7 +23,7 @@ READY_S = 10.0
 #: A busy worker that is silent for so many heartbeats is lost.
 SILENT_HEARTBEATS = 3
 #: A worker that was let go and has not left after so many seconds is killed.
-LEAVE_S = 3.0
+LEAVE_S = 1.5
 
 
 class Supervisor:
