@@ -81,6 +81,8 @@ class Daemon:
         self._web: Runner | None = None
         self._watch: MetadataWatch | None = None
         self._chores: set[asyncio.Task[None]] = set()
+        self._stop_asked = asyncio.Event()
+        self._hurry = asyncio.Event()
 
     # ------------------------------------------------------------------ start
 
@@ -108,6 +110,7 @@ class Daemon:
             kinds=kinds(),
             agent_id=agent_id,
             boot_id=boot_id,
+            stop_asked=self._stop_asked,
         )
         self.service.task_tokens = tokens
         self._engine = LocalEngine(self.settings.workers, agent_id=agent_id, boot_id=boot_id, clock=self._clock)
@@ -146,6 +149,10 @@ class Daemon:
             holder = f"pid {previous.pid} at {previous.url}" if previous else "another process"
             raise AlreadyRunning(f"{self.data_dir} is owned by a running daemon: {holder}")
         prepare(self._disk, str(self.data_dir))
+        try:
+            probe_write(self.data_dir)
+        except OSError as error:
+            raise StorageFailed(f"data_dir {self.data_dir} cannot be written: {error.strerror}") from error
         sweep(self._disk, layout.sessions_dir(str(self.data_dir)))
         try:
             make_token(self.data_dir)
@@ -195,26 +202,27 @@ class Daemon:
 
     # ------------------------------------------------------------------ run and stop
 
-    async def run_until_stopped(self) -> None:
-        """Serve until SIGTERM, SIGINT or POST /shutdown, then drain; a second signal cuts the drain short."""
-        loop = asyncio.get_running_loop()
-        hurry = asyncio.Event()
+    def heed_signals(self) -> None:
+        """SIGTERM and SIGINT ask for a stop, from now on; a second one cuts the drain short."""
 
         def signalled() -> None:
-            (hurry if self.service.shutdown_requested.is_set() else self.service.shutdown_requested).set()
+            (self._hurry if self._stop_asked.is_set() else self._stop_asked).set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, signalled)
-        await self.service.shutdown_requested.wait()
-        await self.stop(hurry)
+            asyncio.get_running_loop().add_signal_handler(number, signalled)
 
-    async def stop(self, hurry: asyncio.Event | None = None) -> None:
+    async def run_until_stopped(self) -> None:
+        """Serve until a signal or POST /shutdown asks for a stop, then drain."""
+        await self._stop_asked.wait()
+        await self.stop()
+
+    async def stop(self) -> None:
         """Drain and stop: running tasks get `drain_s`, then end with cause `shutdown`; queued ones stay queued."""
         drain_s = self.settings.drain_s
         log.info("agent.draining", drain_s=drain_s)
         self.service.announce(AgentDraining(at=self.service.now(), drain_s=drain_s))
         limit_s = self.settings.workers.grace_s + STOP_MARGIN_S
-        await self._scheduler.drain(drain_s, limit_s, hurry or asyncio.Event())
+        await self._scheduler.drain(drain_s, limit_s, self._hurry)
         await self.close()
         log.info("agent.stopped")
 
@@ -297,6 +305,13 @@ def make_token(data_dir: Path) -> None:
         os.fsync(fd)
 
 
+def probe_write(directory: Path) -> None:
+    """Find out now, not at the first task, whether the directory takes files."""
+    probe = directory / ".probe"
+    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    probe.unlink()
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Replace a file whole, readable by the owner alone."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -324,6 +339,7 @@ def run(settings: Settings) -> None:
 
 async def _run(settings: Settings) -> None:
     daemon = Daemon(settings)
+    daemon.heed_signals()  # before the start: one that comes meanwhile stops the daemon as it should
     try:
         await daemon.start()
     except BaseException:

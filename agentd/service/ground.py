@@ -78,6 +78,7 @@ class Ground:
         kinds: Mapping[str, Kind],
         agent_id: str,
         boot_id: str,
+        stop_asked: asyncio.Event,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -89,7 +90,7 @@ class Ground:
         self.started_at = self.now()
         self.finished: Counter[tuple[str, str]] = Counter()  #: ended tasks of this boot by state and cause
         self.recovered: Counter[str] = Counter()  #: tasks the last start changed, by what became of them
-        self.shutdown_requested = asyncio.Event()
+        self._stop_asked = stop_asked
         self._dependents: dict[str, dict[str, None]] = {}
         self._ends: dict[str, list[asyncio.Future[Task]]] = {}
         self._histories: dict[str, History] = {}

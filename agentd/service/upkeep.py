@@ -170,7 +170,7 @@ class Upkeep(TaskVerbs):
 
     def shutdown(self) -> None:
         """Ask the daemon to drain and stop."""
-        self.shutdown_requested.set()
+        self._stop_asked.set()
 
     # ------------------------------------------------------------------ what is asked
 

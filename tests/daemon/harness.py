@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], within_s: float = 10.0) -> T:
+def until(condition: Callable[[], T | None], within_s: float = 10.0) -> T:
     """What the condition gives, once that is true."""
     end = time.monotonic() + within_s
     while True:
@@ -135,7 +135,7 @@ class RealDaemon:
         return task
 
     def state(self, task_id: str, state: str, within_s: float = 10) -> dict[str, Any]:
-        return until(lambda: t if (t := self.task(task_id))["state"] == state else None, within_s)  # type: ignore[return-value]
+        return until(lambda: t if (t := self.task(task_id))["state"] == state else None, within_s)
 
     def kill9(self) -> None:
         """SIGKILL the daemon alone; what it leaves is what the next start must deal with."""
