@@ -16,7 +16,7 @@ from agentd.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from agentd.http import answers, sse
+from agentd.http import answers, bodies, sse
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
 from agentd.model.requests import ArtifactView, Page, Window
@@ -67,6 +67,7 @@ async def put(call: Call) -> web.StreamResponse:
     found = service.artifacts(call.params["session_id"])
     writer = await service.in_thread(found.write, call.params["path"], limit)
     try:
+        await bodies.invite(request)
         gathered = bytearray()
         try:
             async for block in request.content.iter_any():

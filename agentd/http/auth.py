@@ -29,6 +29,8 @@ RELOAD_S = 1.0
 
 _BEARER = "Bearer "
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+#: Where to listen, not whom to ask: browsers let pages reach 0.0.0.0.
+_WILDCARDS = frozenset({"0.0.0.0", "[::]", ""})  # noqa: S104 - nothing is bound here
 
 #: The task whose own token it is, if it is one.
 TaskOf = Callable[[str], str | None]
@@ -65,7 +67,7 @@ class Doorkeeper:
         self._first = _Known(bytes.fromhex(hashed(token)), Caller("token", Role.ADMIN))
         self._more = more
         self._task_of = task_of
-        self._hosts = _LOOPBACK | {bracketed(host).lower() for host in hosts}
+        self._hosts = _LOOPBACK | {bracketed(host).lower() for host in hosts} - _WILDCARDS
         self._failures = Failures(failures, clock)
         self._clock = clock
         self._known: tuple[_Known, ...] = (self._first,)

@@ -39,6 +39,7 @@ async def read(request: web.BaseRequest, limit: int) -> bytes:
         raise UnsupportedMediaType("send the body without Content-Encoding")
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
+    await invite(request)
     parts: list[bytes] = []
     size = 0
     try:
@@ -50,6 +51,21 @@ async def read(request: web.BaseRequest, limit: int) -> bytes:
     except web.RequestPayloadError as error:
         raise Malformed(f"the body is not sent as HTTP asks: {error}") from error
     return b"".join(parts) if len(parts) != 1 else parts[0]
+
+
+async def invite(request: web.BaseRequest) -> None:
+    """Tell a client that waits for it (`Expect: 100-continue`, as curl does with large bodies) to send the body.
+
+    Raises:
+        Malformed: it expects something else.
+    """
+    expected = request.headers.get(hdrs.EXPECT)
+    if expected is None:
+        return
+    if expected.lower() != "100-continue":
+        raise Malformed(f"Expect: {expected[:64]} is not known; 100-continue is")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # the answer itself has not begun
 
 
 def check_type(request: web.BaseRequest) -> None:

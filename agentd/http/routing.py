@@ -65,6 +65,12 @@ class Call:
     own_session: str | None = None  #: set when a task calls: the only session it reaches
     streaming: web.StreamResponse | None = None  #: an answer that is sent in parts, once it may have begun
 
+    @property
+    def connected(self) -> bool:
+        """Whether the client is still there, as far as is known."""
+        transport = self.request.transport
+        return transport is not None and not transport.is_closing()
+
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 

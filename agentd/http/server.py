@@ -80,7 +80,7 @@ def _reason(status: int, error: BaseException | None, message: str | None) -> tu
             return "uri_too_long", f"the request line is longer than {LINE_BYTES} bytes"
         return "headers_too_large", f"a header is longer than {error.args[1]} bytes (limits.header_bytes)"
     if isinstance(error, BadHttpMethod):
-        return "malformed", "this is not HTTP; agentd speaks plain HTTP/1.1"
+        return "malformed", "this is no method of HTTP, or no HTTP at all; agentd speaks plain HTTP/1.1"
     if message is not None and "headers" in message.lower() and "too many" in message.lower():
         return "headers_too_large", f"there are more than {MAX_HEADERS} headers"
     if status < 500:

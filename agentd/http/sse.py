@@ -84,7 +84,7 @@ class EventStream:
     async def _write(self, data: bytes) -> None:
         self._sent_at = self._loop.time()
         transport = self._call.request.transport
-        if transport is None or transport.is_closing():
+        if transport is None or not self._call.connected:
             raise ConnectionResetError("the reader has gone")
         if transport.get_write_buffer_size() == 0:
             await self._response.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,6 +29,9 @@ from agentd.http.tokens import Role
 from agentd.model.launch import ResourceLimits
 from agentd.model.requests import Created, NewTask, Page, ProgressReport, TaskQuery
 from agentd.model.task import State, Task, Value
+
+#: How often a long wait looks whether its client is still there.
+LOOK_S = 10.0
 
 
 class Patience(Value, frozen=True, kw_only=True):
@@ -118,8 +122,14 @@ async def show(call: Call) -> web.StreamResponse:
 
 async def wait(call: Call) -> web.StreamResponse:
     """Answer one task when it is terminal, or as it is at the timeout."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + call.query.timeout_s
     with call.seats:
-        task = await call.service.wait(call.params["task_id"], call.query.timeout_s)
+        while True:
+            left = end - loop.time()
+            task = await call.service.wait(call.params["task_id"], max(0.0, min(left, LOOK_S)))
+            if task.terminal or left <= LOOK_S or not call.connected:
+                break
     return answers.json(call, task, ETag=answers.version_tag(task.seq))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -165,6 +166,53 @@ async def test_what_is_hardly_http_is_answered_as_a_problem_too(
 ) -> None:
     answer = await api.raw(request_bytes)
     assert (answer.status, answer.code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"CONNECT example.com:443 HTTP/1.1", 404),
+        (b"OPTIONS * HTTP/1.1", 404),
+        (b"GET http://localhost/status HTTP/1.1", 200),
+        (b"GET //status HTTP/1.1", 404),
+        (b"GET /status/ HTTP/1.1", 404),
+        (b"GET /./status HTTP/1.1", 404),
+        (b"BREW /status HTTP/1.1", 400),
+        (b"TRACE /status HTTP/1.1", 405),
+        (b"GET /status HTTP/1.0", 200),
+    ],
+)
+async def test_a_request_line_of_another_form_is_answered(api: Api, line: bytes, status: int) -> None:
+    answer = await api.raw(line + b"\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n\r\n" % api.token.encode())
+    assert answer.status == status
+
+
+@pytest.mark.parametrize("token", [True, False])
+async def test_a_client_that_waits_to_send_its_body_is_asked_for_it_when_it_may(api: Api, token: bool) -> None:
+    place = urlsplit(api.daemon.url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    body = b'{"spec":{"command":"true"}}'
+    writer.write(
+        b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % (api.token.encode() if token else b"wrong", len(body))
+    )
+    async with asyncio.timeout(5):
+        first = await reader.readline()
+        if token:
+            assert first == b"HTTP/1.1 100 Continue\r\n"
+            assert await reader.readline() == b"\r\n"
+            writer.write(body)
+            assert b" 201 " in await reader.readline()
+        else:
+            assert b" 401 " in first
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_expectation_that_is_not_known_is_refused(api: Api) -> None:
+    answer = await api.ask("POST", "/tasks", {"spec": {"command": "true"}}, headers={"Expect": "wonders"})
+    assert answer.code == "malformed"
 
 
 async def test_an_error_of_ours_is_a_500_that_tells_nothing_but_where_to_look(
