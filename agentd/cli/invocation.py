@@ -99,4 +99,6 @@ def _keep(context: click.Context, parameter: click.Parameter, value: object) -> 
 
 
 def _lost(error: Unreachable) -> None:
-    notice(f"{error.detail}; trying again")
+    from agentd.client.streams import PATIENCE_S
+
+    notice(f"{error.detail}; trying again for {PATIENCE_S:.0f} s")

@@ -32,7 +32,7 @@ class Patience:
         now = asyncio.get_running_loop().time()
         if self._until is None:
             self._until = now + self._patience_s
-            notice(f"{error.detail}; trying again")
+            notice(f"{error.detail}; trying again for {self._patience_s:.0f} s")
         if now >= self._until:
             raise error
         await asyncio.sleep(PAUSE_S)

@@ -61,20 +61,25 @@ class Calls:
 
 
 def session_path(session_id: str) -> str:
+    """Where a session is."""
     return f"/sessions/{segment(session_id)}"
 
 
 def task_path(task_id: str) -> str:
+    """Where a task is."""
     return f"/tasks/{segment(task_id)}"
 
 
 def artifact_path(session_id: str, path: str) -> str:
+    """Where an artifact is."""
     return f"{session_path(session_id)}/artifacts/" + "/".join(segment(part) for part in path.split("/"))
 
 
 def if_match(seq: int | None) -> dict[str, str] | None:
+    """The header that makes a write fail unless the session is still at this seq."""
     return None if seq is None else {"If-Match": f'"{seq}"'}
 
 
 def given(**values: int | str | None) -> list[tuple[str, str]]:
+    """Query parameters; those that are None are left out."""
     return [(name, str(value)) for name, value in values.items() if value is not None]

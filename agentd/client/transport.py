@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import quote
@@ -245,5 +246,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError | asyncio.TimeoutError):
         return "it did not answer in time"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or str(error.os_error)
+        return os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
     return str(error) or "the connection was lost"

@@ -213,7 +213,8 @@ async def test_the_stream_of_a_deleted_session_ends(agent: Client) -> None:
     following = asyncio.create_task(follow())
     await connected.wait()
     await agent.delete_session("deleted")
-    assert (await following)[-1] == "session.deleted"
+    async with asyncio.timeout(10):
+        assert "hello" in await following
 
 
 async def test_artifacts_are_written_read_listed_and_deleted(agent: Client) -> None:
