@@ -42,8 +42,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _NOBODY = Caller("", Role.VIEWER)
 
 
+_NO_PATH = "the API has no such path; GET /openapi.json describes all there are"
+
+
 async def _nowhere(call: Call) -> web.StreamResponse:
-    raise RouteNotFound("the API has no such path; GET /openapi.json describes all there are")
+    raise RouteNotFound(_NO_PATH)
 
 
 #: What a request has until its route is known.
@@ -100,7 +103,7 @@ class Api:
         try:
             response = await self._handled(call)
         except Exception as error:
-            response = _cut_off(call) or self._excused(call, error)
+            response = _cut_off(call, error) or _excused(call, error)
         took_s = time.perf_counter() - began
         self._metrics.answered(call.route.name, response.status, took_s)
         log.debug("http.request", route=call.route.name, status=response.status, request_id=call.request_id)
@@ -121,8 +124,8 @@ class Api:
         self._doorkeeper.check_origin(request)
         if call.route.role is not None:
             call.caller = self._doorkeeper.caller(request)
-            if call.route is _UNROUTED and match.routes:
-                raise NotThisMethod(match.routes)
+            if call.route is _UNROUTED:
+                raise NotThisMethod(match.routes) if match.routes else RouteNotFound(_NO_PATH)
             if call.caller.role < call.route.role:
                 raise Forbidden(
                     f"the token {call.caller.name!r} is {_a(call.caller.role)}; this takes {_a(call.route.role)}"
@@ -149,26 +152,6 @@ class Api:
         size = sum(len(name) + len(value) for name, value in request.raw_headers)
         if size > self._header_bytes:
             raise HeadersTooLarge(f"the headers are larger than {self._header_bytes} bytes (limits.header_bytes)")
-
-    def _excused(self, call: Call, error: Exception) -> web.StreamResponse:
-        """The problem document for whatever was raised."""
-        if isinstance(error, AgentdError):
-            response = problems.answer_to(error, call.request_id)
-            if isinstance(error, TooLarge):
-                response.force_close()  # what is left of the body is not worth reading
-            return response
-        if isinstance(error, NotThisMethod):
-            refusal = MethodNotAllowed(f"{call.request.method} is not for this path; it takes {error.allowed}")
-            response = problems.answer_to(refusal, call.request_id)
-            response.headers[hdrs.ALLOW] = error.allowed
-            return response
-        if isinstance(error, web.HTTPException):
-            return problems.answer_to_library(error, call.request_id)
-        if isinstance(error, ConnectionError):
-            raise error  # there is nobody to answer
-        log.error("http.failed", route=call.route.name, request_id=call.request_id, exc_info=error)
-        detail = f"an error of agentd's own; its log has it under request {call.request_id}"
-        return problems.answer("internal", detail, call.request_id)
 
     def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get("X-Request-Id")
@@ -208,15 +191,42 @@ async def _confine(call: Call, task_id: str) -> None:
         raise Forbidden(f"a task's own token reaches its session only, {own.session_id}")
 
 
-def _cut_off(call: Call) -> web.StreamResponse | None:
+def _cut_off(call: Call, error: Exception) -> web.StreamResponse | None:
     """An answer that has begun cannot become another: the connection is cut, so that it is not taken for whole."""
     begun = call.streaming
     if begun is None or not begun.prepared:
         return None
+    if not isinstance(error, ConnectionError | TimeoutError):
+        _log_failure(call, error)
     begun.force_close()
     if call.request.transport is not None:
         call.request.transport.abort()
     return begun
+
+
+def _excused(call: Call, error: Exception) -> web.StreamResponse:
+    """The problem document for whatever was raised."""
+    if isinstance(error, AgentdError):
+        response = problems.answer_to(error, call.request_id)
+        if isinstance(error, TooLarge):
+            response.force_close()  # what is left of the body is not worth reading
+        return response
+    if isinstance(error, NotThisMethod):
+        refusal = MethodNotAllowed(f"{call.request.method} is not for this path; it takes {error.allowed}")
+        response = problems.answer_to(refusal, call.request_id)
+        response.headers[hdrs.ALLOW] = error.allowed
+        return response
+    if isinstance(error, web.HTTPException):
+        return problems.answer_to_library(error, call.request_id)
+    if isinstance(error, ConnectionError):
+        raise error  # there is nobody to answer
+    _log_failure(call, error)
+    detail = f"an error of agentd's own; its log has it under request {call.request_id}"
+    return problems.answer("internal", detail, call.request_id)
+
+
+def _log_failure(call: Call, error: Exception) -> None:
+    log.error("http.failed", route=call.route.name, request_id=call.request_id, exc_info=error)
 
 
 def _a(role: Role) -> str:

@@ -10,7 +10,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from agentd.bus import Bus, BusClosed, Subscription
-from agentd.errors import Malformed, SessionNotFound, Unavailable
+from agentd.errors import Malformed, SessionNotFound, SessionReadOnly, Unavailable
 from agentd.http import answers, sse
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
@@ -175,7 +175,7 @@ ROUTES = (
         for_tasks=True,
         query=After,
         answers={200: (EventsPage, sse.MEDIA_TYPE)},
-        errors=(SessionNotFound, Unavailable),
+        errors=(SessionNotFound, SessionReadOnly, Unavailable),
     ),
     Route(
         method="GET",

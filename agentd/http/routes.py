@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentd.http import admin, artifacts, events, meta, output, sessions, tasks, workers
+from agentd.http import admin, artifacts, events, follow, meta, output, sessions, tasks, workers
 from agentd.http.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,6 +10,7 @@ ROUTES: tuple[Route, ...] = (
     *sessions.ROUTES,
     *tasks.ROUTES,
     *output.ROUTES,
+    *follow.ROUTES,
     *artifacts.ROUTES,
     *events.ROUTES,
     *workers.ROUTES,

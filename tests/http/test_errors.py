@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 
 from agentd.config import Limits
@@ -21,6 +22,7 @@ async def test_an_unknown_path_is_a_404_that_says_where_the_api_is_described(api
     answer = await api.ask("GET", "/nope")
     assert (answer.status, answer.code) == (404, "route_not_found")
     assert "openapi.json" in answer.json["detail"]
+    assert (await api.ask("POST", "/nope?x=1", b"?")).code == "route_not_found"
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,28 @@ async def test_an_error_of_ours_is_a_500_that_tells_nothing_but_where_to_look(
     assert (answer.status, answer.code) == (500, "internal")
     assert "secret" not in answer.body.decode()
     assert answer.json["request_id"] in answer.json["detail"]
+
+
+async def test_an_answer_that_has_begun_is_cut_off_and_never_becomes_another(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await api.run("head -c 2000000 /dev/zero")
+
+    async def fails(*ignored: Any) -> Any:
+        raise RuntimeError("the disk is gone")
+
+    real = api.daemon.service.in_thread
+    calls = 0
+
+    async def in_thread(work: Any, *given: Any) -> Any:
+        nonlocal calls
+        calls += work is next
+        return await (fails() if calls == 3 else real(work, *given))
+
+    monkeypatch.setattr(api.daemon.service, "in_thread", in_thread)
+    with pytest.raises(aiohttp.ClientError):
+        await api.ask("GET", f"/tasks/{task['task_id']}/output")
+    assert (await api.ask("GET", "/healthz")).status == 200
 
 
 async def test_ids_that_lead_nowhere_are_not_found(api: Api) -> None:
