@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 
 import msgspec
 
@@ -33,7 +34,7 @@ def prepare(disk: Disk, data_dir: str) -> None:
         # Always: who made them may have died before the sync.
         disk.fsync_dir(data_dir, "prepare.data_dir")
         with contextlib.suppress(PermissionError):  # a parent that we may not read is not ours to sync
-            disk.fsync_dir(data_dir.rsplit("/", 1)[0] or "/", "prepare.parent")
+            disk.fsync_dir(os.path.dirname(data_dir) or ".", "prepare.parent")
     except OSError as error:
         raise failure(error, f"the data directory {data_dir}") from error
 

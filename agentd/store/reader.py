@@ -27,7 +27,7 @@ class Reader:
 
     def began(self, number: int, first_seq: int) -> None:
         """A segment was started."""
-        if self.segments is not None:
+        if self.segments is not None and (number, first_seq) not in self.segments:
             self.segments = [*self.segments, (number, first_seq)]
 
     def dropped(self, number: int) -> None:

@@ -13,7 +13,7 @@ from agentd.errors import SessionReadOnly, StorageFailed, StorageFull
 from agentd.model.events import SessionPruned
 from agentd.store import layout, views
 from agentd.store.folder import Folder
-from agentd.store.journal import sealed
+from agentd.store.journal import sealed, sealed_head
 from tests.store.oracle import check_recovery
 from tests.store.simdisk import SimDisk
 from tests.store.story import (
@@ -335,3 +335,61 @@ def test_a_session_whose_history_is_a_link_is_refused(player: Player) -> None:
 def test_metadata_reads_back_as_written() -> None:
     before = session("a")
     assert views.read_metadata(views.metadata_bytes(before)) == before
+
+
+def test_a_segment_of_a_newer_format_is_left_alone(player: Player) -> None:
+    player.create("a", "t1")
+    player.close()
+    first, rest = player.disk.read(journal_path("a")).split(b"\n", 1)
+    body = first.rpartition(b',"crc"')[0].replace(b'"format":1', b'"format":2')
+    player.disk.put(journal_path("a"), b'%b,"crc":"%08x"}\n%b' % (body, zlib.crc32(body), rest))
+    player.disk.unlink(layout.tasks_path(PATH))
+    with pytest.raises(SessionReadOnly, match="format 2; this agentd reads up to 1"):
+        Folder.open(player.disk, PATH)
+
+
+def test_a_segment_out_of_another_chain_is_damage(player: Player) -> None:
+    player.create("a", "t1")
+    player.append("a", titled("x" * SEGMENT_BYTES))
+    player.append("a", titled("y"))
+    player.close()
+    player.disk.put(journal_path("a", 2), sealed_head("a", 2, 4, 7))
+    with pytest.raises(SessionReadOnly, match="continues after event 3, the segment before ends at 3"):
+        Folder.open(player.disk, PATH)
+
+
+def test_a_journal_that_cannot_be_read_is_said(player: Player) -> None:
+    player.create("a", "t1")
+    player.disk.unlink(journal_path("a"))
+    with pytest.raises(StorageFailed, match="cannot be read: No such file"):
+        player.folders["a"].read_events(0, 10, 2)
+
+
+def test_pruning_without_a_snapshot_removes_nothing(player: Player) -> None:
+    player.create("a", "t1")
+    player.append("a", titled("x" * SEGMENT_BYTES))
+    player.append("a", titled("y"))
+    player.disk.put(layout.tasks_path(PATH), b"{")
+    assert player.folders["a"].prune(9) == 0
+    player.views("a")
+    player.disk.hook = failing(1, EIO, "unlink")
+    with pytest.raises(StorageFailed):
+        player.folders["a"].prune(9)
+    player.disk.hook = None
+    player.close()
+    player.open("a")
+    assert player.folders["a"].prune(9) > 0
+
+
+def test_a_creation_whose_last_sync_fails_is_taken_back(player: Player) -> None:
+    player.disk.hook = failing(2, EIO, "fsync_dir")
+    with pytest.raises(StorageFailed, match="session a was not written"):
+        player.create("a", "t1")
+    player.disk.hook = None
+    assert player.disk.listdir(SESSIONS) == []
+
+
+def test_tasks_that_end_with_their_creation_have_their_record(player: Player) -> None:
+    events = [session_created("a"), task_created("a", "t1"), started("t1"), finished("t1")]
+    Folder.create(player.disk, SESSIONS, session("a"), events)
+    assert player.disk.exists(f"{PATH}/history/000004-completed-t1.json")
