@@ -97,6 +97,7 @@ class Ground:
         self._line_indexes = LineIndexes()
         store.on_commit = self._committed
         store.on_failed = self._rolled_back
+        store.on_dropped = self._dropped
         store.on_damaged = self._damaged
 
     # ------------------------------------------------------------------ small things
@@ -245,6 +246,12 @@ class Ground:
             for waiter in list(self._ends.get(task.task_id, ())):
                 if not waiter.done():
                     waiter.set_result(task)
+
+    def _dropped(self, session_id: str, tasks: Sequence[Task]) -> None:
+        """Finished tasks left memory: from now on their records are all there is."""
+        if (history := self._histories.get(session_id)) is not None:
+            for task in tasks:
+                history.add(task.seq, task.state, task.task_id)
 
     def _rolled_back(self, session_id: str, error: AgentdError) -> None:
         ledger = self.store.entry(session_id).ledger

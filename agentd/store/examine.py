@@ -60,11 +60,13 @@ class Examined(NamedTuple):
 
     def loaded(self) -> Loaded:
         assert self.scan.position is not None and self.replay.session is not None
+        # A task without a record is nowhere else: it stays until the next view has written that.
+        unrecorded = [each.task_id for each in self.missing if each.task_id not in self.replay.tasks]
         return Loaded(
             session=self.replay.session,
-            tasks=self.replay.tasks,
+            tasks={task_id: self.replay.ended[task_id][1] for task_id in unrecorded} | self.replay.tasks,
             seq=self.replay.seq,
-            finished_order=list(self.replay.finished),
+            finished_order=[*unrecorded, *self.replay.finished],
             keys=self.replay.keys,
             position=self.scan.position,
             torn=sum(torn.records for torn in self.scan.torn),

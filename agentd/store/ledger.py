@@ -58,6 +58,7 @@ class Hooks:
 
     on_commit: Callable[[Ledger, Sequence[Committed]], None]
     on_failed: Callable[[Ledger, StorageFailed | SessionReadOnly], None]
+    on_dropped: Callable[[Ledger, Sequence[Task]], None]
     on_commit_latency: Callable[[float], None]
 
 
@@ -280,9 +281,10 @@ class Ledger:
 
     def _drop(self, task_ids: Iterable[str]) -> None:
         """Let finished tasks go that tasks.json no longer has; their records in history/ remain."""
-        for task_id in task_ids:
-            if (task := self.tasks.pop(task_id, None)) is not None:
-                self.counts[task.state.value] -= 1
+        gone = [task for task_id in task_ids if (task := self.tasks.pop(task_id, None)) is not None]
+        for task in gone:
+            self.counts[task.state.value] -= 1
+        self._hooks.on_dropped(self, gone)
 
     def drop_keys(self, key_hashes: Iterable[str]) -> None:
         """Forget expired Idempotency-Keys; the next view no longer has them."""

@@ -27,6 +27,7 @@ from agentd.model.requests import CheckReport
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store import layout, views
+from agentd.store.artifacts import Artifacts
 from agentd.store.check import check
 from agentd.store.disk import Disk
 from agentd.store.entry import Entry, first_state
@@ -66,6 +67,7 @@ class Store:
         self.on_commit: Callable[[str, Sequence[Committed]], None] = lambda session_id, committed: None
         self.on_commit_latency: Callable[[float], None] = lambda seconds: None
         self.on_failed: Callable[[str, AgentdError], None] = lambda session_id, error: None
+        self.on_dropped: Callable[[str, Sequence[Task]], None] = lambda session_id, tasks: None
         self.on_added: Callable[[str], None] = lambda session_id: None
         self.on_removed: Callable[[str], None] = lambda session_id: None
         self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
@@ -83,6 +85,7 @@ class Store:
         self._hooks = Hooks()
         self._hooks.on_commit = self._committed
         self._hooks.on_failed = self._failed
+        self._hooks.on_dropped = lambda ledger, tasks: self.on_dropped(ledger.session.session_id, tasks)
         self._hooks.on_commit_latency = lambda seconds: self.on_commit_latency(seconds)
 
     async def in_thread(self, work: Callable[..., T], *args: object) -> T:
@@ -198,7 +201,10 @@ class Store:
             loading.cancel()
 
     def _opened(self, path: str) -> tuple[Folder, Loaded]:
-        return Folder.open(self._disk, path, segment_bytes=self._limits.journal_bytes)
+        folder, loaded = Folder.open(self._disk, path, segment_bytes=self._limits.journal_bytes)
+        if loaded.stale:
+            Artifacts(Path(path)).sweep()  # what a killed daemon was receiving
+        return folder, loaded
 
     async def _keep_damaged(self, session_id: str, reason: str) -> None:
         loaded = await self.in_thread(Folder.read_damaged, self._disk, str(self._sessions / session_id))

@@ -56,6 +56,7 @@ class Room:
         folder.close()
         self.committed: list[Committed] = []
         self.failed: list[StorageFailed | SessionReadOnly] = []
+        self.dropped: list[str] = []
         self.pool = ThreadPoolExecutor(2)
         self.path = self.sessions / "s"
 
@@ -64,6 +65,7 @@ class Room:
         hooks.on_commit = self._told
         hooks.on_failed = lambda ledger, error: self.failed.append(error)
         hooks.on_commit_latency = lambda seconds: None
+        hooks.on_dropped = lambda ledger, tasks: self.dropped.extend(task.task_id for task in tasks)
         folder, loaded = Folder.open(self.disk, str(self.path))
         return Ledger(folder, loaded, hooks=hooks, committers=self.pool, viewers=self.pool)
 
@@ -195,3 +197,18 @@ async def test_settled_waits_for_everything_staged_so_far(tmp_path: Path) -> Non
     assert all(future.done() for future in futures)
     assert len(ledger.tasks) == 3
     await ledger.views.flush()
+
+
+async def test_after_a_crash_a_finished_task_stays_in_memory_until_its_record_is_written(tmp_path: Path) -> None:
+    room = Room(tmp_path, Policy(tasks_kept=1))
+    ledger = room.open()
+    for n in range(3):
+        await ledger.stage([creation(f"t{n}"), start(f"t{n}"), finish(f"t{n}")])
+    ledger.abandon()  # as if killed before any view was written
+    ledger.folder.close()
+    again = room.open()
+    assert list(again.tasks) == ["t0", "t1", "t2"]
+    await again.views.flush()
+    assert list(again.tasks) == ["t2"]
+    assert set(room.dropped) == {"t0", "t1"}
+    assert len(list((room.path / "history").glob("*-completed-*.json"))) == 3
