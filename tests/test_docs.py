@@ -97,8 +97,11 @@ def test_the_interface_is_documented_down_to_its_words() -> None:
     api = text("docs/api.md")
     codes = {code for code, cls in by_code().items() if cls.__module__ == AgentdError.__module__} - NOT_SENT
     types = {str(cls.__struct_config__.tag) for cls in ANNOUNCED} | EVENT_TYPES
-    words = codes | types | {str(code) for code in CauseCode} | {str(state) for state in State}
-    assert {word for word in words if f"`{word}`" not in api} == set()
+    assert {word for word in codes | types if f"`{word}`" not in api} == set()
+    ends = text("docs/operations.md")
+    assert {word for word in [*CauseCode, *State] if f"`{word}`" not in ends} == set()
+    rows = re.findall(r"^\| `(\w+)` \| (?:completed|failed|timeout|cancelled) \|", ends, re.MULTILINE)
+    assert sorted(rows) == sorted(CauseCode)
 
 
 def test_every_script_is_listed_and_can_run() -> None:
