@@ -77,7 +77,7 @@ def _told(report: CheckReport) -> int:
     left = [finding for finding in report.findings if finding.repaired is None]
     printer.one(report, "\n".join(finding.file for finding in report.findings), table)
     found = f"{len(report.findings)} problems, {len(left)} left" if report.findings else "all is well"
-    notice(f"{report.sessions} sessions, {report.events} events: {found}")
+    notice(f"{found}; sessions: {report.sessions}, events: {report.events}")
     return exits.FAILED if left else exits.OK
 
 

@@ -87,6 +87,11 @@ class _Show:
             self.printer.rows(self.kept, (), lambda event: "")
 
 
+_SHOWN_OR_MINOR = frozenset(
+    ("type", "at", "seq", "b", "crc", "session_id", "task_id", "session", "boot_id", "wait_s", "pid_started_at")
+)
+
+
 def _position(event: ServerEvent) -> int:
     return int((event.id or "0").rpartition("-")[2])
 
@@ -98,6 +103,5 @@ def _words(event: dict[str, Any]) -> str:
     cause = event.get("cause") or (event.get("end") or {}).get("cause")
     if cause:
         return f"{event.get('state', '')}: {cause.get('message', '')}".removeprefix(": ")
-    hidden = ("type", "at", "seq", "b", "crc", "session_id", "task_id", "session", "boot_id")
-    rest = {key: value for key, value in event.items() if key not in hidden}
+    rest = {key: value for key, value in event.items() if key not in _SHOWN_OR_MINOR}
     return "  ".join(f"{key}={value}" for key, value in rest.items() if not isinstance(value, dict | list))

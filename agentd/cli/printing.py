@@ -46,7 +46,10 @@ class Look:
         """A time: exact to the second and how long ago on a terminal, exact elsewhere."""
         if at is None:
             return ""
-        return f"{at[:19].replace('T', ' ')} UTC ({self.when(at)} ago)" if self.human else at
+        if not self.human:
+            return at
+        when = self.when(at)
+        return f"{at[:19].replace('T', ' ')} UTC ({when if when == 'now' else when + ' ago'})"
 
     def styled(self, text: str, state: str) -> str:
         """The text in the colour of the state it begins with."""

@@ -36,6 +36,6 @@ async def command(agent: Client, at: Invocation, limit: int) -> None:
         at.printer.one(view, "", lambda value, look: None)
         return
     at.printer.rows(view.data, COLUMNS, lambda item: item.task_id, empty="nothing waits")
-    if at.output == "table" and view.depth:
-        oldest = "" if view.oldest_age_s is None else f", the oldest for {wording.duration(view.oldest_age_s)}"
-        notice(f"{view.depth} in all, {view.waiting} of them waiting{oldest}")
+    if at.output == "table" and view.data:
+        oldest = "" if view.oldest_age_s is None else f" (the oldest for {wording.duration(view.oldest_age_s)})"
+        notice(f"{view.depth} queued{oldest}, {view.waiting} waiting")

@@ -41,11 +41,13 @@ def shortened(text: str, columns: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.4s`, `12s`, `3m12s`, `2h05m`, `3d4h`."""
+    """`40ms`, `1.4s`, `12s`, `3m12s`, `2h05m`, `3d4h`."""
     if seconds is None:
         return ""
+    if seconds < 0.9995:
+        return f"{max(seconds, 0) * 1000:.0f}ms"
     if seconds < 10:
-        return f"{max(seconds, 0):.1f}s"
+        return f"{min(seconds, 9.9):.1f}s"
     whole = int(seconds)
     if whole < 60:
         return f"{whole}s"

@@ -42,9 +42,11 @@ def test_shortened_text_fits(text: str, columns: int) -> None:
     ("seconds", "text"),
     [
         (None, ""),
-        (-1, "0.0s"),
-        (0.04, "0.0s"),
+        (-1, "0ms"),
+        (0.04, "40ms"),
+        (0.9996, "1.0s"),
         (9.94, "9.9s"),
+        (9.96, "9.9s"),
         (12.9, "12s"),
         (192, "3m12s"),
         (7500, "2h05m"),
