@@ -278,4 +278,3 @@ class _SessionCheck:
                     quarantine.keep(self._disk, self._path, name, 0, self._disk.read(path))
                 views.write_record(self._disk, self._path, ended_seq, task.state, task_id, msgspec.json.encode(task))
             replay.ended.clear()
-        self._disk.fsync_dir(layout.history_dir(self._path), "check.records_dir")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from agentd.errors import StorageFailed, StorageFull
+from agentd.store import disk as disk_module
 from agentd.store.disk import Disk
 from tests.store.oracle import check_recovery, is_journal
 from tests.store.simdisk import SimDisk
@@ -26,6 +29,7 @@ from tests.store.story import (
 )
 
 SEED = 20260102
+CORE = ("appender", "check", "datadir", "examine", "folder", "journal", "quarantine", "reader", "views")
 STATES_AT_ONCE = 48
 NESTED_SHARE = 0.05  #: of the states, those in whose recovery the power is cut again
 
@@ -352,6 +356,12 @@ def test_without_any_one_sync_something_is_lost(point: str) -> None:
         except Exception:
             return
     pytest.fail(f"the sync {point!r} can be left out and no test minds: remove it, or find the crash that needs it")
+
+
+def test_every_sync_in_the_code_is_one_that_the_stories_reach() -> None:
+    calls = r'(?:fsync|fdatasync|fsync_dir|replace_file)\((?:[^()]|\([^()]*\))*"([a-z]+\.[a-z_]+)"\)'
+    code = "".join((Path(disk_module.__file__).parent / f"{name}.py").read_text() for name in CORE)
+    assert set(re.findall(calls, code)) == set(_every_point())
 
 
 def test_the_simulated_disk_is_a_disk() -> None:
