@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 
 import pytest
 
@@ -160,7 +159,7 @@ def test_a_daemon_that_dies_and_comes_back_is_waited_for(own_daemon: Agentd) -> 
     with own_daemon.popen("run", "--", "sh", "-c", "echo ready; sleep 60") as process:
         read_until(process, b"ready\n")
         own_daemon.end(signal.SIGKILL)
-        threading.Thread(target=own_daemon.start).start()
+        own_daemon.start()
         _, err = process.communicate(timeout=40)
     assert process.returncode == 1
     assert b"trying again" in err
