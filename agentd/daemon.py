@@ -60,6 +60,7 @@ class AgentFile(Value, frozen=True, kw_only=True):
     pid_started_at: int
     url: str
     socket: str | None = None
+    data_dir: str = ""
     version: str
     started_at: str
 
@@ -97,7 +98,8 @@ class Daemon:
         """
         began = self._clock.monotonic()
         previous = self._own()
-        agent_id = previous.agent_id if previous else secrets.token_hex(8)
+        copied = previous is not None and is_copy(previous, self.data_dir)
+        agent_id = previous.agent_id if previous and not copied else secrets.token_hex(8)
         boot_id = secrets.token_hex(8)
         tokens = TaskTokens(secrets.token_bytes(32))
         bus = Bus(self.settings.limits.event_ring)
@@ -120,19 +122,20 @@ class Daemon:
         found = await self._store.open()
         for session_id, reason in found.damaged:
             log.error("session.quarantined", session_id=session_id, reason=reason)
-        left = [_left_behind(task) for task in self.service.running_at_start(found)]
+        # In a copy, what ran at the time belongs to the original and may well be alive there.
+        left = [] if copied else [_left_behind(task) for task in self.service.running_at_start(found)]
         killed = await asyncio.to_thread(end_leftovers, agent_id, left)
         report = await self.service.recover(found, killed=killed, began=began)
         for session_id in found.edited:
             await self.service.metadata_touched(session_id)
+        self._watch = MetadataWatch(self.data_dir / layout.SESSIONS, self._metadata_touched)
+        self._store.on_added = self._watch.add
+        self._store.on_removed = self._watch.remove
+        await self._watch.open(list(self._store.entries))
         await self._listen()
         places.url = self.url
         await self._engine.open()
         self._scheduler.open()
-        self._watch = MetadataWatch(self.data_dir / layout.SESSIONS, self._metadata_touched)
-        await self._watch.open(list(self._store.entries))
-        self._store.on_added = self._watch.add
-        self._store.on_removed = self._watch.remove
         self._own_task(self._housekeeping())
         log.info("agent.recovered", **_fields(report))
         self._write_agent_file(agent_id, boot_id)
@@ -154,10 +157,6 @@ class Daemon:
         except OSError as error:
             raise StorageFailed(f"data_dir {self.data_dir} cannot be written: {error.strerror}") from error
         sweep(self._disk, layout.sessions_dir(str(self.data_dir)))
-        try:
-            make_token(self.data_dir)
-        except OSError as error:
-            raise StorageFailed(f"{self.data_dir} cannot be written: {error.strerror}") from error
         return previous
 
     async def _listen(self) -> None:
@@ -195,6 +194,7 @@ class Daemon:
             pid_started_at=started_at(pid) or 0,
             url=self.url,
             socket=self.settings.http.socket,
+            data_dir=str(self.data_dir),
             version=__version__,
             started_at=rfc3339(self._clock.time()),
         )
@@ -288,21 +288,10 @@ def read_agent_file(data_dir: Path) -> AgentFile | None:
         return None
 
 
-def make_token(data_dir: Path) -> None:
-    """Make the admin token at the first start: 256 random bits, readable by the owner alone."""
-    path = data_dir / layout.TOKEN_FILE
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        if path.stat().st_mode & 0o077:
-            raise ConfigInvalid(
-                f"{path} can be read by others; chmod 600 it, or delete it to get a new token"
-            ) from None
-        return
-    with os.fdopen(fd, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-        file.flush()
-        os.fsync(fd)
+def is_copy(previous: AgentFile, data_dir: Path) -> bool:
+    """Whether the directory is a copy of another that is still there, rather than the same one, or moved."""
+    original = Path(previous.data_dir)
+    return bool(previous.data_dir) and original.is_dir() and not original.samefile(data_dir)
 
 
 def probe_write(directory: Path) -> None:

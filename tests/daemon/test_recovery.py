@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -167,3 +168,19 @@ def test_a_second_daemon_on_the_directory_exits_2_and_names_the_first(daemon: Re
     assert second.returncode == 2
     assert str(daemon.process.pid) in second.stderr
     assert daemon.agent["url"] in second.stderr
+
+
+def test_a_daemon_on_a_copy_leaves_the_tasks_of_the_original_alone(make_daemon: MakeDaemon) -> None:
+    original = make_daemon("original").start()
+    task_id = started(original, "s", "3077.25")
+    until(lambda: "running" in (original.data_dir / "sessions/s/tasks.json").read_text())
+    tree = set(marked("3077.25"))
+    copy = make_daemon("copy")
+    shutil.copytree(original.data_dir, copy.data_dir)
+    copy.start()
+    assert copy.task(task_id)["cause"]["code"] == "interrupted"
+    assert original.task(task_id)["state"] == "running"
+    assert set(marked("3077.25")) == tree
+    assert copy.agent["agent_id"] != original.agent["agent_id"]
+    original.request("DELETE", f"/tasks/{task_id}")
+    original.wait(task_id)
