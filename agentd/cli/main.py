@@ -14,29 +14,29 @@ from agentd.cli import exits
 from agentd.cli.invocation import shared_options
 from agentd.errors import AgentdError, Unauthorized
 
-#: Command: its module, loaded when it is used.
-COMMANDS = {
-    "serve": "serve",
-    "status": "status",
-    "run": "run",
-    "submit": "submit",
-    "ls": "ls",
-    "show": "show",
-    "logs": "logs",
-    "wait": "wait",
-    "cancel": "cancel",
-    "retry": "retry",
-    "rm": "rm",
-    "events": "events",
-    "sessions": "sessions",
-    "workers": "workers",
-    "queue": "queue",
-    "progress": "progress",
-    "check": "check",
-    "cleanup": "cleanup",
-    "token": "token",
-    "completion": "completion",
-}
+#: Each is a module of this package, loaded when it is named.
+COMMANDS = (
+    "serve",
+    "status",
+    "run",
+    "submit",
+    "ls",
+    "show",
+    "logs",
+    "wait",
+    "cancel",
+    "retry",
+    "rm",
+    "events",
+    "sessions",
+    "workers",
+    "queue",
+    "progress",
+    "check",
+    "cleanup",
+    "token",
+    "completion",
+)
 
 
 class Commands(click.Group):
@@ -47,7 +47,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name in COMMANDS and name not in self.commands:
-            command: click.Command = importlib.import_module(f"agentd.cli.{COMMANDS[name]}").command
+            command: click.Command = importlib.import_module(f"agentd.cli.{name}").command
             _share_options(command)
             self.commands[name] = command
         return self.commands.get(name)
@@ -77,8 +77,8 @@ class Commands(click.Group):
 def cli() -> None:
     """Run long work on this machine and always know how it stands.
 
-    Start the daemon with `agentd serve`; then `agentd run -- CMD` runs a command under it. What is not a daemon's
-    own business, any command here finds the local daemon by itself.
+    Start the daemon with `agentd serve`; then `agentd run -- CMD` runs a command under it. Every command finds the
+    local daemon by itself.
     """
 
 
