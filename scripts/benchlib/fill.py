@@ -9,7 +9,8 @@ import msgspec
 from msgspec.structs import replace
 
 from agentd.clock import rfc3339
-from agentd.model.events import AttemptEnd, Event, SessionCreated, TaskCreated, TaskFinished, TaskStarted, new_task
+from agentd.model.changes import new_task
+from agentd.model.events import AttemptEnd, Event, SessionCreated, TaskCreated, TaskFinished, TaskStarted
 from agentd.model.ids import new_task_id
 from agentd.model.session import Session
 from agentd.model.task import Cause, CauseCode, State, Task

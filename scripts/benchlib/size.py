@@ -81,7 +81,7 @@ def ready(directory: Path, sessions: int, tasks_each: int, rounds: int) -> list[
     """From exec to the first 200 of /readyz: with nothing, and with much, from a warm and from a cold cache."""
     data_dir = directory / "many"
     fill(data_dir, sessions, tasks_each)
-    empty, warm, cold = [], [], []
+    empty, warm, cold, cold_empty = [], [], [], []
     for number in range(rounds):
         empty.append(_ready(directory / f"empty-{number}"))
         warm.append(_ready(data_dir))
@@ -91,14 +91,17 @@ def ready(directory: Path, sessions: int, tasks_each: int, rounds: int) -> list[
         if why_not:
             break
         cold.append(_ready(data_dir))
+        cold_cache()
+        cold_empty.append(_ready(directory / "empty-0"))
     with Daemon(data_dir) as daemon:
         rss = rss_mib(daemon.pid)
     shutil.rmtree(data_dir)
     many = f"ready with {sessions:,} sessions, {sessions * tasks_each:,} tasks"
+    figure = why_not or f"{median(cold):.2f} s (with nothing, {median(cold_empty):.2f} s)"
     return [
         Row("ready, empty", f"{median(empty):.2f} s", "≤ 0.8 s", median(empty) <= 0.8),
         Row(f"{many}, warm cache", f"{median(warm):.2f} s; RSS {rss:.0f} MiB", "≤ 1.5 s", median(warm) <= 1.5),
-        Row(f"{many}, cold cache", why_not or f"{median(cold):.2f} s", "≤ 3 s", median(cold) <= 3 if cold else None),
+        Row(f"{many}, cold cache", figure, "≤ 3 s", median(cold) <= 3 if cold else None),
     ]
 
 
