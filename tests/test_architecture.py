@@ -125,7 +125,7 @@ def test_states_move_in_one_place() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "moved"
     }
-    assert callers == {"events.py"}
+    assert callers == {"changes.py"}
 
 
 @every_module

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agentd.model.events import AttemptEnd, TaskEvent, TaskFinished, TaskQueued, TaskRetried
 from agentd.model.task import Cause, CauseCode, OnInterrupt, State, Task
@@ -21,7 +21,7 @@ def stopped_state(cause: Cause) -> State:
 
 
 def after_end(
-    ended: Iterable[Task],
+    ended: Mapping[str, State],
     dependents: Callable[[str], Sequence[Task]],
     lookup: Callable[[str], Task | None],
     *,
@@ -31,11 +31,11 @@ def after_end(
 ) -> list[TaskEvent]:
     """Events for waiting tasks whose needs just ended: queued when all are completed, failed when one is not.
 
-    `dependents(id)` gives the waiting tasks that need it, `lookup` any task as it is, `due(task)` its start time in
-    seconds since the epoch. A failure fails its own dependents in turn.
+    `ended` has their states by id, `dependents(id)` gives the waiting tasks that need it, `lookup` any task as it is,
+    `due(task)` its start time in seconds since the epoch. A failure fails its own dependents in turn.
     """
     events: list[TaskEvent] = []
-    settled: dict[str, State] = {task.task_id: task.state for task in ended}
+    settled = dict(ended)
     todo = list(settled)
     while todo:
         needed = todo.pop()

@@ -187,7 +187,7 @@ class Ground:
                 self.runner.changed(task, ledger.head_session)
         return durable
 
-    def consequences(self, ledger: Ledger, ended: Sequence[Task]) -> list[TaskEvent]:
+    def consequences(self, ledger: Ledger, ended: Mapping[str, State]) -> list[TaskEvent]:
         """What the end of tasks means for those that need them."""
         return after_end(
             ended,

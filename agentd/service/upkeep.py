@@ -7,8 +7,6 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from agentd import __version__
 from agentd.errors import AgentdError, SessionReadOnly
 from agentd.model.consequences import interrupted
@@ -23,7 +21,7 @@ from agentd.model.events import (
 from agentd.model.launch import Capacity
 from agentd.model.requests import QueueView, ResetReport, Scale, Window, WorkerView
 from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task, Value
-from agentd.service.tasks import TaskVerbs
+from agentd.service.attempts import Attempts
 from agentd.store.ledger import Ledger
 from agentd.store.store import Found
 
@@ -59,7 +57,7 @@ class Status(Value, frozen=True, kw_only=True):
     started_at: str
 
 
-class Upkeep(TaskVerbs):
+class Upkeep(Attempts):
     """Recovery, reset, status."""
 
     # ------------------------------------------------------------------ recovery
@@ -123,12 +121,8 @@ class Upkeep(TaskVerbs):
             if task.state is State.RUNNING
         ]
         # A crash may have cut a batch between an end and what followed from it: ask again for every ended task.
-        ended = [task for task in ledger.tasks.values() if task.terminal]
-        ended += [
-            replace(ledger.tasks[event.task_id], state=event.state)
-            for event in events
-            if isinstance(event, TaskFinished)
-        ]
+        ended = {task.task_id: task.state for task in ledger.tasks.values() if task.terminal}
+        ended |= {event.task_id: event.state for event in events if isinstance(event, TaskFinished)}
         return events + self.consequences(ledger, ended)
 
     def _resident(self, session_id: str) -> Ledger:

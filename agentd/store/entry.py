@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from agentd.model.events import Event, SessionCreated, TaskCreated, applied_to_task
+from agentd.model.changes import applied_to_task
+from agentd.model.events import Event, SessionCreated, TaskCreated
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Loaded

@@ -15,16 +15,8 @@ from concurrent.futures import Executor
 from typing import NamedTuple
 
 from agentd.errors import SessionReadOnly, StorageFailed
-from agentd.model.events import (
-    Event,
-    SessionCreated,
-    SessionEvent,
-    SessionPruned,
-    TaskCreated,
-    TaskEvent,
-    applied_to_session,
-    applied_to_task,
-)
+from agentd.model.changes import applied_to_session, applied_to_task
+from agentd.model.events import Event, SessionCreated, SessionEvent, SessionPruned, TaskCreated, TaskEvent
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position

@@ -6,16 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from agentd.model.events import (
-    Event,
-    SessionCreated,
-    SessionEvent,
-    SessionPruned,
-    TaskCreated,
-    TaskEvent,
-    applied_to_session,
-    applied_to_task,
-)
+from agentd.model.changes import applied_to_session, applied_to_task
+from agentd.model.events import Event, SessionCreated, SessionEvent, SessionPruned, TaskCreated, TaskEvent
 from agentd.model.session import Session
 from agentd.model.task import State, Task, Value
 

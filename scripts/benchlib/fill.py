@@ -18,8 +18,8 @@ from agentd.store.datadir import prepare
 from agentd.store.disk import RealDisk
 from agentd.store.folder import Folder
 from agentd.store.layout import sessions_dir
-from agentd.store.replay import Replay
-from agentd.store.views import Finished, view_of
+from agentd.store.replay import Finished, Replay
+from agentd.store.views import view_of
 
 BEGAN = 1_700_000_000.0
 BATCH = 1000

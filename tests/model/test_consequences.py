@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from agentd.model.changes import applied_to_task, new_task
 from agentd.model.consequences import after_end, interrupted, stopped_state
-from agentd.model.events import TaskEvent, TaskFinished, TaskRetried, TaskStarted, applied_to_task, new_task, type_of
+from agentd.model.events import TaskEvent, TaskFinished, TaskRetried, TaskStarted, type_of
 from agentd.model.task import Cause, CauseCode, OnInterrupt, State, Task
 
 AT = "2026-01-02T03:04:05.000006Z"
@@ -35,7 +36,7 @@ def followed(*tasks: Task, just: Task, due: float = 0.0) -> dict[str, TaskEvent]
     """The events after `just` ended among the tasks, by task; the order must apply."""
     world = {task.task_id: task for task in (*tasks, just)}
     events = after_end(
-        [just],
+        {just.task_id: just.state},
         lambda needed: [task for task in world.values() if needed in task.needs],
         world.get,
         at=AT,

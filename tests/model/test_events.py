@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from agentd.errors import InvalidTransition
+from agentd.model.changes import applied_to_session, applied_to_task, created, new_task
 from agentd.model.events import (
     EVENT_TYPES,
     AttemptEnd,
@@ -27,11 +28,7 @@ from agentd.model.events import (
     TaskStarted,
     TaskStopRequested,
     Unknown,
-    applied_to_session,
-    applied_to_task,
-    created,
     decoded,
-    new_task,
     type_of,
 )
 from agentd.model.session import Policy, Session, SessionChanges

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from agentd.clock import rfc3339
 from agentd.errors import InvalidTransition
+from agentd.model.changes import applied_to_task, created, new_task
 from agentd.model.consequences import after_end, interrupted, stopped_state
 from agentd.model.events import (
     AttemptEnd,
@@ -25,10 +26,7 @@ from agentd.model.events import (
     TaskSpawned,
     TaskStarted,
     TaskStopRequested,
-    applied_to_task,
-    created,
     decoded,
-    new_task,
 )
 from agentd.model.ids import new_task_id
 from agentd.model.task import TERMINAL, Cause, CauseCode, OnInterrupt, State, Task
@@ -57,7 +55,7 @@ class Life(RuleBasedStateMachine):
         ended = self.applied(event)
         if ended.terminal:
             for follow in after_end(
-                [ended],
+                {ended.task_id: ended.state},
                 lambda needed: [task for task in self.tasks.values() if needed in task.needs],
                 self.tasks.get,
                 at=self.now(),

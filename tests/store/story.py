@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from agentd.model.changes import new_task
 from agentd.model.events import (
     AttemptEnd,
     Event,
@@ -17,7 +18,6 @@ from agentd.model.events import (
     TaskProgress,
     TaskStarted,
     decoded,
-    new_task,
 )
 from agentd.model.session import Policy, Session, SessionChanges
 from agentd.model.task import Cause, CauseCode, State, Task

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from agentd.errors import InvalidTransition, SessionReadOnly, StorageFailed, StorageFull
-from agentd.model.events import SessionCreated, SessionUpdated, TaskCreated, TaskFinished, TaskStarted, new_task
+from agentd.model.changes import new_task
+from agentd.model.events import SessionCreated, SessionUpdated, TaskCreated, TaskFinished, TaskStarted
 from agentd.model.session import Policy, Session, SessionChanges
 from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.store.disk import RealDisk

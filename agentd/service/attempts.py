@@ -1,0 +1,76 @@
+"""Attempts, for the runner: claimed before they start, recorded when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from agentd.clock import rfc3339
+from agentd.errors import (
+    TaskNotFound,
+)
+from agentd.kinds.protocol import Outcome
+from agentd.model.events import (
+    AttemptEnd,
+    Event,
+    TaskFinished,
+    TaskRetried,
+    TaskStarted,
+)
+from agentd.model.launch import Exit
+from agentd.model.task import Retry, State, Task
+from agentd.service.tasks import TaskVerbs
+from agentd.store.ledger import Ledger
+
+
+class Attempts(TaskVerbs):
+    """Start and end attempts of tasks."""
+
+    def start_attempt(self, ledger: Ledger, task: Task, worker_id: str, wait_s: float) -> asyncio.Future[None]:
+        """Stage the claim of the task's next attempt; nothing may be launched before the future is done."""
+        event = TaskStarted(
+            at=self.now(),
+            task_id=task.task_id,
+            attempt=task.attempt + 1,
+            worker_id=worker_id,
+            boot_id=self.boot_id,
+            wait_s=round(max(0.0, wait_s), 6),
+        )
+        return self.stage(ledger, [event])
+
+    def end_attempt(self, ledger: Ledger, task_id: str, exit: Exit, outcome: Outcome) -> asyncio.Future[None]:
+        """Stage the end of the running attempt: the task's end, or its next attempt."""
+        task = ledger.head(task_id)
+        if task is None:
+            raise TaskNotFound(f"no task {task_id!r}")
+        end = AttemptEnd(
+            cause=outcome.cause,
+            duration_s=exit.duration_s,
+            pid=exit.pid,
+            pid_started_at=exit.pid_started_at,
+            usage=exit.usage,
+            output_bytes=exit.output_bytes,
+        )
+        at = self.now()
+        if _retry_left(task, outcome):
+            assert task.retry is not None
+            pause = backoff_s(task.retry, task.attempt)
+            not_before = rfc3339(self.clock.time() + pause) if pause > 0 else None
+            return self.stage(ledger, [TaskRetried(at=at, task_id=task_id, end=end, not_before=not_before)])
+        event: Event = TaskFinished(
+            at=at, task_id=task_id, state=outcome.state, cause=outcome.cause, end=end, result=outcome.result
+        )
+        return self.stage(ledger, [event, *self.consequences(ledger, {task_id: outcome.state})])
+
+
+def _retry_left(task: Task, outcome: Outcome) -> bool:
+    if task.retry is None or task.stop_cause is not None or outcome.state is State.COMPLETED:
+        return False
+    return outcome.cause.code in task.retry.on and task.attempt <= task.retry.max
+
+
+def backoff_s(retry: Retry, attempt: int, spread: float | None = None) -> float:
+    """The pause after an attempt: exponential, bounded, spread by ± `jitter` so that retries do not march in step."""
+    pause = min(retry.max_backoff_s, retry.backoff_s * retry.factor ** min(attempt - 1, 64))
+    spread = random.uniform(-1, 1) if spread is None else spread  # noqa: S311 - spreads load, guards nothing
+    return float(pause * (1 + retry.jitter * spread))
