@@ -76,7 +76,7 @@ def test_every_command_shown_exists(page: str) -> None:
 
 
 def test_every_command_of_the_command_line_is_a_module() -> None:
-    for module in COMMANDS.values():
+    for module in COMMANDS:
         assert (ROOT / "agentd" / "cli" / f"{module}.py").exists()
 
 
