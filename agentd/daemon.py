@@ -31,13 +31,14 @@ from agentd.http.server import Runner
 from agentd.kinds.registry import kinds
 from agentd.log import configure
 from agentd.model.events import AgentDraining, AgentEvent, type_of
-from agentd.model.task import Task, Value
+from agentd.model.task import Task
 from agentd.placing import Places
 from agentd.scheduler import Scheduler
 from agentd.scopes import TaskTokens
 from agentd.service import Service
-from agentd.store import layout
-from agentd.store.datadir import prepare, sweep
+from agentd.store import agent_file, layout
+from agentd.store.agent_file import AgentFile
+from agentd.store.datadir import prepare, probe, sweep
 from agentd.store.disk import RealDisk
 from agentd.store.locks import DirectoryLock
 from agentd.store.store import Store
@@ -49,20 +50,6 @@ log = structlog.get_logger()
 STOP_MARGIN_S = 5.0
 #: Seconds between runs of retention.
 CLEANUP_S = 3600.0
-
-
-class AgentFile(Value, frozen=True, kw_only=True):
-    """agent.json: who serves this directory, and where; how clients find the daemon."""
-
-    agent_id: str
-    boot_id: str
-    pid: int
-    pid_started_at: int
-    url: str
-    socket: str | None = None
-    data_dir: str = ""
-    version: str
-    started_at: str
 
 
 class Daemon:
@@ -98,7 +85,7 @@ class Daemon:
         """
         began = self._clock.monotonic()
         previous = self._own()
-        copied = previous is not None and is_copy(previous, self.data_dir)
+        copied = previous is not None and agent_file.is_copy(previous, str(self.data_dir))
         agent_id = previous.agent_id if previous and not copied else secrets.token_hex(8)
         boot_id = secrets.token_hex(8)
         tokens = TaskTokens(secrets.token_bytes(32))
@@ -147,15 +134,12 @@ class Daemon:
         except OSError as error:
             raise StorageFailed(f"data_dir {self.data_dir} cannot be made: {error.strerror}") from error
         self._lock = DirectoryLock.take(self.data_dir)
-        previous = read_agent_file(self.data_dir)
+        previous = agent_file.read(str(self.data_dir))
         if self._lock is None:
             holder = f"pid {previous.pid} at {previous.url}" if previous else "another process"
             raise AlreadyRunning(f"{self.data_dir} is owned by a running daemon: {holder}")
         prepare(self._disk, str(self.data_dir))
-        try:
-            probe_write(self.data_dir)
-        except OSError as error:
-            raise StorageFailed(f"data_dir {self.data_dir} cannot be written: {error.strerror}") from error
+        probe(self._disk, str(self.data_dir))
         sweep(self._disk, layout.sessions_dir(str(self.data_dir)))
         return previous
 
@@ -198,7 +182,7 @@ class Daemon:
             version=__version__,
             started_at=rfc3339(self._clock.time()),
         )
-        replace_file(self.data_dir / layout.AGENT_FILE, msgspec.json.format(msgspec.json.encode(agent)) + b"\n")
+        agent_file.write(self._disk, agent)
 
     # ------------------------------------------------------------------ run and stop
 
@@ -278,38 +262,6 @@ def _left_behind(task: Task) -> tuple[str, str, int | None, int | None]:
 
 def _fields(event: AgentEvent) -> dict[str, Any]:
     return {k: v for k, v in msgspec.structs.asdict(event).items() if k != "at"}
-
-
-def read_agent_file(data_dir: Path) -> AgentFile | None:
-    """agent.json, if it is there and readable."""
-    try:
-        return msgspec.json.decode((data_dir / layout.AGENT_FILE).read_bytes(), type=AgentFile)
-    except (OSError, msgspec.MsgspecError):
-        return None
-
-
-def is_copy(previous: AgentFile, data_dir: Path) -> bool:
-    """Whether the directory is a copy of another that is still there, rather than the same one, or moved."""
-    original = Path(previous.data_dir)
-    return bool(previous.data_dir) and original.is_dir() and not original.samefile(data_dir)
-
-
-def probe_write(directory: Path) -> None:
-    """Find out now, not at the first task, whether the directory takes files."""
-    probe = directory / ".probe"
-    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    probe.unlink()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file whole, readable by the owner alone."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(fd)
-    temporary.rename(path)
 
 
 def run(settings: Settings) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from agentd.clock import epoch
+from agentd.lanes import Lane, Lanes
+from agentd.model.launch import Capacity
 from agentd.model.requests import QueueItem, QueueView, Window
 from agentd.model.task import State, Task
 from agentd.service.listing import cursor_of, parts_of
+from agentd.store.ledger import Ledger
 
 
 class Waiting(NamedTuple):
@@ -19,21 +22,28 @@ class Waiting(NamedTuple):
     reason: str
 
 
-def queue_view(rows: Sequence[Waiting], rotation: Sequence[str], now: float, window: Window) -> QueueView:
+def open_needs(task: Task, lookup: Callable[[str], Task | None]) -> list[str]:
+    """What the task still needs. A need that is not in memory has completed: else it would have failed the task."""
+    found = ((need, lookup(need)) for need in task.needs)
+    return [need for need, needed in found if needed is not None and needed.state is not State.COMPLETED]
+
+
+def queue_view(
+    ledgers: Iterable[Ledger], lanes: Lanes, window: Window, *, capacity: Capacity, draining: bool, now: float
+) -> QueueView:
     """A page of the queue: first what is ready, in the order it would run, then the rest by age.
 
     Sessions take turns, so the n-th ready task of each comes before the n+1-th of any.
     """
-    turn = {session_id: index for index, session_id in enumerate(rotation)}
-    ready: list[tuple[int, int, str, Waiting]] = []
-    nth: dict[str, int] = {}
-    for row in sorted((r for r in rows if r.ready), key=lambda r: (-r.task.priority, r.task.seq)):
-        session_id = row.task.session_id
-        rank = nth[session_id] = nth.get(session_id, -1) + 1
-        ready.append((rank, turn.get(session_id, len(turn)), row.task.created_at, row))
-    ready.sort(key=lambda each: each[:3])
-    items = [_item(row, position) for position, (_, _, _, row) in enumerate(ready)]
-    rest = sorted((r for r in rows if not r.ready), key=lambda r: (r.task.created_at, r.task.task_id))
+    rows = []
+    for ledger in ledgers:
+        lane = lanes.of(ledger.session.session_id)
+        for task in ledger.tasks.values():
+            if task.state in (State.QUEUED, State.WAITING):
+                ready = lane is not None and task.task_id in lane.queued
+                rows.append(Waiting(task, ready, _reason(task, lane, ledger, capacity, draining, now)))
+    items = [_item(row, position) for position, row in enumerate(_in_turn(rows, lanes.turns()))]
+    rest = sorted((row for row in rows if not row.ready), key=lambda row: (row.task.created_at, row.task.task_id))
     items += [_item(row, None) for row in rest]
     start = parts_of(window.cursor, tuple[int])[0] if window.cursor else 0
     page = items[start : start + window.limit]
@@ -47,6 +57,34 @@ def queue_view(rows: Sequence[Waiting], rotation: Sequence[str], now: float, win
         data=tuple(page),
         next=cursor_of([end]) if end < len(items) else None,
     )
+
+
+def _in_turn(rows: Iterable[Waiting], rotation: Sequence[str]) -> list[Waiting]:
+    turn = {session_id: index for index, session_id in enumerate(rotation)}
+    nth: dict[str, int] = {}
+    ordered = []
+    for row in sorted((r for r in rows if r.ready), key=lambda r: (-r.task.priority, r.task.seq)):
+        session_id = row.task.session_id
+        rank = nth[session_id] = nth.get(session_id, -1) + 1
+        ordered.append((rank, turn.get(session_id, len(turn)), row.task.created_at, row.task.task_id, row))
+    return [row for *_, row in sorted(ordered, key=lambda each: each[:4])]
+
+
+def _reason(task: Task, lane: Lane | None, ledger: Ledger, capacity: Capacity, draining: bool, now: float) -> str:
+    if task.state is State.WAITING:
+        needs = open_needs(task, ledger.head)
+        return f"needs {', '.join(needs)}" if needs else f"not before {task.not_before}"
+    if draining:
+        return "the daemon is draining"
+    if lane is not None and task.task_id in lane.parked:
+        return f"no worker serves queue {task.queue!r}"
+    if task.not_before is not None and epoch(task.not_before) > now:
+        return f"its next attempt is due at {task.not_before}"
+    if lane is not None and len(lane.running) >= lane.max_parallel:
+        return f"the session runs {len(lane.running)} of max_parallel {lane.max_parallel}"
+    if capacity.degraded:
+        return "the workers are degraded and back off"
+    return f"all workers are busy ({capacity.busy} of {capacity.max})"
 
 
 def _item(row: Waiting, position: int | None) -> QueueItem:

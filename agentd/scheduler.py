@@ -1,8 +1,6 @@
-"""Picks what runs next and drives the engine: order, fairness, due times, timeouts of sessions.
+"""Drives the engine with what runs next: attempts, due times, timeouts of sessions, the drain.
 
-Each session with something to run is a lane. Lanes take turns; within one, priority then arrival decides, and at
-most `max_parallel` run. A lane leaves the rotation while it has nothing that could run now, so nothing is ever
-scanned for: every change, every free worker and one timer for the next due time ring `_dispatch`.
+Nothing is ever scanned for: every change, every free worker and one timer for the next due time ring `_dispatch`.
 """
 
 from __future__ import annotations
@@ -10,24 +8,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
 
 from agentd.clock import epoch
+from agentd.deadlines import Deadlines
 from agentd.engines.protocol import Engine
-from agentd.errors import AgentdError, InvalidTransition, SessionReadOnly, StorageFailed, TaskNotFound
+from agentd.errors import AgentdError, InvalidTransition, SessionReadOnly, StorageFailed
 from agentd.kinds.protocol import Outcome, Place
+from agentd.lanes import Lanes
 from agentd.model.consequences import stopped_state
 from agentd.model.events import TaskQueued, TaskSpawned
 from agentd.model.launch import Capacity, EndedBy, Exit, Launch
 from agentd.model.requests import QueueView, Scale, Window, WorkerView
 from agentd.model.session import Session
-from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
-from agentd.queueing import Waiting, queue_view
+from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.queueing import open_needs, queue_view
 from agentd.service import Service
 from agentd.store.ledger import Ledger
 
@@ -35,24 +33,6 @@ from agentd.store.ledger import Ledger
 STORAGE_RETRY_S = 0.5
 
 log = structlog.get_logger()
-
-
-class Lane:
-    """What one session has to run, and what it runs."""
-
-    def __init__(self) -> None:
-        self.heap: list[tuple[int, int, str]] = []  #: (-priority, arrival, task_id)
-        self.queued: dict[
-            str, float
-        ] = {}  #: task id to the monotonic time it became ready; the heap may hold stale ids
-        self.parked: dict[str, Task] = {}  #: queued, but in a queue that is not served
-        self.running: set[str] = set()
-        self.max_parallel = 1
-
-    @property
-    def ready(self) -> bool:
-        """Whether it could start a task now."""
-        return bool(self.queued) and len(self.running) < self.max_parallel
 
 
 class Scheduler:
@@ -64,13 +44,10 @@ class Scheduler:
         self._engine = engine
         self._place = place
         self._clock = service.clock
-        self._served = frozenset(service.settings.workers.queues)
-        self._lanes: dict[str, Lane] = {}
-        self._rotation: OrderedDict[str, None] = OrderedDict()
-        self._arrivals = itertools.count()
+        self._lanes = Lanes(service.settings.workers.queues, self._clock.monotonic)
         self._due: list[tuple[float, str, str]] = []
         self._due_timer: asyncio.TimerHandle | None = None
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._deadlines = Deadlines(service, self._own)
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._work: set[asyncio.Task[None]] = set()  #: every asyncio task of this scheduler, attempts among them
         self._open = False
@@ -88,29 +65,23 @@ class Scheduler:
 
     def changed(self, task: Task, session: Session) -> None:
         """Take note of a task's state on the head and start what can start."""
-        session_id = task.session_id
-        lane = self._lanes.get(session_id)
-        if lane is None:
-            if task.terminal:
-                return
-            lane = self._lanes[session_id] = Lane()
-        lane.max_parallel = session.policy.max_parallel
-        task_id = task.task_id
-        if task.state is State.QUEUED:
-            lane.running.discard(task_id)
-            self._enqueue(lane, task)
-        elif task.state is State.WAITING:
-            if task.not_before is not None:
-                self._later(epoch(task.not_before), task)
+        if task.state is State.RUNNING:
+            self._lanes.run(task, session.policy.max_parallel)
+        elif task.state is State.QUEUED and not self._put_off(task):
+            self._lanes.queue(task, session.policy.max_parallel)
         else:
-            lane.queued.pop(task_id, None)
-            lane.parked.pop(task_id, None)
-            if task.state is State.RUNNING:
-                lane.running.add(task_id)
-            else:
-                lane.running.discard(task_id)
-        self._arm_deadline(session_id, lane, session)
-        self._rotate(session_id, lane)
+            self._lanes.drop(task)
+            if task.state is State.WAITING:
+                self._put_off(task)
+        if session.policy.timeout_s is not None and not task.terminal:
+            self._deadlines.arm(session)
+        self._dispatch()
+
+    def session_changed(self, session: Session) -> None:
+        """Take note of another policy."""
+        self._lanes.limit(session.session_id, session.policy.max_parallel)
+        self._deadlines.disarm(session.session_id)
+        self._deadlines.arm(session)
         self._dispatch()
 
     def stop(self, task: Task) -> None:
@@ -119,101 +90,52 @@ class Scheduler:
 
     def rolled_back(self, ledger: Ledger) -> None:
         """Take the durable tasks as the truth again, and try to go on a little later."""
-        session_id = ledger.session.session_id
-        lane = self._lanes.setdefault(session_id, Lane())
-        lane.heap.clear()
-        lane.queued.clear()
-        lane.parked.clear()
-        lane.running = {t for t in ledger.tasks if t in self._attempts}
+        session = ledger.session
+        self._lanes.reset(session.session_id, (t for t in ledger.tasks if t in self._attempts))
         for task in ledger.tasks.values():
             if task.state is State.QUEUED and task.task_id not in self._attempts:
-                self._enqueue(lane, task)
-            elif task.state is State.WAITING and task.not_before is not None:
-                self._later(epoch(task.not_before), task)
-        self._rotation.pop(session_id, None)
+                if not self._put_off(task):
+                    self._lanes.queue(task, session.policy.max_parallel)
+            elif task.state is State.WAITING:
+                self._put_off(task)
         if self._storage_timer is None:
             loop = asyncio.get_running_loop()
             self._storage_timer = loop.call_later(STORAGE_RETRY_S, self._storage_retry)
 
     def _storage_retry(self) -> None:
         self._storage_timer = None
-        for session_id, lane in list(self._lanes.items()):
-            self._rotate(session_id, lane)
         self._dispatch()
 
     def forget(self, session_id: str) -> None:
         """Drop the lane of a deleted session."""
-        self._lanes.pop(session_id, None)
-        self._rotation.pop(session_id, None)
-        if (timer := self._deadlines.pop(session_id, None)) is not None:
-            timer.cancel()
-
-    # ------------------------------------------------------------------ order
-
-    def _enqueue(self, lane: Lane, task: Task) -> None:
-        if task.task_id in lane.queued or task.task_id in lane.parked:
-            return
-        if task.not_before is not None and epoch(task.not_before) > self._clock.time():
-            self._later(epoch(task.not_before), task)
-        elif "*" not in self._served and task.queue not in self._served:
-            lane.parked[task.task_id] = task
-        else:
-            lane.queued[task.task_id] = self._clock.monotonic()
-            heapq.heappush(lane.heap, (-task.priority, next(self._arrivals), task.task_id))
-
-    def _rotate(self, session_id: str, lane: Lane) -> None:
-        if not lane.ready:
-            self._rotation.pop(session_id, None)
-            if not (lane.queued or lane.running or lane.parked):
-                del self._lanes[session_id]
-        elif session_id not in self._rotation:
-            self._rotation[session_id] = None
+        self._lanes.forget(session_id)
+        self._deadlines.disarm(session_id)
 
     def _dispatch(self) -> None:
         if not self._open or self.draining or self._dispatching or self._storage_timer is not None:
             return
         self._dispatching = True  # staging a start tells `changed`, which would come back here
         try:
-            while self._rotation:
-                session_id = next(iter(self._rotation))
-                lane = self._lanes[session_id]
-                task_id = self._next(lane)
-                if task_id is None:
-                    self._rotate(session_id, lane)
-                    continue
+            while (following := self._lanes.next()) is not None:
                 worker_id = self._engine.claim()
                 if worker_id is None:
                     return
-                self._rotation.move_to_end(session_id)
-                self._start(session_id, lane, task_id, worker_id)
+                self._start(*following, worker_id)
         finally:
             self._dispatching = False
 
-    def _next(self, lane: Lane) -> str | None:
-        if not lane.ready:
-            return None
-        while lane.heap:
-            task_id = lane.heap[0][2]
-            if task_id in lane.queued:
-                return task_id
-            heapq.heappop(lane.heap)
-        return None
-
     # ------------------------------------------------------------------ one attempt
 
-    def _start(self, session_id: str, lane: Lane, task_id: str, worker_id: str) -> None:
-        heapq.heappop(lane.heap)
-        since = lane.queued[task_id]
+    def _start(self, session_id: str, task_id: str, since: float, worker_id: str) -> None:
+        self._lanes.take(session_id, task_id)
         ledger = self._service.store.entry(session_id).ledger
         task = ledger.head(task_id) if ledger is not None else None
         if ledger is None or task is None or task.state is not State.QUEUED:
-            lane.queued.pop(task_id, None)
             self._engine.release(worker_id)
             return
         try:
             claimed = self._service.start_attempt(ledger, task, worker_id, self._clock.monotonic() - since)
         except (InvalidTransition, SessionReadOnly) as error:
-            lane.queued.pop(task_id, None)
             log.warning("task.not_started", session_id=session_id, task_id=task_id, reason=error.detail)
             self._engine.release(worker_id)
             return
@@ -282,9 +204,14 @@ class Scheduler:
 
     # ------------------------------------------------------------------ time
 
-    def _later(self, when: float, task: Task) -> None:
-        heapq.heappush(self._due, (when, task.session_id, task.task_id))
-        self._arm_due()
+    def _put_off(self, task: Task) -> bool:
+        """Whether the task's start time is still to come; it is looked at again then."""
+        if task.not_before is None or (due := epoch(task.not_before)) <= self._clock.time():
+            return False
+        heapq.heappush(self._due, (due, task.session_id, task.task_id))
+        if self._due[0][2] == task.task_id:
+            self._arm_due()
+        return True
 
     def _arm_due(self) -> None:
         if self._due_timer is not None:
@@ -307,39 +234,10 @@ class Scheduler:
                 continue
             if task.state is State.QUEUED:
                 self.changed(task, ledger.head_session)
-            elif task.state is State.WAITING and all(self._completed(ledger, need) for need in task.needs):
+            elif task.state is State.WAITING and not open_needs(task, ledger.head):
                 with contextlib.suppress(InvalidTransition, SessionReadOnly):
                     self._service.stage(ledger, [TaskQueued(at=self._service.now(), task_id=task_id)])
         self._arm_due()
-
-    def _completed(self, ledger: Ledger, need: str) -> bool:
-        task = ledger.head(need)
-        return task is None or task.state is State.COMPLETED
-
-    def _arm_deadline(self, session_id: str, lane: Lane, session: Session) -> None:
-        timeout_s = session.policy.timeout_s
-        if timeout_s is None or session_id in self._deadlines:
-            return
-        ledger = self._service.store.entry(session_id).ledger
-        live = [task for task in ledger.tasks.values() if not task.terminal] if ledger else []
-        began = min((epoch(task.created_at) for task in live), default=self._clock.time())
-        delay = max(0.0, began + timeout_s - self._clock.time())
-        loop = asyncio.get_running_loop()
-        self._deadlines[session_id] = loop.call_later(delay, lambda: self._own(self._session_timeout(session_id)))
-
-    async def _session_timeout(self, session_id: str) -> None:
-        self._deadlines.pop(session_id, None)
-        entry = self._service.store.entries.get(session_id)
-        ledger = entry.ledger if entry else None
-        if ledger is None or not ledger.live or (timeout_s := ledger.session.policy.timeout_s) is None:
-            return
-        oldest = min(epoch(task.created_at) for task in ledger.tasks.values() if not task.terminal)
-        if oldest + timeout_s > self._clock.time():
-            self._arm_deadline(session_id, self._lanes.setdefault(session_id, Lane()), ledger.session)
-            return
-        cause = Cause(code=CauseCode.SESSION_TIMEOUT, message=f"the session's timeout of {timeout_s:g} s was reached")
-        with contextlib.suppress(StorageFailed, SessionReadOnly, TaskNotFound):
-            await self._service.stop_all(ledger, cause)
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -374,7 +272,8 @@ class Scheduler:
                     await self._service.stop_running(ledger, running, cause)
         if self._work:
             await asyncio.wait(self._work, timeout=limit_s)
-        for timer in (self._due_timer, self._storage_timer, *self._deadlines.values()):
+        self._deadlines.close()
+        for timer in (self._due_timer, self._storage_timer):
             if timer is not None:
                 timer.cancel()
         for task in self._work:
@@ -385,37 +284,14 @@ class Scheduler:
 
     def queue(self, window: Window) -> QueueView:
         """Everything queued or waiting, in the order it would run, with what each waits for."""
-        rows = []
-        for ledger in self._service.store.resident:
-            if not ledger.live:
-                continue
-            lane = self._lanes.get(ledger.session.session_id)
-            for task in ledger.tasks.values():
-                if task.state in TERMINAL or task.state is State.RUNNING:
-                    continue
-                rows.append(
-                    Waiting(task, lane is not None and task.task_id in lane.queued, self._reason(task, lane, ledger))
-                )
-        return queue_view(rows, list(self._rotation), self._clock.time(), window)
-
-    def _reason(self, task: Task, lane: Lane | None, ledger: Ledger) -> str:
-        if task.state is State.WAITING:
-            open_needs = [need for need in task.needs if not self._completed(ledger, need)]
-            if open_needs:
-                return f"needs {', '.join(open_needs)}"
-            return f"not before {task.not_before}"
-        if self.draining:
-            return "the daemon is draining"
-        if lane is not None and task.task_id in lane.parked:
-            return f"no worker serves queue {task.queue!r}"
-        if task.not_before is not None and epoch(task.not_before) > self._clock.time():
-            return f"its next attempt is due at {task.not_before}"
-        if lane is not None and len(lane.running) >= lane.max_parallel:
-            return f"the session runs {len(lane.running)} of max_parallel {lane.max_parallel}"
-        capacity = self._engine.capacity()
-        if capacity.degraded:
-            return "the workers are degraded and back off"
-        return f"all workers are busy ({capacity.busy} of {capacity.max})"
+        return queue_view(
+            (ledger for ledger in self._service.store.resident if ledger.live),
+            self._lanes,
+            window,
+            capacity=self._engine.capacity(),
+            draining=self.draining,
+            now=self._clock.time(),
+        )
 
     def capacity(self) -> Capacity:
         """What the engine can run."""

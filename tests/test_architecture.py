@@ -20,9 +20,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"config"}),  # above the model, since a setting of retention is the model's value
     frozenset({"log", "bus", "scopes"}),
     frozenset({"store", "kinds", "engines"}),
-    frozenset({"placing"}),
+    frozenset({"placing", "lanes"}),
     frozenset({"service"}),
-    frozenset({"queueing"}),
+    frozenset({"queueing", "deadlines"}),
     frozenset({"scheduler"}),
     frozenset({"http", "client"}),
     frozenset({"daemon"}),

@@ -15,7 +15,7 @@ from agentd.config import Settings
 from agentd.errors import AgentdError, Draining, SessionReadOnly, TaskNotFound
 from agentd.kinds.protocol import Kind
 from agentd.model.consequences import after_end
-from agentd.model.events import AgentEvent, Event, SessionQuarantined, TaskEvent
+from agentd.model.events import AgentEvent, Event, SessionQuarantined, SessionUpdated, TaskEvent
 from agentd.model.launch import Capacity
 from agentd.model.requests import QueueView, Scale, Window, WorkerView
 from agentd.model.session import Session
@@ -36,6 +36,9 @@ class Runner(Protocol):
 
     def changed(self, task: Task, session: Session) -> None:
         """The task is new on the head, or in another state."""
+
+    def session_changed(self, session: Session) -> None:
+        """The session has another policy on the head."""
 
     def stop(self, task: Task) -> None:
         """The running task's recorded intent to stop is durable: end its processes."""
@@ -185,6 +188,8 @@ class Ground:
                 assert task is not None
                 self._index_needs(task)
                 self.runner.changed(task, ledger.head_session)
+            elif isinstance(event, SessionUpdated):
+                self.runner.session_changed(ledger.head_session)
         return durable
 
     def consequences(self, ledger: Ledger, ended: Mapping[str, State]) -> list[TaskEvent]:

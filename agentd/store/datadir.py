@@ -39,6 +39,20 @@ def prepare(disk: Disk, data_dir: str) -> None:
         raise failure(error, f"the data directory {data_dir}") from error
 
 
+def probe(disk: Disk, data_dir: str) -> None:
+    """Find out now, not at the first task, whether the directory takes files.
+
+    Raises:
+        StorageFailed: it does not.
+    """
+    path = f"{data_dir}/.probe"
+    try:
+        disk.close(disk.open(path, write=True))
+        disk.unlink(path)
+    except OSError as error:
+        raise failure(error, f"the data directory {data_dir}") from error
+
+
 def read_format(disk: Disk, data_dir: str) -> int | None:
     """The format of the data directory; None if it has none yet.
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,33 +14,30 @@ from agentd.config import Limits
 from agentd.errors import (
     AgentdError,
     SessionExists,
-    SessionNotFound,
     SessionReadOnly,
     StorageFailed,
     StorageFull,
     Unavailable,
 )
 from agentd.model.events import Event
-from agentd.model.ids import TAG_LENGTH, is_session_id, session_tag
+from agentd.model.ids import is_session_id
 from agentd.model.requests import CheckReport
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store import layout, views
 from agentd.store.artifacts import Artifacts
+from agentd.store.catalogue import Catalogue
 from agentd.store.check import check
 from agentd.store.disk import Disk
 from agentd.store.entry import Entry, first_state
 from agentd.store.folder import Appended, Folder, Header, Loaded
+from agentd.store.healing import Healing
 from agentd.store.ledger import Committed, Hooks, Ledger
 from agentd.store.locks import DirectoryLock
 from agentd.store.views import Snapshot
 
 #: Journals that can be synced at the same moment; more threads only wait for the same disk.
 COMMITTERS = 32
-#: How many sessions are looked at to find one that can leave memory.
-EVICTION_LOOK = 8
-#: Seconds between attempts to go on after a failed fsync.
-RESUME_S = 5.0
 
 T = TypeVar("T")
 
@@ -57,30 +53,26 @@ class Found(NamedTuple):
     unclean: int
 
 
-class Store:
+class Store(Catalogue):
     """The sessions under DATA/sessions. The caller holds the lock on DATA."""
 
     def __init__(self, data_dir: Path, *, disk: Disk, limits: Limits) -> None:
+        super().__init__()
         self.data_dir = data_dir
-        self.entries: dict[str, Entry] = {}
         self.full = False  #: the last write found no room
         self.on_commit: Callable[[str, Sequence[Committed]], None] = lambda session_id, committed: None
         self.on_commit_latency: Callable[[float], None] = lambda seconds: None
         self.on_failed: Callable[[str, AgentdError], None] = lambda session_id, error: None
         self.on_dropped: Callable[[str, Sequence[Task]], None] = lambda session_id, tasks: None
-        self.on_added: Callable[[str], None] = lambda session_id: None
-        self.on_removed: Callable[[str], None] = lambda session_id: None
         self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
         self._disk = disk
         self._limits = limits
         self._sessions = data_dir / layout.SESSIONS
-        self._tags: dict[str, list[str]] = {}
         self._creating: dict[str, asyncio.Future[None]] = {}
-        self._idle: OrderedDict[str, None] = OrderedDict()
         self._committers = ThreadPoolExecutor(COMMITTERS, "commit")
         self._viewers = ThreadPoolExecutor(2, "views")
         self._readers = ThreadPoolExecutor(4, "read")
-        self._resumes: dict[str, asyncio.TimerHandle] = {}
+        self._healing = Healing(self.in_thread)
         self._chores: set[asyncio.Task[None]] = set()
         self._hooks = Hooks()
         self._hooks.on_commit = self._committed
@@ -129,8 +121,7 @@ class Store:
 
     async def close(self) -> None:
         """Settle and write every view, let all locks go."""
-        for timer in self._resumes.values():
-            timer.cancel()
+        await self._healing.close()
         if self._chores:
             await asyncio.wait(self._chores)
         for entry in self.entries.values():
@@ -139,17 +130,6 @@ class Store:
             pool.shutdown()
 
     # ------------------------------------------------------------------ one session
-
-    def entry(self, session_id: str) -> Entry:
-        """The session's entry.
-
-        Raises:
-            SessionNotFound: no such session.
-        """
-        entry = self.entries.get(session_id)
-        if entry is None:
-            raise SessionNotFound(f"no session {session_id!r}; `agentd sessions list` shows those there are")
-        return entry
 
     async def ledger(self, session_id: str) -> Ledger:
         """The session in memory, read from disk if it is not there.
@@ -284,34 +264,9 @@ class Store:
 
     # ------------------------------------------------------------------ finding
 
-    def sessions_of(self, task_id: str) -> list[str]:
-        """The sessions that a task id, or a prefix of one, can belong to."""
-        if len(task_id) >= TAG_LENGTH:
-            return list(self._tags.get(task_id[:TAG_LENGTH], ()))
-        return [each for tag, sessions in self._tags.items() if tag.startswith(task_id) for each in sessions]
-
-    @property
-    def resident(self) -> list[Ledger]:
-        """Every ledger in memory."""
-        return [entry.ledger for entry in self.entries.values() if entry.ledger is not None]
-
     def path(self, session_id: str) -> Path:
         """The session's directory."""
         return self._sessions / session_id
-
-    def _add(self, session_id: str, entry: Entry) -> None:
-        self.entries[session_id] = entry
-        self._tags.setdefault(session_tag(session_id), []).append(session_id)
-        self.on_added(session_id)
-
-    def _remove(self, session_id: str) -> None:
-        del self.entries[session_id]
-        self.on_removed(session_id)
-        self._idle.pop(session_id, None)
-        tag = session_tag(session_id)
-        self._tags[tag].remove(session_id)
-        if not self._tags[tag]:
-            del self._tags[tag]
 
     def read_snapshot(self, session_id: str) -> Snapshot | None:
         """What tasks.json says of a session that is not in memory; None when it cannot be read. Blocking."""
@@ -336,18 +291,8 @@ class Store:
         return Ledger(folder, loaded, hooks=self._hooks, committers=self._committers, viewers=self._viewers)
 
     def _touch(self, session_id: str) -> None:
-        self._idle[session_id] = None
-        self._idle.move_to_end(session_id)
-        if len(self._idle) <= self._limits.resident_sessions:
-            return
-        for candidate in list(itertools.islice(self._idle, EVICTION_LOOK)):
-            entry = self.entries[candidate]
-            if entry.ledger is None or entry.ledger.live or entry.ledger.busy or candidate == session_id:
-                self._idle.move_to_end(candidate)
-                continue
-            del self._idle[candidate]
-            self._chore(self._put_out(entry))
-            return
+        if (gone := self._touched(session_id, self._limits.resident_sessions)) is not None:
+            self._chore(self._put_out(gone))
 
     async def _put_out(self, entry: Entry) -> None:
         ledger = entry.ledger
@@ -376,23 +321,6 @@ class Store:
         self.full = isinstance(error, StorageFull)
         session_id = ledger.session.session_id
         if ledger.folder.poisoned and ledger.reason is None:
-            ledger.reason = ledger.folder.poisoned
-            self.on_damaged(session_id, ledger.reason)
-            self._resume_later(session_id, 0.0)
+            self._healing.begin(ledger)
+            self.on_damaged(session_id, ledger.folder.poisoned)
         self.on_failed(session_id, error)
-
-    def _resume_later(self, session_id: str, delay_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._resumes[session_id] = loop.call_later(delay_s, lambda: self._chore(self._resume(session_id)))
-
-    async def _resume(self, session_id: str) -> None:
-        del self._resumes[session_id]
-        entry = self.entries.get(session_id)
-        if entry is None or entry.ledger is None:
-            return
-        try:
-            await self.in_thread(entry.ledger.folder.resume)
-        except StorageFailed:
-            self._resume_later(session_id, RESUME_S)
-        else:
-            entry.ledger.reason = None

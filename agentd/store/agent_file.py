@@ -1,0 +1,58 @@
+"""agent.json: who serves a data directory, and where; how clients on the same machine find the daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from agentd.model.task import Value
+from agentd.store import layout
+from agentd.store.disk import Disk, failure
+
+
+class AgentFile(Value, frozen=True, kw_only=True):
+    """The daemon that last served the directory. It runs if its pid does and was started at `pid_started_at`."""
+
+    agent_id: str
+    boot_id: str
+    pid: int
+    pid_started_at: int  #: clock ticks since boot, field 22 of proc(5) stat
+    url: str
+    socket: str | None = None
+    data_dir: str = ""
+    version: str
+    started_at: str
+
+
+def read(data_dir: str) -> AgentFile | None:
+    """agent.json, if it is there and readable."""
+    try:
+        return msgspec.json.decode(Path(layout.agent_path(data_dir)).read_bytes(), type=AgentFile)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def write(disk: Disk, agent: AgentFile) -> None:
+    """Replace agent.json whole. It is not synced: after a power loss no daemon runs that it could name.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    path = layout.agent_path(agent.data_dir)
+    temporary = f"{agent.data_dir}/.{layout.AGENT_FILE}.tmp"
+    try:
+        fd = disk.open(temporary, write=True, truncate=True)
+        try:
+            disk.write(fd, msgspec.json.format(msgspec.json.encode(agent)) + b"\n")
+        finally:
+            disk.close(fd)
+        disk.rename(temporary, path)
+    except OSError as error:
+        raise failure(error, path) from error
+
+
+def is_copy(previous: AgentFile, data_dir: str) -> bool:
+    """Whether the directory is a copy of another that is still there, rather than the same one, or moved."""
+    original = Path(previous.data_dir)
+    return bool(previous.data_dir) and original.is_dir() and not original.samefile(data_dir)
