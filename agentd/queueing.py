@@ -78,8 +78,8 @@ def _reason(task: Task, lane: Lane | None, ledger: Ledger, capacity: Capacity, d
         return "the daemon is draining"
     if lane is not None and task.task_id in lane.parked:
         return f"no worker serves queue {task.queue!r}"
-    if task.not_before is not None and epoch(task.not_before) > now:
-        return f"its next attempt is due at {task.not_before}"
+    if task.next_attempt_at is not None and epoch(task.next_attempt_at) > now:
+        return f"its next attempt is due at {task.next_attempt_at}"
     if lane is not None and len(lane.running) >= lane.max_parallel:
         return f"the session runs {len(lane.running)} of max_parallel {lane.max_parallel}"
     if capacity.degraded:

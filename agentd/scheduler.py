@@ -206,7 +206,8 @@ class Scheduler:
 
     def _put_off(self, task: Task) -> bool:
         """Whether the task's start time is still to come; it is looked at again then."""
-        if task.not_before is None or (due := epoch(task.not_before)) <= self._clock.time():
+        start = task.not_before if task.state is State.WAITING else task.next_attempt_at
+        if start is None or (due := epoch(start)) <= self._clock.time():
             return False
         heapq.heappush(self._due, (due, task.session_id, task.task_id))
         if self._due[0][2] == task.task_id:

@@ -63,6 +63,7 @@ def task_facts(task: Task, look: Look) -> None:
             ("needs", ", ".join(task.needs)),
             ("labels", labels(task.labels)),
             ("not before", look.when_long(task.not_before) if not task.terminal else ""),
+            ("next attempt", look.when_long(task.next_attempt_at)),
             ("retry of", task.retry_of or ""),
             ("created", look.when_long(task.created_at)),
             ("started", look.when_long(task.started_at)),

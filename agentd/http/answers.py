@@ -49,9 +49,9 @@ def hashed(call: Call, value: Any) -> web.Response:
     return hashed_text(call, _encoder.encode(value))
 
 
-def hashed_text(call: Call, text: bytes) -> web.Response:
-    """JSON text without a version of its own; its ETag is a hash of it."""
-    etag = f'"{hashlib.blake2b(text, digest_size=12).hexdigest()}"'
+def hashed_text(call: Call, text: bytes, of: bytes | None = None) -> web.Response:
+    """JSON text without a version of its own; its ETag is a hash of it, or of what identifies it."""
+    etag = f'"{hashlib.blake2b(text if of is None else of, digest_size=12).hexdigest()}"'
     if is_known(call, etag):
         return not_modified(call, etag)
     return web.Response(body=text, headers=headers(call, "application/json", ETag=etag))

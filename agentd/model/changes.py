@@ -73,7 +73,7 @@ def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
                 attempts=(*task.attempts, attempt),
                 started_at=task.started_at or event.at,
                 wait_s=event.wait_s if task.wait_s is None else task.wait_s,
-                not_before=None,
+                next_attempt_at=None,
                 seq=seq,
             )
         case TaskFinished():
@@ -97,7 +97,7 @@ def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
                 cause=event.end.cause,
                 attempts=_ended(task, event.end, event.at),
                 queued_at=event.at,
-                not_before=event.not_before,
+                next_attempt_at=event.next_attempt_at,
                 awaiting=None,
                 seq=seq,
             )
@@ -151,6 +151,7 @@ def created(task: Task) -> Task:
         ended_at=None,
         duration_s=None,
         wait_s=None,
+        next_attempt_at=None,
         cancel_requested_at=None,
         stop_cause=None,
         awaiting=None,

@@ -140,7 +140,7 @@ class TaskRetried(TaskEvent, tag="task.retried", frozen=True, kw_only=True):
     """The attempt ended and another follows, not before the given time."""
 
     end: AttemptEnd
-    not_before: str | None = None
+    next_attempt_at: str | None = None
 
 
 class Unknown(Event, tag="?", frozen=True, kw_only=True):

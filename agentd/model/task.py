@@ -150,7 +150,8 @@ class Task(Value, frozen=True, kw_only=True):
     retry: Retry | None = None
     on_interrupt: OnInterrupt = OnInterrupt.FAIL
     max_output_bytes: int | None = None
-    not_before: str | None = None
+    not_before: str | None = None  #: as it was asked for
+    next_attempt_at: str | None = None  #: while a retry pauses
     progress: float | None = None
     phase: str | None = None
     message: str | None = None

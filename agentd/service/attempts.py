@@ -55,8 +55,8 @@ class Attempts(TaskVerbs):
         if _retry_left(task, outcome):
             assert task.retry is not None
             pause = backoff_s(task.retry, task.attempt)
-            not_before = rfc3339(self.clock.time() + pause) if pause > 0 else None
-            return self.stage(ledger, [TaskRetried(at=at, task_id=task_id, end=end, not_before=not_before)])
+            again_at = rfc3339(self.clock.time() + pause) if pause > 0 else None
+            return self.stage(ledger, [TaskRetried(at=at, task_id=task_id, end=end, next_attempt_at=again_at)])
         event: Event = TaskFinished(
             at=at, task_id=task_id, state=outcome.state, cause=outcome.cause, end=end, result=outcome.result
         )

@@ -118,11 +118,11 @@ def test_a_start_opens_an_attempt_and_an_end_closes_it() -> None:
 
 
 def test_a_retry_queues_the_same_task_and_keeps_both_attempts() -> None:
-    again = applied_to_task(RUNNING, TaskRetried(at=LATER, task_id="t", end=END, not_before=LATER), 3)
-    assert (again.state, again.cause, again.not_before, again.queued_at) == (State.QUEUED, CAUSE, LATER, LATER)
+    again = applied_to_task(RUNNING, TaskRetried(at=LATER, task_id="t", end=END, next_attempt_at=LATER), 3)
+    assert (again.state, again.cause, again.next_attempt_at, again.queued_at) == (State.QUEUED, CAUSE, LATER, LATER)
     second = applied_to_task(again, replace(STARTED, attempt=2, wait_s=7.0), 4)
     assert [attempt.n for attempt in second.attempts] == [1, 2]
-    assert (second.started_at, second.wait_s, second.cause, second.not_before) == (AT, 0.5, None, None)
+    assert (second.started_at, second.wait_s, second.cause, second.next_attempt_at) == (AT, 0.5, None, None)
 
 
 def test_progress_sets_what_it_says_and_keeps_the_rest() -> None:

@@ -101,7 +101,7 @@ class Life(RuleBasedStateMachine):
                     TaskProgress(at=at, task_id=task.task_id, progress=50.0, phase="half"),
                     TaskAwaiting(at=at, task_id=task.task_id, awaiting={"question": "?"}),
                     TaskStopRequested(at=at, task_id=task.task_id, cause=cause),
-                    TaskRetried(at=at, task_id=task.task_id, end=AttemptEnd(cause=cause), not_before=at),
+                    TaskRetried(at=at, task_id=task.task_id, end=AttemptEnd(cause=cause), next_attempt_at=at),
                     *(
                         TaskFinished(at=at, task_id=task.task_id, state=state, cause=cause, end=AttemptEnd(cause=cause))
                         for state in State
@@ -202,10 +202,10 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def a_repeated_submit_is_given_the_first_answer(self) -> None:
-        # `not_before` is spent by the start and by each retry; `seq` is the journal's to know.
+        # `seq` is the journal's to know.
         for task_id, answer in self.first.items():
             first = created(self.tasks[task_id])
-            assert replace(first, seq=answer.seq, not_before=answer.not_before) == answer
+            assert replace(first, seq=answer.seq) == answer
 
 
 Life.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
