@@ -22,8 +22,8 @@ from agentd.model.launch import Capacity
 from agentd.model.requests import QueueView, ResetReport, Scale, Window, WorkerView
 from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task, Value
 from agentd.service.attempts import Attempts
+from agentd.store.catalogue import Found
 from agentd.store.ledger import Ledger
-from agentd.store.store import Found
 
 
 class QueueFacts(Value, frozen=True, kw_only=True):

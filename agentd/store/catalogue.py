@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import NamedTuple
 
 from agentd.errors import SessionNotFound
 from agentd.model.ids import TAG_LENGTH, session_tag
@@ -13,6 +14,17 @@ from agentd.store.ledger import Ledger
 
 #: How many sessions are looked at to find one that can leave memory.
 EVICTION_LOOK = 8
+
+
+class Found(NamedTuple):
+    """What opening found."""
+
+    sessions: int
+    live: list[str]  #: sessions with tasks that are not terminal, all resident now
+    edited: list[str]  #: sessions whose metadata.json somebody wrote while no daemon ran
+    torn: int
+    damaged: list[tuple[str, str]]  #: session and reason
+    unclean: int
 
 
 class Catalogue:

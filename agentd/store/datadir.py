@@ -100,3 +100,20 @@ def sweep(disk: Disk, sessions_dir: str) -> list[str]:
     except OSError as error:
         raise failure(error, f"the sweep of {sessions_dir}") from error
     return left
+
+
+def remove_session(disk: Disk, sessions_dir: str, session_id: str) -> None:
+    """Remove a session's directory. A crash half way leaves a name that the next start sweeps, not half a session.
+
+    Raises:
+        StorageFailed: the disk refused.
+    """
+    path, gone = f"{sessions_dir}/{session_id}", f"{sessions_dir}/{layout.DELETED_PREFIX}{session_id}"
+    try:
+        if disk.exists(gone):
+            disk.rmtree(gone)
+        disk.rename(path, gone)
+        disk.fsync_dir(sessions_dir, "remove.sessions_dir")
+        disk.rmtree(gone)
+    except OSError as error:
+        raise failure(error, f"session {session_id}") from error

@@ -21,8 +21,8 @@ def sessions_on(disk: SimDisk) -> list[str]:
 
 
 def is_journal(path: str) -> bool:
-    """Whether it is a segment of a session that is whole."""
-    return "/history/events-" in path and "/.new-" not in path
+    """Whether it is a segment of a session that is whole, not one half made or half removed."""
+    return "/history/events-" in path and "/sessions/." not in path
 
 
 def check_before_recovery(
@@ -69,6 +69,7 @@ def check_recovery(
     found = sessions_on(disk)
     for session_id, memory in memories.items():
         assert session_id in found or not memory.exists, f"1: session {session_id} is lost"
+        assert session_id not in found or not memory.gone, f"1: session {session_id} was removed and is back"
     for session_id in found:
         _check_session(disk, session_id, memories[session_id])
     for before in (journals, kept or {}):

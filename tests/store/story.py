@@ -22,7 +22,7 @@ from agentd.model.events import (
 from agentd.model.session import Policy, Session, SessionChanges
 from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.store import layout
-from agentd.store.datadir import prepare, sweep
+from agentd.store.datadir import prepare, remove_session, sweep
 from agentd.store.disk import Disk
 from agentd.store.folder import Folder, Loaded, Position
 from agentd.store.journal import seq_of
@@ -97,6 +97,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.exists = False  #: its creation was acknowledged
+        self.gone = False  #: so was its removal
         self.acked: list[Event] = []
         self.maybe: list[list[Event]] = []
 
@@ -172,6 +173,14 @@ class Player:
         view = view_of(replay, self.positions[session_id], metadata_changed=changed, finished=records)
         self.folders[session_id].write_views(view)
         self.unrecorded[session_id] = self.metadata_seq[session_id] = len(events)
+
+    def remove(self, session_id: str) -> None:
+        """The whole session."""
+        memory = self.memories[session_id]
+        self.folders.pop(session_id).close()
+        memory.exists = False
+        remove_session(self.disk, SESSIONS, session_id)
+        memory.gone = True
 
     def die(self) -> None:
         """`kill -9`: what is in the kernel's memory stays there."""

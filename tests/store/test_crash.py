@@ -170,6 +170,15 @@ def rotation(stage: Stage) -> None:
     player.append("a", finished("t1"))
 
 
+def removal(stage: Stage) -> None:
+    """One of two sessions is removed; what was promised gone does not come back, and the other is as it was."""
+    player = stage.quietly("t1")
+    player.create("b", "u1")
+    stage.watch()
+    player.remove("b")
+    player.append("a", progressed("t1"))
+
+
 def killed_while_creating(stage: Stage) -> None:
     """The creator dies before its last sync; the next process finds the session, shows it and goes on."""
     stage.player.start()
@@ -316,6 +325,7 @@ STORIES: list[Story] = [
     first_start,
     everyday,
     rotation,
+    removal,
     killed_while_creating,
     killed_before_the_sync,
     killed_while_rotating,
