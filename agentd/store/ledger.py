@@ -216,7 +216,7 @@ class Ledger:
             return
         self._publish(batch, done.result())
         self._hooks.on_commit_latency(time.perf_counter() - began)
-        for waiter in waiters:
+        for waiter in reversed(waiters):  # a start, staged after its submit, need not wait for the answer to be sent
             if not waiter.done():
                 waiter.set_result(None)
         if self._staged:
