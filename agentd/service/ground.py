@@ -24,6 +24,7 @@ from agentd.scopes import TaskTokens
 from agentd.store.history import History
 from agentd.store.ledger import Committed, Ledger
 from agentd.store.lines import LineIndexes
+from agentd.store.record_cache import RecordCache
 from agentd.store.store import Store
 
 T = TypeVar("T")
@@ -98,6 +99,7 @@ class Ground:
         self._ends: dict[str, list[asyncio.Future[Task]]] = {}
         self._histories: dict[str, History] = {}
         self._line_indexes = LineIndexes()
+        self._records = RecordCache()
         store.on_commit = self._committed
         store.on_failed = self._rolled_back
         store.on_dropped = self._dropped
@@ -125,7 +127,7 @@ class Ground:
         if history is None:
             if len(self._histories) >= self.settings.limits.resident_sessions:
                 self._histories.pop(next(iter(self._histories)))
-            history = self._histories[session_id] = History(self.store.path(session_id))
+            history = self._histories[session_id] = History(self.store.path(session_id), self._records)
         return history
 
     async def find(self, task_id: str) -> Task:

@@ -21,6 +21,7 @@ from agentd.errors import Malformed
 from agentd.model.requests import TaskQuery
 from agentd.model.task import TERMINAL, State, Value
 from agentd.store import inside, layout
+from agentd.store.record_cache import RecordCache
 
 #: Records that one page may open when filters pass few of them; the page is then short and has a cursor.
 MAX_EXAMINED = 20_000
@@ -37,8 +38,9 @@ _READ_BYTES = 8 << 10  # a larger buffer costs more than the records that need a
 class History:
     """What is known of the records of one session: 25 bytes each, read by one scan when first needed."""
 
-    def __init__(self, session_dir: Path) -> None:
+    def __init__(self, session_dir: Path, cache: RecordCache | None = None) -> None:
         self._dir = session_dir / layout.HISTORY
+        self._cache = cache or RecordCache(0)
         self._lock = Lock()
         self._scanned = False
         self._changes: deque[tuple[int, State | None, str]] = deque(maxlen=_CHANGES)
@@ -58,6 +60,7 @@ class History:
 
     def remove(self, seq: int) -> None:
         """The record is gone; unknown: no effect. Does not block."""
+        self._cache.drop((self._dir, seq))
         self._changes.append((seq, None, ""))
         self._settle()
 
@@ -82,7 +85,7 @@ class History:
                         return rows, None if last is None else str(last)
                     examined += 1
                     last = seq
-                    record = _read(history, layout.record_name(seq, state, task_id))
+                    record = self._record(history, seq, state, task_id)
                     if record is not None and (passes is None or passes(record)):
                         rows.append(record)
         except (FileNotFoundError, NotADirectoryError):
@@ -107,6 +110,15 @@ class History:
                 return _read(history, layout.record_name(seq, state, task_id))
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _record(self, history: int, seq: int, state: State, task_id: str) -> bytes | None:
+        key = (self._dir, seq)
+        record = self._cache.get(key)
+        if record is None:
+            record = _read(history, layout.record_name(seq, state, task_id))
+            if record is not None:
+                self._cache.put(key, record)
+        return record
 
     def _names(self, query: TaskQuery, newest_first: bool) -> Iterator[tuple[int, State, str]]:
         """The records after the cursor whose names the query allows, in its order."""

@@ -14,6 +14,7 @@ from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.store import history as module
 from agentd.store import layout
 from agentd.store.history import History
+from agentd.store.record_cache import RecordCache
 
 AT = "2026-01-01T00:00:00.000000Z"
 
@@ -209,3 +210,28 @@ def test_a_cursor_that_is_not_ours_is_refused(tmp_path: Path, cursor: str) -> No
     record(tmp_path, finished(1))
     with pytest.raises(Malformed, match="cursor"):
         History(tmp_path).page(TaskQuery(cursor=cursor))
+
+
+def test_records_read_lately_come_from_memory_until_they_are_removed(tmp_path: Path) -> None:
+    tasks = [finished(seq) for seq in (1, 2, 3)]
+    for task in tasks:
+        record(tmp_path, task)
+    history = History(tmp_path, RecordCache())
+    first, _ = history.page(TaskQuery())
+    for task in tasks:
+        (tmp_path / "history" / layout.record_name(task.seq, task.state, task.task_id)).unlink()
+    assert history.page(TaskQuery())[0] == first
+    history.remove(2)
+    assert seqs(history.page(TaskQuery())[0]) == [3, 1]
+
+
+def test_the_memory_for_records_has_a_bound(tmp_path: Path) -> None:
+    cache = RecordCache(limit=100)
+    for seq in range(10):
+        cache.put((tmp_path, seq), bytes(30))
+    assert [seq for seq in range(10) if cache.get((tmp_path, seq)) is not None] == [7, 8, 9]
+    cache.put((tmp_path, 10), bytes(101))
+    assert cache.get((tmp_path, 10)) is None
+    cache.drop((tmp_path, 8))
+    cache.put((tmp_path, 11), bytes(40))
+    assert [seq for seq in range(12) if cache.get((tmp_path, seq)) is not None] == [7, 9, 11]
