@@ -9,7 +9,7 @@ import click
 from agentd.cli.each import each_of
 from agentd.cli.ids import task_of
 from agentd.cli.invocation import Invocation, with_agent
-from agentd.cli.parameters import TASK
+from agentd.cli.parameters import LIVE_TASK
 from agentd.cli.tables import TASKS
 from agentd.model.task import Task
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("cancel")
-@click.argument("tasks", metavar="ID...", nargs=-1, required=True, type=TASK)
+@click.argument("tasks", metavar="ID...", nargs=-1, required=True, type=LIVE_TASK)
 @with_agent
 async def command(agent: Client, at: Invocation, tasks: tuple[str, ...]) -> int:
     """Cancel tasks: at once while they wait, by stopping all their processes while they run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,9 +77,17 @@ def _told(report: CheckReport) -> int:
 
     left = [finding for finding in report.findings if finding.repaired is None]
     printer.one(report, "\n".join(finding.file for finding in report.findings), table)
-    found = f"{len(report.findings)} problems, {len(left)} left" if report.findings else "all is well"
-    notice(f"{found}; sessions: {report.sessions}, events: {report.events}")
+    notice(f"{_found(report, left)}; sessions: {report.sessions}, events: {report.events}")
     return exits.FAILED if left else exits.OK
+
+
+def _found(report: CheckReport, left: Sequence[CheckFinding]) -> str:
+    if not report.findings:
+        return "all is well"
+    problems = f"{len(report.findings)} problem{'s' if len(report.findings) > 1 else ''}"
+    if not left:
+        return f"{problems}, all repaired"
+    return f"{problems}, {len(left)} not repaired; `agentd check --repair`, with the daemon stopped, mends what can be"
 
 
 def _data_dir(named: str | None) -> Path:

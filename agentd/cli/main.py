@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -52,6 +53,15 @@ class Commands(click.Group):
             self.commands[name] = command
         return self.commands.get(name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"there is no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> NoReturn:
         """Run the subcommand and leave with its exit code."""
         try:
@@ -77,8 +87,8 @@ class Commands(click.Group):
 def cli() -> None:
     """Run long work on this machine and always know how it stands.
 
-    Start the daemon with `agentd serve`; then `agentd run -- CMD` runs a command under it. Every command finds the
-    local daemon by itself.
+    Start the daemon with `agentd serve`; then `agentd run -- CMD` runs a command under it. Commands find the daemon of
+    ./sessions_data, else that of ~/.local/share/agentd; AGENTD_DATA_DIR or AGENTD_URL name another.
     """
 
 

@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from agentd.cli.invocation import Invocation
 from agentd.clock import epoch, rfc3339
+from agentd.model.task import TERMINAL, State
 
 if TYPE_CHECKING:
     from agentd.client import Client
@@ -73,8 +74,9 @@ class Label(click.ParamType[tuple[str, str], str]):
 class Known(click.ParamType[str, str]):
     """An id, or a unique beginning of one; completed from what the daemon has."""
 
-    def __init__(self, *, tasks: bool = False, sessions: bool = False) -> None:
+    def __init__(self, *, tasks: bool = False, sessions: bool = False, states: tuple[State, ...] = ()) -> None:
         self.tasks = tasks
+        self.states = states  #: tasks in other states are not offered
         self.sessions = sessions
         self.name = "id" if tasks and sessions else "task" if tasks else "session"
 
@@ -110,12 +112,14 @@ class Known(click.ParamType[str, str]):
                 if s.session_id.startswith(incomplete)
             ]
         if self.tasks:
-            tasks = await agent.tasks(TaskQuery(prefix=incomplete or None, limit=50))
+            tasks = await agent.tasks(TaskQuery(prefix=incomplete or None, state=self.states, limit=50))
             found += [CompletionItem(t.task_id, help=printable(t.name or command(t))[:60]) for t in tasks.data]
         return found
 
 
 TASK = Known(tasks=True)
+LIVE_TASK = Known(tasks=True, states=tuple(state for state in State if state not in TERMINAL))
+ENDED_TASK = Known(tasks=True, states=tuple(state for state in State if state in TERMINAL))
 SESSION = Known(sessions=True)
 TASK_OR_SESSION = Known(tasks=True, sessions=True)
 DURATION = Duration()

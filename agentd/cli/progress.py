@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agentd.cli.invocation import Invocation, with_agent
-from agentd.cli.parameters import TASK
+from agentd.cli.parameters import LIVE_TASK
 from agentd.cli.tables import task_facts
 from agentd.model.requests import ProgressReport
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--items", type=click.IntRange(0), metavar="N", help="How many items are done.")
 @click.option("--failed", type=click.IntRange(0), metavar="N", help="How many of them failed.")
 @click.option(
-    "--task", "task_id", type=TASK, metavar="ID", envvar="AGENTD_TASK_ID", required=True, help="[default: this task]"
+    "--task", "task_id", type=LIVE_TASK, metavar="ID", envvar="AGENTD_TASK_ID", help="[default: the one this runs in]"
 )
 @with_agent
 async def command(
@@ -33,12 +33,14 @@ async def command(
     message: str | None,
     items: int | None,
     failed: int | None,
-    task_id: str,
+    task_id: str | None,
 ) -> None:
     """Report how far the task is that this runs in.
 
     Inside a task, AGENTD_URL, AGENTD_TOKEN and AGENTD_TASK_ID are set, and nothing else is needed.
     """
+    if task_id is None:
+        raise click.UsageError("this does not run in a task; say which is meant: --task ID")
     report = ProgressReport(progress=percent, phase=phase, message=message, items_processed=items, items_failed=failed)
     if report == ProgressReport():
         raise click.UsageError("say something: a percentage, --phase, --message, --items or --failed")

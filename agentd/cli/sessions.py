@@ -34,8 +34,14 @@ def command() -> None:
 @click.option("--label", multiple=True, metavar="KEY[=VALUE]", help="Only with this label.")
 @click.option("-q", "--search", metavar="TEXT", help="Text in the id or the title.")
 @click.option("--since", type=AGO, metavar="TIME", help="Changed since a time, or so long ago: 2h, 7d.")
-@click.option("--archived", type=click.Choice(["no", "yes", "any"]), default="no", show_default=True)
-@click.option("--sort", type=click.Choice(SORTS), default=SORTS[0], show_default=True)
+@click.option(
+    "--archived",
+    type=click.Choice(["no", "yes", "any"]),
+    default="no",
+    show_default=True,
+    help="Those put out of the way.",
+)
+@click.option("--sort", type=click.Choice(SORTS), default=SORTS[0], show_default=True, help="- is the last first.")
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Go on after a page: its `next`.")
 @with_agent
@@ -70,10 +76,16 @@ async def _list(
 
 @command.command("create")
 @click.argument("session_id", metavar="[SESSION]", required=False)
-@click.option("--title")
-@click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE")
+@click.option("--title", help="What lists show beside its id.")
+@click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE", help="Label it; may be repeated.")
 @click.option("--parallel", type=click.IntRange(1, 1000), metavar="N", help="Tasks that run at a time.  [default: 1]")
 @click.option("--timeout", "timeout_s", type=DURATION, metavar="TIME", help="For all its tasks together.")
+@click.option(
+    "--tasks-kept",
+    type=click.IntRange(0, 10_000),
+    metavar="N",
+    help="Finished tasks in its tasks.json.  [default: 100]",
+)
 @click.option("--pinned", is_flag=True, help="Retention never touches it.")
 @with_agent
 async def _create(
@@ -84,12 +96,14 @@ async def _create(
     label: tuple[tuple[str, str], ...],
     parallel: int | None,
     timeout_s: float | None,
+    tasks_kept: int | None,
     pinned: bool,
 ) -> None:
     """Make a session; without a name it gets one."""
     policy = PolicyChanges(
         max_parallel=UNSET if parallel is None else parallel,
         timeout_s=UNSET if timeout_s is None else timeout_s,
+        tasks_kept=UNSET if tasks_kept is None else tasks_kept,
         pinned=True if pinned else UNSET,
     )
     new = NewSession(session_id=session_id, title=title, labels=dict(label), policy=policy)
@@ -109,11 +123,12 @@ async def _show(agent: Client, at: Invocation, session: str) -> None:
 @click.argument("session", metavar="SESSION", type=SESSION)
 @click.option("--title", help="An empty one takes it away.")
 @click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE", help="Add or change a label.")
-@click.option("--remove-label", multiple=True, metavar="KEY")
+@click.option("--remove-label", multiple=True, metavar="KEY", help="Take a label away.")
 @click.option("--parallel", type=click.IntRange(1, 1000), metavar="N", help="Tasks that run at a time.")
 @click.option(
     "--timeout", "timeout_s", type=DURATION, metavar="TIME", help="For all its tasks together; 0 takes it away."
 )
+@click.option("--tasks-kept", type=click.IntRange(0, 10_000), metavar="N", help="Finished tasks in its tasks.json.")
 @click.option("--pinned/--not-pinned", default=None, help="Whether retention leaves it alone.")
 @with_agent
 async def _edit(
@@ -125,6 +140,7 @@ async def _edit(
     remove_label: tuple[str, ...],
     parallel: int | None,
     timeout_s: float | None,
+    tasks_kept: int | None,
     pinned: bool | None,
 ) -> None:
     """Change title, labels or policy of a session."""
@@ -133,6 +149,7 @@ async def _edit(
     policy = PolicyChanges(
         max_parallel=UNSET if parallel is None else parallel,
         timeout_s=UNSET if timeout_s is None else timeout_s or None,
+        tasks_kept=UNSET if tasks_kept is None else tasks_kept,
         pinned=UNSET if pinned is None else pinned,
     )
     patch = SessionPatch(
@@ -141,7 +158,9 @@ async def _edit(
         policy=policy if policy != PolicyChanges() else UNSET,
     )
     if patch == SessionPatch():
-        raise click.UsageError("say what to change: --title, --label, --remove-label, --parallel, --timeout, --pinned")
+        raise click.UsageError(
+            "say what to change: --title, --label, --remove-label, --parallel, --timeout, --tasks-kept, --pinned"
+        )
     # labels are replaced as a whole, so nobody else may have changed them since they were read
     if_seq = before.seq if patch.labels is not UNSET else None
     _say(at, await agent.edit_session(before.session_id, patch, if_seq=if_seq))

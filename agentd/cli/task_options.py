@@ -37,10 +37,12 @@ _OPTIONS = (
     click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Try again so often when it fails."),
     click.option("--on-interrupt", type=click.Choice([o.value for o in OnInterrupt]), help="If the daemon dies."),
     click.option("--not-before", type=AHEAD, metavar="TIME", help="Start later: a time, or 10m from now."),
-    click.option("--needs", type=TASK, multiple=True, metavar="ID", help="Start after this task completed."),
+    click.option(
+        "--needs", type=TASK, multiple=True, metavar="ID", help="Start after this task completed; may be repeated."
+    ),
     click.option("--priority", type=click.IntRange(-1000, 1000), default=0, help="Higher runs first."),
     click.option("--queue", default="default", metavar="NAME", help="Queue that it waits in."),
-    click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE"),
+    click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE", help="Label it; may be repeated."),
 )
 
 

@@ -58,6 +58,15 @@ def test_bash_completes_ids_of_the_daemon(agentd: Agentd, bin_dir: Path) -> None
     assert completed(agentd, bin_dir, "agentd ls -s completion-") == {"completion-test"}
 
 
+def test_bash_offers_what_a_command_can_be_used_on(agentd: Agentd, bin_dir: Path) -> None:
+    agentd("run", "-s", "offered-ended", "true")
+    (ended,) = agentd.text("ls", "-s", "offered-ended", "-o", "name").split()
+    live = agentd.text("submit", "-s", "offered-live", "--not-before", "1h", "true").strip()
+    assert {live, ended} & completed(agentd, bin_dir, "agentd cancel ") == {live}
+    assert {live, ended} & completed(agentd, bin_dir, "agentd retry ") == {ended}
+    agentd("cancel", live)
+
+
 def test_without_a_daemon_completion_offers_nothing_and_says_nothing(no_daemon: Agentd, bin_dir: Path) -> None:
     assert completed(no_daemon, bin_dir, "agentd show x") == set()
 

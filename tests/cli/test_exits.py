@@ -79,7 +79,8 @@ def test_a_url_without_its_token_is_refused(agentd: Agentd) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["bogus"], b"No such command 'bogus'"),
+        (["bogus"], b"there is no command 'bogus'"),
+        (["lgos"], b"there is no command 'lgos'; did you mean 'logs'?"),
         (["ls", "--bogus"], b"No such option"),
         (["ls", "--state", "bogus"], b"Invalid value"),
         (["ls", "--since", "bogus"], b"is neither"),
@@ -94,7 +95,7 @@ def test_a_url_without_its_token_is_refused(agentd: Agentd) -> None:
         (["sessions", "create", ".hidden"], b"session_id"),
         (["sessions", "edit"], b"Missing argument"),
         (["workers", "scale"], b"--min"),
-        (["progress", "40"], b"--task"),
+        (["progress", "40"], b"--task ID"),
         (["progress", "--task", "x", "101"], b"101"),
         (["completion", "tcsh"], b"tcsh"),
     ],

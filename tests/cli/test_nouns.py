@@ -27,11 +27,14 @@ def test_a_session_is_made_changed_archived_and_removed(agentd: Agentd) -> None:
         "a",
         "--timeout",
         "0",
+        "--tasks-kept",
+        "7",
         "--pinned",
     )
     (view,) = agentd.json(*edit)["data"]
     assert (view["title"], view["labels"]) == (None, {"b": "2"})
     assert (view["policy"]["timeout_s"], view["policy"]["pinned"], view["policy"]["max_parallel"]) == (None, True, 3)
+    assert view["policy"]["tasks_kept"] == 7
     assert b"say what to change" in agentd("sessions", "edit", "life", code=2).stderr
 
     def listed(*args: str) -> bool:
@@ -174,6 +177,7 @@ def test_without_a_daemon_the_directory_is_checked_and_repaired(own_daemon: Agen
     good = json.loads(snapshot.read_bytes())
     snapshot.write_text("{}")
     assert own_daemon.json("check", code=1)["findings"]
+    assert b"agentd check --repair" in own_daemon("check", code=1).stderr
     assert own_daemon.json("check", "--repair")["findings"]
     assert own_daemon.json("check")["findings"] == []
     assert json.loads(snapshot.read_bytes())["tasks"] == good["tasks"]
@@ -209,4 +213,5 @@ def test_status_is_the_daemon_at_a_glance(agentd: Agentd) -> None:
     assert status["agent_id"] == agentd.agent["agent_id"]
     text = agentd.text("status")
     assert status["agent_id"] in text
+    assert agentd.agent["url"] in text
     assert "free of" in text
