@@ -8,8 +8,8 @@ import click
 
 from agentd.cli import wording
 from agentd.cli.invocation import Invocation, with_agent
-from agentd.cli.printing import Column, notice
-from agentd.model.requests import QueueItem, Window
+from agentd.cli.printing import Column, Look, notice
+from agentd.model.requests import QueueItem, QueueView, Window
 
 if TYPE_CHECKING:
     from agentd.client import Client
@@ -35,7 +35,16 @@ async def command(agent: Client, at: Invocation, limit: int) -> None:
     if at.output == "json":
         at.printer.one(view, "", lambda value, look: None)
         return
-    at.printer.rows(view.data, COLUMNS, lambda item: item.task_id, empty="nothing waits")
+    at.printer.rows(view.data, _columns(view), lambda item: item.task_id, empty="nothing waits")
     if at.output == "table" and view.data:
         oldest = "" if view.oldest_age_s is None else f" (the oldest for {wording.duration(view.oldest_age_s)})"
         notice(f"{view.depth} queued{oldest}, {view.waiting} waiting")
+
+
+def _columns(view: QueueView) -> list[Column[QueueItem]]:
+    """All of them; on a terminal without those that say nothing, so that there is room for the reason."""
+    if not Look().human:
+        return list(COLUMNS)
+    dull = {"QUEUE"} if all(item.queue == "default" for item in view.data) else set()
+    dull |= {"PRIORITY"} if not any(item.priority for item in view.data) else set()
+    return [column for column in COLUMNS if column.title not in dull]

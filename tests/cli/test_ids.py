@@ -26,5 +26,13 @@ def test_sessions_too(agentd: Agentd) -> None:
     assert agentd.json("show", "prefix-o")["session_id"] == "prefix-one"
     assert agentd.json("show", "prefix")["session_id"] == "prefix"
     assert b"several sessions begin with 'prefix-': prefix-one, prefix-two" in agentd("show", "prefix-", code=2).stderr
-    agentd("rm", "prefix-t")
+    agentd("rm", "prefix-two")
     assert agentd.json("show", "prefix-")["session_id"] == "prefix-one"
+
+
+def test_what_is_deleted_is_named_in_full(agentd: Agentd) -> None:
+    agentd("sessions", "create", "precious-work")
+    done = agentd("rm", "precious", code=4)
+    assert b"precious-work" in done.stderr
+    assert agentd.json("show", "precious-work")["session_id"] == "precious-work"
+    assert agentd.text("rm", "precious-work") == "precious-work\n"

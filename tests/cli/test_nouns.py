@@ -178,6 +178,7 @@ def test_without_a_daemon_the_directory_is_checked_and_repaired(own_daemon: Agen
     snapshot.write_text("{}")
     assert own_daemon.json("check", code=1)["findings"]
     assert b"agentd check --repair" in own_daemon("check", code=1).stderr
+    assert b"agentd check --repair" in own_daemon("check", "--data-dir", own_daemon.data_dir.name, code=1).stderr
     assert own_daemon.json("check", "--repair")["findings"]
     assert own_daemon.json("check")["findings"] == []
     assert json.loads(snapshot.read_bytes())["tasks"] == good["tasks"]
