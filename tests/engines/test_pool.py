@@ -208,6 +208,17 @@ async def test_a_silent_worker_is_lost(make_lab: Any) -> None:
     assert lab.survivors() == []
 
 
+async def test_a_silent_worker_is_lost_after_three_heartbeats_not_twice_that(make_lab: Any) -> None:
+    lab = await make_lab(heartbeat_s=0.5)
+    launch = lab.launch("sh", "-c", "sleep 60; : $0", lab.marker)
+    future = await lab.start(launch)
+    await until(lab.survivors)
+    began = time.monotonic()
+    os.kill(lab.worker_pid(launch.task_id), signal.SIGSTOP)
+    assert (await future).ended_by is EndedBy.WORKER_LOST
+    assert time.monotonic() - began < 2.3
+
+
 async def test_a_worker_is_not_blamed_for_the_sleep_of_its_daemon(make_lab: Any) -> None:
     lab = await make_lab(heartbeat_s=0.1)
     launch = lab.launch("sleep 1")

@@ -245,24 +245,31 @@ class Supervisor:
 
     def watch_silence(self) -> None:
         """From now on a worker that starts or is busy must be heard; nothing is watched while all are idle."""
-        if not self._alarms.is_set("silence"):
-            wait_s = SILENT_HEARTBEATS * self._settings.heartbeat_s
-            expected = self._clock.monotonic() + wait_s
-            self._alarms.set("silence", wait_s, lambda: self._check_silence(expected))
+        self._look_in(SILENT_HEARTBEATS * self._settings.heartbeat_s)
+
+    def _look_in(self, wait_s: float) -> None:
+        expected = self._clock.monotonic() + wait_s
+        self._alarms.set("silence", wait_s, lambda: self._check_silence(expected))
 
     def _check_silence(self, expected: float) -> None:
-        """Kill the silent. If this comes late, it was the daemon that slept, not they."""
-        late = self._clock.monotonic() - expected > self._settings.heartbeat_s
-        for slot in list(self.slots.values()):
-            if slot.process is None or slot.state not in (SlotState.STARTING, SlotState.BUSY):
+        """Kill the silent, and look again when the next could be. If this comes late, the daemon slept, not they."""
+        now = self._clock.monotonic()
+        late = now - expected > self._settings.heartbeat_s
+        next_s = SILENT_HEARTBEATS * self._settings.heartbeat_s
+        watched = [slot for slot in self.slots.values() if slot.state in (SlotState.STARTING, SlotState.BUSY)]
+        for slot in watched:
+            if slot.process is None:
                 continue
             if late:
-                slot.heard_at = self._clock.monotonic()
+                slot.heard_at = now
             allowed_s = SILENT_HEARTBEATS * self._settings.heartbeat_s
             if slot.state is SlotState.STARTING:
                 allowed_s = max(allowed_s, READY_S)
-            if self._clock.monotonic() - slot.heard_at >= allowed_s:
+            left_s = slot.heard_at + allowed_s - now
+            if left_s > 0:
+                next_s = min(next_s, left_s)
+            else:
                 slot.end_reason = f"was silent for {allowed_s:g} s and was killed"
                 slot.process.kill()
-        if self.count(SlotState.STARTING, SlotState.BUSY):
-            self.watch_silence()
+        if watched:
+            self._look_in(next_s)
