@@ -18,7 +18,7 @@ from agentd.model.requests import OutputLines, OutputMatches
 from agentd.model.task import Value
 from agentd.store.output import OutputLog
 
-_RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})")
+_RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
 
 class Which(Value, frozen=True, kw_only=True):

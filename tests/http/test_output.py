@@ -31,6 +31,7 @@ async def digits(api: Api) -> str:
         ("bytes=0-1,3-4", 200, b"0123456789", None),
         ("lines=0-1", 200, b"0123456789", None),
         ("bytes=-", 200, b"0123456789", None),
+        ("bytes=\uff11-\uff12", 200, b"0123456789", None),  # digits, but not HTTP's
     ],
 )
 async def test_a_range_is_served_or_refused_as_http_says(
