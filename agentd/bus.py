@@ -11,6 +11,9 @@ from types import TracebackType
 
 from agentd.errors import Unavailable
 
+#: Bytes of lines that the ring of latest events, or one listener's queue, holds at most.
+MOST_BYTES = 16 << 20
+
 
 class SlowReader(Unavailable):
     """The listener lagged more than its bound; it must read the journal and subscribe again."""
@@ -25,13 +28,14 @@ class BusClosed(Unavailable):
 
 
 class Subscription:
-    """One listener's bounded queue of (position, line). Use as an async context manager."""
+    """One listener's bounded queue of (position, line): `limit` events, MOST_BYTES. Use as an async context manager."""
 
     def __init__(self, bus: Bus, session_id: str | None, limit: int) -> None:
         self._bus = bus
         self._session_id = session_id
         self._limit = limit
         self._rows: deque[tuple[int, bytes]] = deque()
+        self._bytes = 0
         self._ring = asyncio.Event()
         self._lost = False
 
@@ -50,12 +54,15 @@ class Subscription:
 
     def put(self, position: int, line: bytes) -> None:
         """Queue a line; over the bound, drop everything and remember that."""
-        if len(self._rows) >= self._limit:
+        if self._lost:
+            return
+        if len(self._rows) >= self._limit or (self._rows and self._bytes + len(line) > MOST_BYTES):
             self._rows.clear()
             self._lost = True
             self._bus.dropped += 1
-        if not self._lost:
+        else:
             self._rows.append((position, line))
+            self._bytes += len(line)
         self._ring.set()
 
     def wake(self) -> None:
@@ -73,7 +80,9 @@ class Subscription:
             if self._lost:
                 raise SlowReader("the reader is too slow; resume from the last event it has")
             if self._rows:
-                return self._rows.popleft()
+                row = self._rows.popleft()
+                self._bytes -= len(row[1])
+                return row
             if self._bus.closed:
                 raise BusClosed("the daemon is stopping")
             self._ring.clear()
@@ -81,13 +90,18 @@ class Subscription:
 
 
 class Bus:
-    """All live subscriptions, and a bounded ring of the latest events over all sessions, numbered per boot."""
+    """All live subscriptions, and a ring of the latest events over all sessions, numbered per boot.
+
+    The ring holds `ring` events and MOST_BYTES at most.
+    """
 
     def __init__(self, ring: int) -> None:
         self.position = 0
         self.closed = False
         self.dropped = 0  #: readers that were too slow
-        self._ring: deque[tuple[int, bytes]] = deque(maxlen=ring)
+        self._limit = ring
+        self._ring: deque[tuple[int, bytes]] = deque()
+        self._bytes = 0
         self._everyone: set[Subscription] = set()
         self._by_session: dict[str, set[Subscription]] = {}
 
@@ -113,6 +127,9 @@ class Bus:
         """Tell everybody; `session_id` is None for an event of the daemon itself."""
         self.position += 1
         self._ring.append((self.position, line))
+        self._bytes += len(line)
+        while len(self._ring) > self._limit or self._bytes > MOST_BYTES:
+            self._bytes -= len(self._ring.popleft()[1])
         for subscription in self._everyone:
             subscription.put(self.position, line)
         if session_id is not None:

@@ -25,7 +25,7 @@ from agentd.config import Settings
 from agentd.engines.local.orphans import end_leftovers
 from agentd.engines.local.pool import LocalEngine
 from agentd.engines.local.process_tree import started_at
-from agentd.errors import AlreadyRunning, ConfigInvalid, StorageFailed
+from agentd.errors import AgentdError, AlreadyRunning, ConfigInvalid, StorageFailed
 from agentd.http.app import make_runner
 from agentd.http.server import Runner
 from agentd.kinds.registry import kinds
@@ -240,7 +240,11 @@ class Daemon:
     async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(CLEANUP_S)
-            report = await self.service.cleanup(dry_run=False)
+            try:
+                report = await self.service.cleanup(dry_run=False)
+            except (AgentdError, OSError) as error:
+                log.warning("session.not_pruned", reason=str(error))
+                continue
             if report.bytes:
                 log.info("session.pruned", tasks=report.tasks, outputs=report.outputs, bytes=report.bytes)
 

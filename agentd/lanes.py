@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable
 
 from agentd.model.task import Task
 
+#: Ids of tasks that left before their turn, beyond as many as are queued, that a lane's heap may hold.
+STALE_IDS = 64
+
 
 class Lane:
     """What one session has to run, and what it runs."""
@@ -30,6 +33,14 @@ class Lane:
     def ready(self) -> bool:
         """Whether it could start a task now."""
         return bool(self.queued) and len(self.running) < self.max_parallel
+
+    def leave(self, task_id: str) -> None:
+        """The task is neither queued nor running here."""
+        self.parked.discard(task_id)
+        self.running.discard(task_id)
+        if self.queued.pop(task_id, None) is not None and len(self.heap) > 2 * len(self.queued) + STALE_IDS:
+            self.heap = [each for each in self.heap if each[2] in self.queued]
+            heapq.heapify(self.heap)
 
 
 class Lanes:
@@ -58,14 +69,14 @@ class Lanes:
         """The task runs."""
         lane = self._lanes.setdefault(task.session_id, Lane())
         lane.max_parallel = max_parallel
-        self._leave(lane, task.task_id)
+        lane.leave(task.task_id)
         lane.running.add(task.task_id)
         self._turn(task.session_id, lane)
 
     def drop(self, task: Task) -> None:
         """The task has ended, or does not want to run now."""
         if (lane := self._lanes.get(task.session_id)) is not None:
-            self._leave(lane, task.task_id)
+            lane.leave(task.task_id)
             self._turn(task.session_id, lane)
 
     def limit(self, session_id: str, max_parallel: int) -> None:
@@ -106,11 +117,6 @@ class Lanes:
         if session_id in self._rotation:
             self._rotation.move_to_end(session_id)
         self._turn(session_id, lane)
-
-    def _leave(self, lane: Lane, task_id: str) -> None:
-        lane.queued.pop(task_id, None)
-        lane.parked.discard(task_id)
-        lane.running.discard(task_id)
 
     def _turn(self, session_id: str, lane: Lane) -> None:
         if lane.ready:

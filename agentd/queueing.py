@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from agentd.clock import epoch
 from agentd.lanes import Lane, Lanes
+from agentd.model.consequences import open_needs
 from agentd.model.launch import Capacity
 from agentd.model.requests import QueueItem, QueueView, Window
 from agentd.model.task import State, Task
@@ -14,18 +15,13 @@ from agentd.service.listing import cursor_of, parts_of
 from agentd.store.ledger import Ledger
 
 
-class Waiting(NamedTuple):
-    """A task that does not run, whether it could, and why it does not."""
+class Row(NamedTuple):
+    """A task that is queued or waiting, where, and whether it could run."""
 
     task: Task
+    ledger: Ledger
+    lane: Lane | None
     ready: bool
-    reason: str
-
-
-def open_needs(task: Task, lookup: Callable[[str], Task | None]) -> list[str]:
-    """What the task still needs. A need that is not in memory has completed: else it would have failed the task."""
-    found = ((need, lookup(need)) for need in task.needs)
-    return [need for need, needed in found if needed is not None and needed.state is not State.COMPLETED]
 
 
 def queue_view(
@@ -41,12 +37,14 @@ def queue_view(
         for task in ledger.tasks.values():
             if task.state in (State.QUEUED, State.WAITING):
                 ready = lane is not None and task.task_id in lane.queued
-                rows.append(Waiting(task, ready, _reason(task, lane, ledger, capacity, draining, now)))
-    items = [_item(row, position) for position, row in enumerate(_in_turn(rows, lanes.turns()))]
+                rows.append(Row(task, ledger, lane, ready))
+    ready_rows = _in_turn(rows, lanes.turns())
     rest = sorted((row for row in rows if not row.ready), key=lambda row: (row.task.created_at, row.task.task_id))
-    items += [_item(row, None) for row in rest]
-    start = parts_of(window.cursor, tuple[int])[0] if window.cursor else 0
-    page = items[start : start + window.limit]
+    start = max(0, parts_of(window.cursor, tuple[int])[0]) if window.cursor else 0
+    page = [
+        _item(row, position if row.ready else None, _reason(row, capacity, draining, now))
+        for position, row in enumerate([*ready_rows, *rest][start : start + window.limit], start)
+    ]
     end = start + len(page)
     queued = [row.task for row in rows if row.task.state is State.QUEUED]
     oldest = min((task.queued_at or task.created_at for task in queued), default=None)
@@ -55,11 +53,11 @@ def queue_view(
         waiting=len(rows) - len(queued),
         oldest_age_s=max(0.0, now - epoch(oldest)) if oldest else None,
         data=tuple(page),
-        next=cursor_of([end]) if end < len(items) else None,
+        next=cursor_of([end]) if end < len(rows) else None,
     )
 
 
-def _in_turn(rows: Iterable[Waiting], rotation: Sequence[str]) -> list[Waiting]:
+def _in_turn(rows: Iterable[Row], rotation: Sequence[str]) -> list[Row]:
     turn = {session_id: index for index, session_id in enumerate(rotation)}
     nth: dict[str, int] = {}
     ordered = []
@@ -70,9 +68,10 @@ def _in_turn(rows: Iterable[Waiting], rotation: Sequence[str]) -> list[Waiting]:
     return [row for *_, row in sorted(ordered, key=lambda each: each[:4])]
 
 
-def _reason(task: Task, lane: Lane | None, ledger: Ledger, capacity: Capacity, draining: bool, now: float) -> str:
+def _reason(row: Row, capacity: Capacity, draining: bool, now: float) -> str:
+    task, lane = row.task, row.lane
     if task.state is State.WAITING:
-        needs = open_needs(task, ledger.head)
+        needs = open_needs(task, row.ledger.head)
         return f"needs {', '.join(needs)}" if needs else f"not before {task.not_before}"
     if draining:
         return "the daemon is draining"
@@ -87,7 +86,7 @@ def _reason(task: Task, lane: Lane | None, ledger: Ledger, capacity: Capacity, d
     return f"all workers are busy ({capacity.busy} of {capacity.max})"
 
 
-def _item(row: Waiting, position: int | None) -> QueueItem:
+def _item(row: Row, position: int | None, reason: str) -> QueueItem:
     task = row.task
     return QueueItem(
         task_id=task.task_id,
@@ -96,6 +95,6 @@ def _item(row: Waiting, position: int | None) -> QueueItem:
         queue=task.queue,
         priority=task.priority,
         position=position,
-        reason=row.reason,
+        reason=reason,
         created_at=task.created_at,
     )

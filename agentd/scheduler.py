@@ -7,30 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
 
 from agentd.clock import epoch
-from agentd.deadlines import Deadlines
+from agentd.deadlines import STORAGE_RETRY_S, Deadlines, StartTimes
 from agentd.engines.protocol import Engine
-from agentd.errors import AgentdError, InvalidTransition, SessionReadOnly, StorageFailed
+from agentd.errors import AgentdError, Invalid, InvalidTransition, SessionReadOnly, StorageFailed
 from agentd.kinds.protocol import Outcome, Place
 from agentd.lanes import Lanes
-from agentd.model.consequences import stopped_state
+from agentd.model.consequences import open_needs, stopped_state
 from agentd.model.events import TaskQueued, TaskSpawned
 from agentd.model.launch import Capacity, EndedBy, Exit, Launch
 from agentd.model.requests import QueueView, Scale, Window, WorkerView
 from agentd.model.session import Session
 from agentd.model.task import Cause, CauseCode, State, Task
-from agentd.queueing import open_needs, queue_view
+from agentd.queueing import queue_view
 from agentd.service import Service
 from agentd.store.ledger import Ledger
-
-#: Seconds between attempts to record something the disk refused.
-STORAGE_RETRY_S = 0.5
 
 log = structlog.get_logger()
 
@@ -45,8 +41,7 @@ class Scheduler:
         self._place = place
         self._clock = service.clock
         self._lanes = Lanes(service.settings.workers.queues, self._clock.monotonic)
-        self._due: list[tuple[float, str, str]] = []
-        self._due_timer: asyncio.TimerHandle | None = None
+        self._start_times = StartTimes(self._clock, self._look)
         self._deadlines = Deadlines(service, self._own)
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._work: set[asyncio.Task[None]] = set()  #: every asyncio task of this scheduler, attempts among them
@@ -72,7 +67,10 @@ class Scheduler:
         else:
             self._lanes.drop(task)
             if task.state is State.WAITING:
-                self._put_off(task)
+                if task.not_before is not None:
+                    self._start_times.look_at(task, epoch(task.not_before))
+            elif task.terminal:
+                self._start_times.forget(task.task_id)
         if session.policy.timeout_s is not None and not task.terminal:
             self._deadlines.arm(session)
         self._dispatch()
@@ -91,13 +89,17 @@ class Scheduler:
     def rolled_back(self, ledger: Ledger) -> None:
         """Take the durable tasks as the truth again, and try to go on a little later."""
         session = ledger.session
-        self._lanes.reset(session.session_id, (t for t in ledger.tasks if t in self._attempts))
+        # What has an attempt runs, or will be told of when its claim fails; what runs and has none has just ended.
+        running = (t.task_id for t in ledger.tasks.values() if t.state is State.RUNNING or t.task_id in self._attempts)
+        self._lanes.reset(session.session_id, running)
+        later = self._clock.time() + STORAGE_RETRY_S
         for task in ledger.tasks.values():
             if task.state is State.QUEUED and task.task_id not in self._attempts:
                 if not self._put_off(task):
                     self._lanes.queue(task, session.policy.max_parallel)
             elif task.state is State.WAITING:
-                self._put_off(task)
+                start = epoch(task.not_before) if task.not_before is not None else 0.0
+                self._start_times.look_at(task, max(start, later))
         if self._storage_timer is None:
             loop = asyncio.get_running_loop()
             self._storage_timer = loop.call_later(STORAGE_RETRY_S, self._storage_retry)
@@ -128,7 +130,8 @@ class Scheduler:
 
     def _start(self, session_id: str, task_id: str, since: float, worker_id: str) -> None:
         self._lanes.take(session_id, task_id)
-        ledger = self._service.store.entry(session_id).ledger
+        entry = self._service.store.entries.get(session_id)
+        ledger = entry.ledger if entry else None
         task = ledger.head(task_id) if ledger is not None else None
         if ledger is None or task is None or task.state is not State.QUEUED:
             self._engine.release(worker_id)
@@ -136,6 +139,7 @@ class Scheduler:
         try:
             claimed = self._service.start_attempt(ledger, task, worker_id, self._clock.monotonic() - since)
         except (InvalidTransition, SessionReadOnly) as error:
+            # It is read-only: `rolled_back` takes up what it has once it is not.
             log.warning("task.not_started", session_id=session_id, task_id=task_id, reason=error.detail)
             self._engine.release(worker_id)
             return
@@ -145,10 +149,12 @@ class Scheduler:
         try:
             await claimed
         except (StorageFailed, SessionReadOnly):
-            # Nothing was launched and nothing recorded: the rollback has put the task back.
-            self._attempts.pop(task_id, None)
+            # Nothing was launched and nothing recorded: the task is what it was before.
+            if self._attempts.get(task_id) is asyncio.current_task():
+                del self._attempts[task_id]
             self._engine.release(worker_id)
-            self.rolled_back(ledger)
+            if (before := ledger.head(task_id)) is not None:
+                self.changed(before, ledger.head_session)
             return
         task = ledger.tasks[task_id]
         exit = await self._executed(ledger, task, worker_id)
@@ -176,6 +182,7 @@ class Scheduler:
             launch = self._launch(task)
         except (AgentdError, OSError) as error:
             self._engine.release(worker_id)
+            log.warning("task.not_launched", task_id=task.task_id, reason=str(error))
             return Exit(ended_by=EndedBy.SPAWN_FAILED, message=str(error))
         attempt = task.attempt
 
@@ -193,7 +200,10 @@ class Scheduler:
         return await self._engine.start(worker_id, launch, spawned)
 
     def _launch(self, task: Task) -> Launch:
-        return self._service.kinds[task.kind].launch(task, self._place(task))
+        kind = self._service.kinds.get(task.kind)
+        if kind is None:
+            raise Invalid(f"there is no kind {task.kind!r}")
+        return kind.launch(task, self._place(task))
 
     def _outcome(self, task: Task, exit: Exit) -> Outcome:
         kind = self._service.kinds.get(task.kind)
@@ -205,40 +215,27 @@ class Scheduler:
     # ------------------------------------------------------------------ time
 
     def _put_off(self, task: Task) -> bool:
-        """Whether the task's start time is still to come; it is looked at again then."""
-        start = task.not_before if task.state is State.WAITING else task.next_attempt_at
-        if start is None or (due := epoch(start)) <= self._clock.time():
+        """Whether the next attempt of a queued task is still to come; it is looked at again then."""
+        if task.next_attempt_at is None or (due := epoch(task.next_attempt_at)) <= self._clock.time():
             return False
-        heapq.heappush(self._due, (due, task.session_id, task.task_id))
-        if self._due[0][2] == task.task_id:
-            self._arm_due()
+        self._start_times.look_at(task, due)
         return True
 
-    def _arm_due(self) -> None:
-        if self._due_timer is not None:
-            self._due_timer.cancel()
-            self._due_timer = None
-        if self._due:
-            # At most an hour ahead: the clock may be set meanwhile.
-            delay = min(3600.0, max(0.0, self._due[0][0] - self._clock.time()))
-            self._due_timer = asyncio.get_running_loop().call_later(delay, self._due_now)
-
-    def _due_now(self) -> None:
-        self._due_timer = None
-        now = self._clock.time()
-        while self._due and self._due[0][0] <= now:
-            _, session_id, task_id = heapq.heappop(self._due)
-            entry = self._service.store.entries.get(session_id)
-            ledger = entry.ledger if entry else None
-            task = ledger.head(task_id) if ledger else None
-            if ledger is None or task is None:
-                continue
-            if task.state is State.QUEUED:
+    def _look(self, session_id: str, task_id: str) -> None:
+        """The task's start time has come."""
+        entry = self._service.store.entries.get(session_id)
+        ledger = entry.ledger if entry else None
+        task = ledger.head(task_id) if ledger else None
+        if ledger is None or task is None:
+            return
+        if task.state is State.QUEUED:
+            self.changed(task, ledger.head_session)
+        elif task.state is State.WAITING and not open_needs(task, ledger.head):
+            if self._service.due(task) > self._clock.time():
                 self.changed(task, ledger.head_session)
-            elif task.state is State.WAITING and not open_needs(task, ledger.head):
-                with contextlib.suppress(InvalidTransition, SessionReadOnly):
-                    self._service.stage(ledger, [TaskQueued(at=self._service.now(), task_id=task_id)])
-        self._arm_due()
+                return
+            with contextlib.suppress(InvalidTransition, SessionReadOnly):
+                self._service.stage(ledger, [TaskQueued(at=self._service.now(), task_id=task_id)])
 
     def _own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -267,16 +264,18 @@ class Scheduler:
             cut.cancel()
         if self._attempts:
             cause = Cause(code=CauseCode.SHUTDOWN, message=f"the daemon stopped; it had {drain_s:g} s to end by itself")
-            for ledger in self._service.store.resident:
-                running = [task for task in ledger.tasks.values() if task.state is State.RUNNING]
-                with contextlib.suppress(StorageFailed, SessionReadOnly):
-                    await self._service.stop_running(ledger, running, cause)
+            stops = [
+                self._service.stop_running(ledger, running, cause)
+                for ledger in self._service.store.resident
+                if (running := [task for task in ledger.tasks.values() if task.state is State.RUNNING])
+            ]
+            await asyncio.gather(*stops, return_exceptions=True)  # a disk that refuses must not hold the stop up
         if self._work:
             await asyncio.wait(self._work, timeout=limit_s)
         self._deadlines.close()
-        for timer in (self._due_timer, self._storage_timer):
-            if timer is not None:
-                timer.cancel()
+        self._start_times.close()
+        if self._storage_timer is not None:
+            self._storage_timer.cancel()
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)

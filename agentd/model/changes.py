@@ -14,6 +14,7 @@ from agentd.model.events import (
     AttemptEnd,
     Event,
     SessionArchived,
+    SessionPruned,
     SessionUpdated,
     TaskAwaiting,
     TaskCreated,
@@ -35,15 +36,26 @@ PROGRESS_FIELDS = ("progress", "phase", "message", "items_processed", "items_fai
 
 
 def applied_to_session(session: Session, event: Event, seq: int) -> Session:
-    """The session after an event that is not its creation."""
+    """The session after an event of its own that is not its creation."""
+    session = active(session, event)
     match event:
         case SessionUpdated(changes=changes):
             given = {k: v for k, v in msgspec.structs.asdict(changes).items() if v is not msgspec.UNSET}
-            return replace(session, **given, updated_at=event.at, seq=seq)
+            return replace(session, **given, seq=seq)
         case SessionArchived(archived=archived):
-            return replace(session, archived=archived, updated_at=event.at, seq=seq)
+            return replace(session, archived=archived, seq=seq)
         case _:
-            return replace(session, updated_at=event.at, seq=seq)
+            return replace(session, seq=seq)
+
+
+def active(session: Session, event: Event) -> Session:
+    """The session with its last activity, after any event of its journal.
+
+    Retention is nobody's activity: what it empties must still age.
+    """
+    if event.at <= session.updated_at or isinstance(event, SessionPruned):
+        return session
+    return replace(session, updated_at=event.at)
 
 
 def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
@@ -86,6 +98,7 @@ def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
                 ended_at=event.at,
                 duration_s=event.end.duration_s if event.end else None,
                 result=event.result,
+                next_attempt_at=None,
                 awaiting=None,
                 seq=seq,
             )

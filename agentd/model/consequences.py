@@ -55,6 +55,12 @@ def after_end(
     return events
 
 
+def open_needs(task: Task, lookup: Callable[[str], Task | None]) -> list[str]:
+    """What the task still needs. A need that is not in memory has completed: else it would have failed the task."""
+    found = ((need, lookup(need)) for need in task.needs)
+    return [need for need, needed in found if needed is not None and needed.state is not State.COMPLETED]
+
+
 def _completed(task_id: str, settled: dict[str, State], lookup: Callable[[str], Task | None]) -> bool:
     state = settled.get(task_id)
     if state is None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
 
+import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from agentd.model.session import Retention, Session, SessionState
+from agentd.model.session import Keep, Retention, Session, SessionState
 from agentd.model.task import CauseCode, OnInterrupt, Retry, State, Task, Trigger, Value
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -19,10 +20,48 @@ Labels = Annotated[
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
 T = TypeVar("T")
+V = TypeVar("V", bound=Value)
 
 
 class Request(Value, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A body sent by a client: an unknown field is an error that names it."""
+
+
+class AskedRetry(Retry, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A retry as clients may ask for it."""
+
+    max: Annotated[int, Meta(ge=0, le=1000)] = 0
+    backoff_s: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
+    factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
+    max_backoff_s: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
+
+
+class AskedTrigger(Trigger, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A trigger as clients may name it."""
+
+    source: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class AskedKeep(Keep, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Limits as clients may set them."""
+
+    max_age_s: Annotated[float, Meta(ge=0)] | None = None
+    max_count: Annotated[int, Meta(ge=0)] | None = None
+    max_bytes: Annotated[int, Meta(ge=0)] | None = None
+
+
+class AskedRetention(Retention, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A retention as clients may set it."""
+
+    tasks: AskedKeep = AskedKeep()
+    output: AskedKeep = AskedKeep()
+    sessions: AskedKeep = AskedKeep()
+
+
+def plain(asked: Value, kind: type[V]) -> V:
+    """What was asked for, as the value of the model that it stands for."""
+    return msgspec.convert(msgspec.to_builtins(asked), kind)
 
 
 class PolicyChanges(Request, frozen=True, kw_only=True):
@@ -32,7 +71,7 @@ class PolicyChanges(Request, frozen=True, kw_only=True):
     timeout_s: Seconds | UnsetType | None = UNSET
     tasks_kept: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET
     pinned: bool | UnsetType = UNSET
-    retention: Retention | UnsetType | None = UNSET
+    retention: AskedRetention | UnsetType | None = UNSET
 
 
 class NewSession(Request, frozen=True, kw_only=True):
@@ -64,9 +103,9 @@ class NewTask(Request, frozen=True, kw_only=True):
     priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
     queue: QueueName = "default"
     labels: Labels = {}
-    trigger: Trigger = Trigger()
+    trigger: AskedTrigger = AskedTrigger()
     timeout_s: Seconds | None = None
-    retry: Retry | None = None
+    retry: AskedRetry | None = None
     on_interrupt: OnInterrupt = OnInterrupt.FAIL
     max_output_bytes: Annotated[int, Meta(ge=1)] | None = None
     not_before: str | None = None

@@ -36,7 +36,7 @@ class Policy(Value, frozen=True, kw_only=True):
 
 
 class Session(Value, frozen=True, kw_only=True):
-    """What metadata.json says."""
+    """What metadata.json says. `updated_at` is the last activity, a task's too; `seq` the last change of its own."""
 
     session_id: str
     title: str | None = None

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from msgspec.structs import replace
 
 from agentd.clock import epoch
-from agentd.errors import AgentdError, SessionReadOnly, StorageFailed
+from agentd.errors import AgentdError, StorageFailed
 from agentd.model.requests import CheckReport, CleanupReport
 from agentd.service.upkeep import Upkeep
 from agentd.store.entry import Entry
@@ -44,7 +44,7 @@ class Cleanup(Upkeep):
         entry = self.store.entries.get(session_id)
         if entry is None or entry.reason is not None:
             return None
-        with contextlib.suppress(StorageFailed):
+        with contextlib.suppress(AgentdError, OSError):
             if entry.ledger is not None:
                 await entry.ledger.views.flush()
             return await self.in_thread(self._looked, session_id, entry, self._known(entry))
@@ -96,7 +96,7 @@ class Cleanup(Upkeep):
             with contextlib.suppress(AgentdError):  # it came to life meanwhile, or the disk refuses: the next time
                 await self.delete_session(session_id, force=False, if_seq=None)
         for step in found.steps:
-            with contextlib.suppress(StorageFailed, SessionReadOnly):
+            with contextlib.suppress(AgentdError):
                 await self._prune(step)
 
     async def _prune(self, step: Step) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from agentd.bus import Bus
 from agentd.clock import Clock, epoch, rfc3339
 from agentd.config import Settings
-from agentd.errors import AgentdError, Draining, SessionReadOnly, TaskNotFound
+from agentd.errors import Draining, SessionNotFound, SessionReadOnly, TaskNotFound
 from agentd.kinds.protocol import Kind
 from agentd.model.consequences import after_end
 from agentd.model.events import AgentEvent, Event, SessionQuarantined, SessionUpdated, TaskEvent
@@ -45,7 +45,7 @@ class Runner(Protocol):
         """The running task's recorded intent to stop is durable: end its processes."""
 
     def rolled_back(self, ledger: Ledger) -> None:
-        """What was staged fell away; the ledger's durable tasks are the truth again."""
+        """What was staged fell away, or could not be staged; the ledger's durable tasks are the truth again."""
 
     def forget(self, session_id: str) -> None:
         """The session is gone."""
@@ -101,7 +101,8 @@ class Ground:
         self._line_indexes = LineIndexes()
         self._records = RecordCache()
         store.on_commit = self._committed
-        store.on_failed = self._rolled_back
+        store.on_failed = lambda session_id, error: self._rolled_back(session_id)
+        store.on_healed = self._rolled_back
         store.on_dropped = self._dropped
         store.on_damaged = self._damaged
 
@@ -141,6 +142,8 @@ class Ground:
                 ledger = await self.store.ledger(session_id)
             except SessionReadOnly:
                 task = self.store.entry(session_id).tasks.get(task_id)
+            except SessionNotFound:
+                continue  # deleted meanwhile
             else:
                 task = ledger.tasks.get(task_id)
             if task is None:
@@ -248,6 +251,7 @@ class Ground:
             if task is None or not task.terminal:
                 continue
             self.finished[task.state.value, task.cause.code.value if task.cause else ""] += 1
+            self._dependents.pop(task.task_id, None)
             if history is not None:
                 history.add(seq, task.state, task.task_id)
             for waiter in list(self._ends.get(task.task_id, ())):
@@ -260,9 +264,10 @@ class Ground:
             for task in tasks:
                 history.add(task.seq, task.state, task.task_id)
 
-    def _rolled_back(self, session_id: str, error: AgentdError) -> None:
-        ledger = self.store.entry(session_id).ledger
-        if ledger is not None:
+    def _rolled_back(self, session_id: str) -> None:
+        """What is durable is the truth again: staged events fell away, or the session can be written again."""
+        entry = self.store.entries.get(session_id)
+        if entry is not None and (ledger := entry.ledger) is not None:
             for task in ledger.tasks.values():
                 self._index_needs(task)
             self.runner.rolled_back(ledger)

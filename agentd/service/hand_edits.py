@@ -34,8 +34,10 @@ class HandEdits(Ground):
             changes = edited(session, text)
         except Invalid as error:
             kept_as = f"metadata.json.refused-{self.now().replace(':', '')}"
-            with contextlib.suppress(OSError):
+            try:
                 await self.in_thread(_write_beside, self.store.path(session_id) / kept_as, text)
+            except OSError:
+                return  # what cannot be kept is not overwritten
             events: list[Event] = [SessionEditRefused(at=self.now(), reason=error.detail, kept_as=kept_as)]
         else:
             if changes is None:
@@ -56,7 +58,7 @@ class HandEdits(Ground):
             session = ledger.session
             await ledger.views.flush()
             text = await self.in_thread(_read, self.store.path(session.session_id))
-            if ledger.head_session is session:
+            if ledger.head_session.seq == session.seq:
                 return session, text
 
     def _edit_events(self, changes: SessionChanges) -> list[Event]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from agentd.clock import epoch, rfc3339
 from agentd.errors import Invalid, Malformed
 from agentd.model.requests import Page, SessionQuery, TaskQuery
 from agentd.model.session import Session, SessionState
@@ -60,6 +61,20 @@ def check_sort(sort: str, allowed: Sequence[str]) -> tuple[str, bool]:
     if sort not in allowed:
         raise Malformed.field("sort", f"must be one of {', '.join(allowed)}")
     return sort.removeprefix("-"), sort.startswith("-")
+
+
+def since(time: str | None) -> str | None:
+    """The time as the store writes times, so that text order is time order.
+
+    Raises:
+        Malformed: not a time.
+    """
+    if time is None:
+        return None
+    try:
+        return rfc3339(epoch(time))
+    except (ValueError, OverflowError) as error:
+        raise Malformed.field("since", "must be an RFC 3339 time with an offset, as 2030-01-31T09:00:00Z") from error
 
 
 def labels_match(labels: dict[str, str], wanted: Sequence[str]) -> bool:

@@ -15,6 +15,7 @@ from agentd.errors import (
     QueueFull,
     SessionActive,
     SessionReadOnly,
+    StorageFailed,
 )
 from agentd.model.events import (
     Event,
@@ -22,6 +23,7 @@ from agentd.model.events import (
     SessionCreated,
     SessionDeleted,
     SessionUpdated,
+    TaskEvent,
     TaskFinished,
     TaskStopRequested,
     decoded,
@@ -47,6 +49,7 @@ from agentd.service.listing import (
     paged,
     session_matches,
     session_state,
+    since,
 )
 from agentd.store.artifacts import Artifacts
 from agentd.store.entry import Entry
@@ -72,6 +75,7 @@ class SessionVerbs(HandEdits):
             Malformed: a bad cursor or sort.
         """
         field, descending = check_sort(query.sort, SESSION_SORTS)
+        query = replace(query, since=since(query.since))
         rows = []
         for entry in self.store.entries.values():
             session, counts = entry.session, entry.counts
@@ -155,11 +159,12 @@ class SessionVerbs(HandEdits):
             PreconditionFailed: `if_seq` is not the session's current version.
             Invalid: a label.
         """
-        ledger = await self.store.ledger(session_id)
-        self._check_version(ledger, if_seq)
-        await self.metadata_touched(session_id)  # or what is written next would go over an edit not yet noticed
         if patch.labels is not UNSET:
             check_labels(patch.labels)
+        self._check_version(await self.store.ledger(session_id), if_seq)
+        await self.metadata_touched(session_id)  # or what is written next would go over an edit not yet noticed
+        ledger = await self.store.ledger(session_id)
+        self._check_version(ledger, if_seq)  # again: the wait let others in
         session = ledger.head_session
         policy = merged(session.policy, patch.policy) if patch.policy is not UNSET else UNSET
         changes = SessionChanges(title=patch.title, labels=patch.labels, policy=policy)
@@ -181,29 +186,34 @@ class SessionVerbs(HandEdits):
             SessionNotFound, PreconditionFailed, StorageFailed
             SessionActive: it has live tasks and `force` is not set.
         """
-        entry = self.store.entry(session_id)
-        try:
+        with contextlib.suppress(SessionReadOnly):  # a damaged one has nothing that runs
             ledger = await self.store.ledger(session_id)
-        except SessionReadOnly:
-            ledger = None
-        if ledger is not None:
             self._check_version(ledger, if_seq)
-            with contextlib.suppress(Exception):
-                await ledger.settled()
-            if ledger.live and not force:
-                raise SessionActive(
-                    f"session {session_id} has {ledger.live} unfinished tasks; cancel them or use force"
-                )
-            while ledger.live:
-                ends = [self.end_of(task.task_id) for task in ledger.tasks.values() if not task.terminal]
-                await self.cancel_session(session_id)
-                if ends:
-                    await asyncio.wait(ends)
-        del entry
-        await self.store.delete(session_id)
+            while ledger.live or ledger.pending:
+                with contextlib.suppress(StorageFailed, SessionReadOnly):
+                    await ledger.settled()
+                if ledger.live and not force:
+                    raise SessionActive(
+                        f"session {session_id} has {ledger.live} unfinished tasks; cancel them or use force"
+                    )
+                await self._all_ended(ledger)
+        try:
+            await self.store.delete(session_id)
+        finally:
+            self._histories.pop(session_id, None)
         self.runner.forget(session_id)
-        self._histories.pop(session_id, None)
         self.announce(SessionDeleted(at=self.now(), session_id=session_id))
+
+    async def _all_ended(self, ledger: Ledger) -> None:
+        """Cancel what is live, and wait until it has ended."""
+        ends = [self.end_of(task.task_id) for task in ledger.tasks.values() if not task.terminal]
+        try:
+            await self.cancel_session(ledger.session.session_id)
+            if ends:
+                await asyncio.wait(ends)
+        finally:
+            for end in ends:
+                end.cancel()
 
     async def cancel_session(self, session_id: str) -> tuple[Task, ...]:
         """Cancel all that is not terminal; running tasks are asked to stop.
@@ -216,20 +226,27 @@ class SessionVerbs(HandEdits):
         return await self.stop_all(ledger, cause)
 
     async def stop_all(self, ledger: Ledger, cause: Cause) -> tuple[Task, ...]:
-        """End every live task of a session for one cause; running ones are asked to stop."""
+        """End every live task of a session for one cause; running ones are asked to stop.
+
+        Raises:
+            SessionReadOnly, StorageFailed
+        """
         at = self.now()
-        events: list[Event] = []
+        events: list[TaskEvent] = []
+        ended: dict[str, State] = {}
         for task_id in list(ledger.tasks):
             task = ledger.head(task_id)
             if task is None or task.terminal:
                 continue
             if task.state is not State.RUNNING:
                 events.append(TaskFinished(at=at, task_id=task_id, state=State.CANCELLED, cause=cause))
+                ended[task_id] = State.CANCELLED
             elif task.stop_cause is None:
                 events.append(TaskStopRequested(at=at, task_id=task_id, cause=cause))
         if events:
-            await self.stage(ledger, events)
-        stopped = tuple(task for each in events if (task := ledger.tasks.get(getattr(each, "task_id", ""))) is not None)
+            # Consequences: what was submitted to wait for one of these, and is not durable yet.
+            await self.stage(ledger, [*events, *self.consequences(ledger, ended)])
+        stopped = tuple(task for each in events if (task := ledger.tasks.get(each.task_id)) is not None)
         for task in stopped:
             if task.state is State.RUNNING:
                 self.runner.stop(task)
@@ -257,9 +274,9 @@ class SessionVerbs(HandEdits):
         return Artifacts(self.store.path(session_id))
 
     def _check_version(self, ledger: Ledger, if_seq: int | None) -> None:
-        if if_seq is not None and if_seq != ledger.seq:
+        if if_seq is not None and if_seq != ledger.head_seq:
             raise PreconditionFailed(
-                f"session {ledger.session.session_id} is at {ledger.seq}, not {if_seq}; read it again"
+                f"session {ledger.session.session_id} is at {ledger.head_seq}, not {if_seq}; read it again"
             )
 
 

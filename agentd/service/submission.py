@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from agentd.clock import epoch, rfc3339
@@ -75,10 +77,11 @@ class Submission(SessionVerbs):
         return await self._create(ledger, await self._accepted(ledger.session.session_id, new, source, ledger), key)
 
     async def _create(self, ledger: Ledger, task: Task, key: Key | None) -> Created[Task]:
+        if key is not None and (first := await self._first_answer(ledger, key)) is not None:
+            return Created(value=first, replayed=True)  # one that came while this was being accepted
         event = _keyed(TaskCreated(at=task.created_at, task_id=task.task_id, task=task), key)
-        durable = self.stage(ledger, [event])
-        seq = ledger.head_seq
-        await durable
+        seq = ledger.head_seq + 1  # staging it may start it at once, which is an event of its own
+        await self.stage(ledger, [event])
         return Created(value=replace(task, seq=seq))
 
     async def _first_answer(self, ledger: Ledger, key: Key) -> Task | None:
@@ -98,14 +101,12 @@ class Submission(SessionVerbs):
         check_labels(new.labels)
         if new.retry is not None:
             _check_retry(new.retry)
-        now = self.clock.time()
-        due = _start_time(new.not_before)
+        not_before = _start_time(new.not_before)
         limits = self.settings.limits
-        if self.live_tasks >= limits.live_tasks or (ledger and ledger.live >= limits.live_tasks_per_session):
+        if self.store.live >= limits.live_tasks or (ledger and ledger.live >= limits.live_tasks_per_session):
             raise QueueFull("too many unfinished tasks; wait for some to end, or raise limits.live_tasks")
-        pending = False
-        for need in new.needs:
-            pending |= await self._needed(need, session_id, ledger)
+        pending = await self._pending(new.needs, session_id, ledger)
+        now = self.clock.time()
         task = Task(
             task_id=new_task_id(session_id),
             session_id=session_id,
@@ -122,29 +123,36 @@ class Submission(SessionVerbs):
             retry=new.retry,
             on_interrupt=new.on_interrupt,
             max_output_bytes=new.max_output_bytes,
-            not_before=rfc3339(due) if due else None,
+            not_before=not_before,
             created_at="",
         )
-        return new_task(task, at=rfc3339(now), waiting=pending or due > now)
+        return new_task(task, at=rfc3339(now), waiting=pending or self.due(task) > now)
 
-    async def _needed(self, need: str, session_id: str, ledger: Ledger | None) -> bool:
-        """Whether the needed task is still to come. One that ended badly can never be followed."""
-        task = ledger.head(need) if ledger is not None else None
-        if task is None and ledger is not None and is_task_id(need):
-            try:
-                task = await self.find(need)
-            except TaskNotFound:
-                task = None
+    async def _pending(self, needs: Sequence[str], session_id: str, ledger: Ledger | None) -> bool:
+        """Whether a needed task is still to come, at the moment of the return. One that ended badly never will."""
+        left: dict[str, Task] = {}  # those no longer in memory: they have ended
+        while ledger and (gone := [need for need in needs if need not in left and ledger.head(need) is None]):
+            for need in gone:
+                left[need] = await self._needed(need, session_id)
+        pending = False
+        for need in needs:
+            task = left.get(need) or (ledger.head(need) if ledger else None)
+            if task is None:
+                raise _stranger(need, session_id)
+            if task.terminal and task.state is not State.COMPLETED:
+                raise Invalid.field("needs", f"{need!r} ended {task.state}; the new task could never start")
+            pending |= not task.terminal
+        return pending
+
+    async def _needed(self, need: str, session_id: str) -> Task:
+        """A task of the session that is not on its head."""
+        try:
+            task = await self.find(need) if is_task_id(need) else None
+        except TaskNotFound:
+            task = None
         if task is None or task.session_id != session_id:
-            raise Invalid.field("needs", f"{need!r} is not a task of session {session_id}")
-        if task.terminal and task.state is not State.COMPLETED:
-            raise Invalid.field("needs", f"{need!r} ended {task.state}; the new task could never start")
-        return not task.terminal
-
-    @property
-    def live_tasks(self) -> int:
-        """How many tasks are not terminal, over all sessions."""
-        return sum(ledger.live for ledger in self.store.resident)
+            raise _stranger(need, session_id)
+        return task
 
     async def retry(self, task_id: str, key: Key | None) -> Created[Task]:
         """Submit an ended task again, as a new one with `retry_of`.
@@ -183,10 +191,14 @@ def _check_retry(retry: Retry) -> None:
             raise Invalid.field(f"retry.{field}", f"must be {low} to {high}")
 
 
-def _start_time(not_before: str | None) -> float:
+def _stranger(need: str, session_id: str) -> Invalid:
+    return Invalid.field("needs", f"{need!r} is not a task of session {session_id}")
+
+
+def _start_time(not_before: str | None) -> str | None:
     if not_before is None:
-        return 0.0
+        return None
     try:
-        return epoch(not_before)
+        return rfc3339(epoch(not_before))
     except (ValueError, OverflowError) as error:
         raise Invalid.field("not_before", "must be an RFC 3339 time with an offset, as 2030-01-31T09:00:00Z") from error

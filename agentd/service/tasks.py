@@ -6,6 +6,8 @@ import asyncio
 import heapq
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from agentd.errors import (
     Invalid,
     InvalidTransition,
@@ -19,7 +21,7 @@ from agentd.model.events import (
 )
 from agentd.model.requests import Page, ProgressReport, TaskQuery
 from agentd.model.task import Cause, CauseCode, State, Task
-from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, paged, parts_of, task_matches
+from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, paged, parts_of, since, task_matches
 from agentd.service.submission import Submission
 from agentd.store.output import OutputLog
 
@@ -52,11 +54,11 @@ class TaskVerbs(Submission):
         if task.terminal or timeout_s <= 0:
             return task
         end = self.end_of(task_id)
-        await asyncio.wait([end], timeout=min(timeout_s, MAX_WAIT_S))
-        if end.done():
-            return end.result()
-        end.cancel()
-        return await self.find(task_id)
+        try:
+            await asyncio.wait([end], timeout=min(timeout_s, MAX_WAIT_S))
+            return end.result() if end.done() else await self.find(task_id)
+        finally:
+            end.cancel()
 
     async def list_tasks(self, query: TaskQuery, session_id: str | None = None) -> Page[Task]:
         """Live tasks and the finished ones still in tasks.json, of one session or all, a page of them.
@@ -66,19 +68,13 @@ class TaskVerbs(Submission):
             Malformed: a bad cursor or sort.
         """
         _, descending = check_sort(query.sort, TASK_SORTS)
+        query = replace(query, since=since(query.since))
         if session_id is not None:
             view = await self.session(session_id)
             assert isinstance(view.tasks, tuple)
             rows: Iterable[Task] = (task for task in view.tasks if task_matches(task, query))
             return paged(rows, _age, limit=query.limit, cursor=query.cursor, descending=descending)
-        pick = heapq.nlargest if descending else heapq.nsmallest
-        last = parts_of(query.cursor, tuple[str, str]) if query.cursor else None
-        best: list[Task] = []
-        for tasks in await self._tasks_by_session(query):
-            behind = (t for t in tasks if last is None or (_age(t) < last if descending else _age(t) > last))
-            best = pick(query.limit + 1, [*best, *(t for t in behind if task_matches(t, query))], key=_age)
-        page = best[: query.limit]
-        return Page(data=tuple(page), next=cursor_of(_age(page[-1])) if len(best) > query.limit else None)
+        return await self.in_thread(_first_of, await self._tasks_by_session(query), query, descending)
 
     async def _tasks_by_session(self, query: TaskQuery) -> list[Iterable[Task]]:
         found: list[Iterable[Task]] = []
@@ -88,9 +84,9 @@ class TaskVerbs(Submission):
         for session_id in wanted:
             entry = self.store.entries[session_id]
             if entry.ledger is not None:
-                found.append(entry.ledger.tasks.values())
+                found.append(list(entry.ledger.tasks.values()))
             elif entry.tasks:
-                found.append(entry.tasks.values())
+                found.append(list(entry.tasks.values()))
             elif not live_only and entry.counts:
                 asleep.append(session_id)
         if asleep:
@@ -105,6 +101,7 @@ class TaskVerbs(Submission):
             Malformed: a bad cursor or sort.
         """
         check_sort(query.sort, TASK_SORTS)
+        query = replace(query, since=since(query.since))
         entry = self.store.entry(session_id)
         if entry.ledger is not None and entry.ledger.busy:
             await entry.ledger.views.flush()
@@ -158,6 +155,16 @@ class TaskVerbs(Submission):
         ledger, _ = await self.find_live(task_id)
         await self.stage(ledger, [TaskProgress(at=self.now(), task_id=task_id, **given)])
         return ledger.tasks.get(task_id) or await self.find(task_id)
+
+
+def _first_of(by_session: Iterable[Iterable[Task]], query: TaskQuery, descending: bool) -> Page[Task]:
+    """A page of many sessions' tasks; for a thread, as there may be 100,000 of them."""
+    last = parts_of(query.cursor, tuple[str, str]) if query.cursor else None
+    tasks = (task for each in by_session for task in each if task_matches(task, query))
+    behind = (task for task in tasks if last is None or (_age(task) < last if descending else _age(task) > last))
+    best = (heapq.nlargest if descending else heapq.nsmallest)(query.limit + 1, behind, key=_age)
+    page = best[: query.limit]
+    return Page(data=tuple(page), next=cursor_of(_age(page[-1])) if len(best) > query.limit else None)
 
 
 def _age(task: Task) -> tuple[str, str]:

@@ -8,19 +8,21 @@ import os
 from collections.abc import Sequence
 
 from agentd import __version__
-from agentd.errors import AgentdError, SessionReadOnly
-from agentd.model.consequences import interrupted
+from agentd.clock import epoch
+from agentd.errors import AgentdError, SessionReadOnly, StorageFailed
+from agentd.model.consequences import interrupted, open_needs
 from agentd.model.events import (
     AgentRecovered,
     Event,
     TaskEvent,
     TaskFinished,
+    TaskQueued,
     TaskRetried,
     TaskStopRequested,
 )
 from agentd.model.launch import Capacity
 from agentd.model.requests import QueueView, ResetReport, Scale, Window, WorkerView
-from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task, Value
+from agentd.model.task import Cause, CauseCode, State, Task, Value
 from agentd.service.attempts import Attempts
 from agentd.store.catalogue import Found
 from agentd.store.ledger import Ledger
@@ -100,7 +102,7 @@ class Upkeep(Attempts):
         report = AgentRecovered(
             at=self.now(),
             boot_id=self.boot_id,
-            clean=not (changes or killed or found.unclean),
+            clean=not (ended or requeued or killed or found.unclean),
             sessions=found.sessions,
             interrupted=len(was_interrupted),
             requeued=len(requeued),
@@ -115,7 +117,7 @@ class Upkeep(Attempts):
 
     def _recovery(self, ledger: Ledger) -> list[TaskEvent]:
         at = self.now()
-        events = [
+        events: list[TaskEvent] = [
             interrupted(task, at=at, boot_id=self.boot_id)
             for task in ledger.tasks.values()
             if task.state is State.RUNNING
@@ -123,7 +125,19 @@ class Upkeep(Attempts):
         # A crash may have cut a batch between an end and what followed from it: ask again for every ended task.
         ended = {task.task_id: task.state for task in ledger.tasks.values() if task.terminal}
         ended |= {event.task_id: event.state for event in events if isinstance(event, TaskFinished)}
-        return events + self.consequences(ledger, ended)
+        events += self.consequences(ledger, ended)
+        settled = {event.task_id for event in events}
+        now = self.clock.time()
+        # What was due, or had all it needs, while nobody was there to see it.
+        ripe = [
+            task.task_id
+            for task in ledger.tasks.values()
+            if task.state is State.WAITING
+            and task.task_id not in settled
+            and self.due(task) <= now
+            and not open_needs(task, ledger.head)
+        ]
+        return events + [TaskQueued(at=at, task_id=task_id) for task_id in ripe]
 
     def _resident(self, session_id: str) -> Ledger:
         ledger = self.store.entry(session_id).ledger
@@ -133,16 +147,18 @@ class Upkeep(Attempts):
     # ------------------------------------------------------------------ stopping
 
     async def stop_running(self, ledger: Ledger, tasks: Sequence[Task], cause: Cause) -> None:
-        """Record the intent to stop running tasks, then stop them."""
+        """Record the intent to stop running tasks, then stop them; what cannot be recorded is stopped all the same."""
         events: list[Event] = [
             TaskStopRequested(at=self.now(), task_id=task.task_id, cause=cause)
             for task in tasks
-            if task.stop_cause is None
+            if (head := ledger.head(task.task_id)) and head.state is State.RUNNING and head.stop_cause is None
         ]
-        if events:
-            await self.stage(ledger, events)
-        for task in tasks:
-            self.runner.stop(task)
+        try:
+            if events:
+                await self.stage(ledger, events)
+        finally:
+            for task in tasks:
+                self.runner.stop(task)
 
     async def reset(self) -> ResetReport:
         """Emergency: end everything that is not terminal and replace every worker; says what it did."""
@@ -150,11 +166,14 @@ class Upkeep(Attempts):
         ends, cancelled = [], []
         for ledger in self.store.resident:
             if ledger.live:
-                stopped = await self.stop_all(ledger, cause)
-                cancelled += [task.task_id for task in stopped]
-                ends += [self.end_of(task.task_id) for task in stopped if task.state not in TERMINAL]
+                with contextlib.suppress(StorageFailed, SessionReadOnly):  # the others must end all the same
+                    stopped = await self.stop_all(ledger, cause)
+                    cancelled += [task.task_id for task in stopped]
+                    ends += [self.end_of(task.task_id) for task in stopped if not task.terminal]
         if ends:
             await asyncio.wait(ends, timeout=self.settings.workers.grace_s + 5)
+            for end in ends:
+                end.cancel()
         replaced = 0
         for worker in self.runner.workers():
             with contextlib.suppress(AgentdError):
@@ -184,18 +203,33 @@ class Upkeep(Attempts):
             state = "degraded"
         else:
             state = "working" if current else "idle"
-        queue = self.queue(Window(limit=1))
         return Status(
             agent_id=self.agent_id,
             version=__version__,
             boot_id=self.boot_id,
             state=state,
             current=current,
-            queue=QueueFacts(depth=queue.depth, waiting=queue.waiting, oldest_age_s=queue.oldest_age_s),
+            queue=self._queue_facts(),
             workers=capacity,
             disk=self._disk_facts(),
             sessions=len(self.store.entries),
             started_at=self.started_at,
+        )
+
+    def _queue_facts(self) -> QueueFacts:
+        ledgers = self.store.resident
+        since = (
+            task.queued_at or task.created_at
+            for ledger in ledgers
+            if ledger.counts["queued"]
+            for task in ledger.tasks.values()
+            if task.state is State.QUEUED
+        )
+        oldest = min(since, default=None)
+        return QueueFacts(
+            depth=sum(ledger.counts["queued"] for ledger in ledgers),
+            waiting=sum(ledger.counts["waiting"] for ledger in ledgers),
+            oldest_age_s=max(0.0, self.clock.time() - epoch(oldest)) if oldest else None,
         )
 
     def _disk_facts(self) -> DiskFacts:

@@ -1,9 +1,7 @@
-"""Which sessions there are, how a task id leads to its own, and which of them may leave memory next."""
+"""Which sessions there are, and how a task id leads to its own."""
 
 from __future__ import annotations
 
-import itertools
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,9 +9,6 @@ from agentd.errors import SessionNotFound
 from agentd.model.ids import TAG_LENGTH, session_tag
 from agentd.store.entry import Entry
 from agentd.store.ledger import Ledger
-
-#: How many sessions are looked at to find one that can leave memory.
-EVICTION_LOOK = 8
 
 
 class Found(NamedTuple):
@@ -28,14 +23,13 @@ class Found(NamedTuple):
 
 
 class Catalogue:
-    """Every session by id and by the tag of its tasks' ids, and the order in which they were last used."""
+    """Every session by id, and by the tag of its tasks' ids."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.on_added: Callable[[str], None] = lambda session_id: None
         self.on_removed: Callable[[str], None] = lambda session_id: None
         self._tags: dict[str, list[str]] = {}
-        self._used: OrderedDict[str, None] = OrderedDict()
 
     def entry(self, session_id: str) -> Entry:
         """The session's entry.
@@ -67,23 +61,7 @@ class Catalogue:
     def _remove(self, session_id: str) -> None:
         del self.entries[session_id]
         self.on_removed(session_id)
-        self._used.pop(session_id, None)
         tag = session_tag(session_id)
         self._tags[tag].remove(session_id)
         if not self._tags[tag]:
             del self._tags[tag]
-
-    def _touched(self, session_id: str, limit: int) -> Entry | None:
-        """Note a use; with more than `limit` sessions in memory, one that is idle and was not used for longest."""
-        self._used[session_id] = None
-        self._used.move_to_end(session_id)
-        if len(self._used) <= limit:
-            return None
-        for candidate in list(itertools.islice(self._used, EVICTION_LOOK)):
-            entry = self.entries[candidate]
-            if entry.ledger is None or entry.ledger.live or entry.ledger.busy or candidate == session_id:
-                self._used.move_to_end(candidate)
-                continue
-            del self._used[candidate]
-            return entry
-        return None

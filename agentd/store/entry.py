@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from agentd.model.changes import applied_to_task
+from agentd.model.changes import active, applied_to_task
 from agentd.model.events import Event, SessionCreated, TaskCreated
 from agentd.model.session import Session
 from agentd.model.task import Task
@@ -51,7 +51,7 @@ class Entry:
     def put_out(self) -> None:
         """Forget the ledger, keep what lists show."""
         if self.ledger is not None:
-            self._session, self._counts, self._reason, self._seq = self.session, self.counts, self.reason, self.seq
+            self._session, self._counts, self._seq = self.session, self.counts, self.seq
             self.ledger = None
         if self.lock is not None:
             self.lock.release()
@@ -64,6 +64,7 @@ def first_state(session: Session, events: Sequence[Event], appended: Appended) -
     for seq, event in enumerate(events, 1):
         if isinstance(event, TaskCreated):
             tasks[event.task_id] = applied_to_task(None, event, seq)
+            session = active(session, event)
         if isinstance(event, (TaskCreated, SessionCreated)) and (key := key_record(event, seq)):
             keys[key.key_hash] = key
     return Loaded(

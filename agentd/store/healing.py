@@ -13,18 +13,22 @@ RESUME_S = 5.0
 
 
 class Healing:
-    """Tries again for each poisoned ledger until its disk takes writes. `in_thread` runs blocking work."""
+    """Tries again for each poisoned ledger until its disk takes writes, and tells `healed` then.
 
-    def __init__(self, in_thread: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
+    `in_thread` runs blocking work.
+    """
+
+    def __init__(
+        self, in_thread: Callable[[Callable[[], None]], Awaitable[None]], healed: Callable[[Ledger], None]
+    ) -> None:
         self._in_thread = in_thread
-        self._healers: set[asyncio.Task[None]] = set()
+        self._healed = healed
+        self._healers: dict[Ledger, asyncio.Task[None]] = {}
 
     def begin(self, ledger: Ledger) -> None:
         """The ledger's folder was just poisoned: it is read-only from here on."""
         ledger.reason = ledger.folder.poisoned
-        healer = asyncio.get_running_loop().create_task(self._heal(ledger))
-        self._healers.add(healer)
-        healer.add_done_callback(self._healers.discard)
+        self._healers[ledger] = asyncio.get_running_loop().create_task(self._heal(ledger))
 
     async def _heal(self, ledger: Ledger) -> None:
         while True:
@@ -33,11 +37,18 @@ class Healing:
             except StorageFailed:
                 await asyncio.sleep(RESUME_S)
             else:
+                del self._healers[ledger]
                 ledger.reason = None
+                self._healed(ledger)
                 return
 
-    async def close(self) -> None:
-        """Give up; what is poisoned stays as it is on disk."""
-        for healer in self._healers:
+    async def forget(self, ledger: Ledger) -> None:
+        """Give this one up, if it is being healed; it stays as it is on disk."""
+        if (healer := self._healers.pop(ledger, None)) is not None:
             healer.cancel()
-        await asyncio.gather(*self._healers, return_exceptions=True)
+            await asyncio.wait([healer])
+
+    async def close(self) -> None:
+        """Give all up."""
+        for ledger in list(self._healers):
+            await self.forget(ledger)

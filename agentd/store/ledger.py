@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.model.changes import applied_to_session, applied_to_task
 from agentd.model.events import Event, SessionCreated, SessionEvent, SessionPruned, TaskCreated, TaskEvent
@@ -65,7 +67,9 @@ class Ledger:
         self.keys: dict[str, KeyRecord] = loaded.keys
         self.seq = loaded.seq
         self.counts: Counter[str] = Counter(task.state.value for task in loaded.tasks.values())
-        self.reason: str | None = None  #: why nothing can be written now
+        self.reason: str | None = None  #: why nothing can be written until the disk is well again
+        self.live_told = 0  #: how many live tasks the store has counted here
+        self._closed: str | None = None  #: why nothing is taken any more
         self.torn = loaded.torn  #: records that were cut when it was opened
         self.edited = loaded.edited  #: metadata.json was not as the store wrote it when it was opened
         self.folder = folder
@@ -76,11 +80,12 @@ class Ledger:
         # the head
         self._head_tasks: dict[str, Task] = {}
         self._head_keys: dict[str, KeyRecord] = {}
-        self._head_session = loaded.session
-        self._head_seq = loaded.seq
+        self.head_session = loaded.session  #: with all that is staged
+        self.head_seq = loaded.seq  #: of the last staged event
         # group commit
         self._staged: list[Staged] = []
         self._waiters: list[asyncio.Future[None]] = []
+        self._in_flight: list[asyncio.Future[None]] = []  #: who waits for the batch that is being written
         self._flushing: asyncio.Future[Appended] | None = None
         self._flush_at: asyncio.Handle | None = None
         self._eager = False
@@ -99,24 +104,24 @@ class Ledger:
         return self._head_keys.get(key_hash) or self.keys.get(key_hash)
 
     @property
-    def head_session(self) -> Session:
-        """The session with all that is staged."""
-        return self._head_session
-
-    @property
-    def head_seq(self) -> int:
-        """The last staged event."""
-        return self._head_seq
-
-    @property
     def live(self) -> int:
         """How many tasks are not terminal."""
         return self.counts["waiting"] + self.counts["queued"] + self.counts["running"]
 
     @property
+    def pending(self) -> bool:
+        """Whether something is staged that is not durable."""
+        return bool(self._staged or self._flushing)
+
+    @property
     def busy(self) -> bool:
-        """Whether something is staged, being written or still to be written."""
-        return bool(self._staged or self._flushing or self.views.busy)
+        """Whether something is not durable, or not in the files that people read."""
+        return self.pending or self.views.busy
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can leave memory: nothing in it is live, to be written or to be healed."""
+        return not (self.live or self.busy or self.reason)
 
     # ------------------------------------------------------------------ commit
 
@@ -127,21 +132,21 @@ class Ledger:
 
         Raises:
             InvalidTransition: an event does not fit the head; nothing was staged.
-            SessionReadOnly: the session is damaged or its disk failed.
+            SessionReadOnly: the session's disk failed, or it is being deleted.
 
         The future raises StorageFull or StorageFailed when the batch was not acknowledged.
         """
-        if self.reason is not None:
-            raise SessionReadOnly(f"session {self.session.session_id} is read-only: {self.reason}")
+        if (reason := self.reason or self._closed) is not None:
+            raise SessionReadOnly(f"session {self.session.session_id} is read-only: {reason}")
         staged = self._applied(events)
         for entry in staged:
             if entry.task is not None:
                 self._head_tasks[entry.task.task_id] = entry.task
             if entry.session is not None:
-                self._head_session = entry.session
+                self.head_session = entry.session
             if entry.key is not None:
                 self._head_keys[entry.key.key_hash] = entry.key
-        self._head_seq += len(staged)
+        self.head_seq += len(staged)
         self._staged += staged
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
@@ -149,27 +154,26 @@ class Ledger:
         return waiter
 
     async def settled(self) -> None:
-        """Wait until all that is staged now is durable.
+        """Wait until all that is staged now is durable; what is staged meanwhile is not waited for.
 
         Raises:
-            StorageFailed: it was not acknowledged.
+            StorageFailed, SessionReadOnly: it was not acknowledged.
         """
-        while self._staged or self._flushing:
-            if self._staged:
-                waiter = self._loop.create_future()
-                self._waiters.append(waiter)
-                self._ask_flush(False)
-                await waiter
-            else:
-                assert self._flushing is not None
-                await asyncio.wait([self._flushing])
-                await asyncio.sleep(0)  # its own callback publishes first
+        if not self.pending:
+            return
+        waiter = self._loop.create_future()
+        if self._staged:
+            self._waiters.append(waiter)
+            self._ask_flush(False)
+        else:
+            self._in_flight.append(waiter)
+        await waiter
 
     def _applied(self, events: Sequence[Event]) -> list[Staged]:
         fresh: dict[str, Task] = {}
-        session = self._head_session
+        session = self.head_session
         staged = []
-        for seq, event in enumerate(events, self._head_seq + 1):
+        for seq, event in enumerate(events, self.head_seq + 1):
             task = changed = key = None
             if isinstance(event, TaskEvent):
                 before = fresh.get(event.task_id) or self.head(event.task_id)
@@ -197,6 +201,7 @@ class Ledger:
         self._eager = False
         batch, self._staged = self._staged, []
         waiters, self._waiters = self._waiters, []
+        self._in_flight = waiters
         began = time.perf_counter()
         events = [entry.event for entry in batch]
         self._flushing = self._loop.run_in_executor(self._committers, self.folder.append, events, batch[0].seq)
@@ -224,6 +229,7 @@ class Ledger:
 
     def _publish(self, batch: list[Staged], appended: Appended) -> None:
         committed = []
+        active_at = self.session.updated_at
         for entry, line in zip(batch, appended.lines, strict=True):
             if (task := entry.task) is not None:
                 before = self.tasks.get(task.task_id)
@@ -244,7 +250,11 @@ class Ledger:
             if isinstance(entry.event, SessionPruned):
                 self._drop(entry.event.tasks)
                 self.views.forget(entry.event.tasks)
+            elif entry.event.at > active_at:
+                active_at = entry.event.at
             committed.append(Committed(entry.seq, entry.event, line, entry.task))
+        if active_at > self.session.updated_at:  # as `active` says, once a batch
+            self.session = replace(self.session, updated_at=active_at)
         self.seq = batch[-1].seq
         self.position = appended.position
         self.views.ask()
@@ -258,8 +268,8 @@ class Ledger:
         self._staged = []
         self._head_tasks.clear()
         self._head_keys.clear()
-        self._head_session = self.session
-        self._head_seq = self.seq
+        self.head_session = self.session
+        self.head_seq = self.seq
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
@@ -283,9 +293,13 @@ class Ledger:
         for key_hash in key_hashes:
             self.keys.pop(key_hash, None)
 
+    def refuse(self, reason: str) -> None:
+        """Take nothing more; what is staged is still made durable."""
+        self._closed = reason
+
     def abandon(self) -> None:
-        """Take nothing more; the caller has settled and flushed, or deletes the session."""
-        self.reason = self.reason or "it has left memory; try again"
+        """Write nothing more; the caller has settled and flushed."""
+        self._closed = self._closed or "it has left memory; try again"
         if self._flush_at is not None:
             self._flush_at.cancel()
         self.views.abandon()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from agentd.model.changes import applied_to_session, applied_to_task
+from agentd.model.changes import active, applied_to_session, applied_to_task
 from agentd.model.events import Event, SessionCreated, SessionEvent, SessionPruned, TaskCreated, TaskEvent
 from agentd.model.session import Session
 from agentd.model.task import State, Task, Value
@@ -60,6 +60,8 @@ class Replay:
             case TaskEvent():
                 task = applied_to_task(self.tasks.get(event.task_id), event, seq)
                 self.tasks[event.task_id] = task
+                if self.session is not None:
+                    self.session = active(self.session, event)
                 if isinstance(event, TaskCreated):
                     self._remember(event, event.task_id, seq)
                 if task.terminal and event.task_id not in self.finished:

@@ -195,10 +195,10 @@ def test_a_record_that_is_no_event_is_an_error(record: bytes) -> None:
         (SessionUpdated(at=LATER, changes=SessionChanges(title=None, labels={})), {"title": None, "labels": {}}),
         (SessionUpdated(at=LATER, changes=SessionChanges(policy=WIDE)), {"policy": WIDE}),
         (SessionArchived(at=LATER, archived=True), {"archived": True}),
-        (SessionPruned(at=LATER, tasks=("t",)), {}),
+        (SessionPruned(at=LATER, tasks=("t",)), {"updated_at": SESSION.updated_at}),
     ],
 )  # fmt: skip
 def test_an_event_changes_a_session_where_it_says_so(event: Event, expected: dict[str, Any]) -> None:
     session = replace(SESSION, title="before")
     after = applied_to_session(session, decoded(msgspec.json.encode(event)), 7)
-    assert after == replace(session, updated_at=LATER, seq=7, **expected)
+    assert after == replace(session, **{"updated_at": LATER, "seq": 7, **expected})

@@ -1,0 +1,212 @@
+"""Which sessions are in memory: read when they are touched, let go when others need the room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from agentd.config import Limits
+from agentd.errors import AgentdError, SessionReadOnly, StorageFailed, StorageFull, Unavailable
+from agentd.model.task import Task
+from agentd.store import layout
+from agentd.store.artifacts import Artifacts
+from agentd.store.catalogue import Catalogue
+from agentd.store.disk import Disk
+from agentd.store.entry import Entry
+from agentd.store.folder import Folder, Loaded
+from agentd.store.healing import Healing
+from agentd.store.ledger import Committed, Hooks, Ledger
+from agentd.store.locks import DirectoryLock
+
+#: Journals that can be synced at the same moment; more threads only wait for the same disk.
+COMMITTERS = 32
+#: Threads that read; measured for a start from a cold disk, where 8 were slower than 4.
+READERS = 4
+#: How many sessions are looked at to find one that can leave memory.
+EVICTION_LOOK = 8
+
+T = TypeVar("T")
+
+
+class Residency(Catalogue):
+    """The way from a session's id to its ledger; with more than `limits.resident_sessions`, idle ones leave memory."""
+
+    def __init__(self, data_dir: Path, *, disk: Disk, limits: Limits) -> None:
+        super().__init__()
+        self.data_dir = data_dir
+        self.full = False  #: the last write found no room
+        self.live = 0  #: tasks that are not terminal, over all sessions
+        self.on_commit: Callable[[str, Sequence[Committed]], None] = lambda session_id, committed: None
+        self.on_commit_latency: Callable[[float], None] = lambda seconds: None
+        self.on_failed: Callable[[str, AgentdError], None] = lambda session_id, error: None
+        self.on_dropped: Callable[[str, Sequence[Task]], None] = lambda session_id, tasks: None
+        self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
+        self.on_healed: Callable[[str], None] = lambda session_id: None
+        self._disk = disk
+        self._limits = limits
+        self._sessions = data_dir / layout.SESSIONS
+        self._committers = ThreadPoolExecutor(COMMITTERS, "commit")
+        self._viewers = ThreadPoolExecutor(2, "views")
+        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._healing = Healing(self.in_thread, lambda ledger: self.on_healed(ledger.session.session_id))
+        self._chores: set[asyncio.Task[None]] = set()
+        self._used: OrderedDict[str, None] = OrderedDict()  #: sessions in memory, the one used last at the end
+        self._hooks = Hooks()
+        self._hooks.on_commit = self._committed
+        self._hooks.on_failed = self._failed
+        self._hooks.on_dropped = lambda ledger, tasks: self.on_dropped(ledger.session.session_id, tasks)
+        self._hooks.on_commit_latency = lambda seconds: self.on_commit_latency(seconds)
+
+    async def in_thread(self, work: Callable[..., T], *args: object) -> T:
+        """Run blocking work off the loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+
+    def path(self, session_id: str) -> Path:
+        """The session's directory."""
+        return self._sessions / session_id
+
+    async def ledger(self, session_id: str) -> Ledger:
+        """The session in memory, read from disk if it is not there.
+
+        Raises:
+            SessionNotFound: no such session.
+            SessionReadOnly: its journal is damaged.
+        """
+        entry = self.entry(session_id)
+        if entry.ledger is None:
+            if entry.reason is not None:
+                raise SessionReadOnly(f"session {session_id} is read-only: {entry.reason}")
+            await self._load(session_id)
+            entry = self.entry(session_id)
+        self._touch(session_id)
+        assert entry.ledger is not None
+        return entry.ledger
+
+    async def _load(self, session_id: str) -> Ledger:
+        entry = self.entries.get(session_id)
+        while entry is not None and entry.loading is not None:
+            await asyncio.wait([entry.loading])
+            entry = self.entry(session_id)
+        if entry is not None and entry.ledger is not None:
+            return entry.ledger
+        loading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if entry is not None:
+            entry.loading = loading
+        path = self._sessions / session_id
+        lock = None
+        try:
+            lock = DirectoryLock.take(path)
+            if lock is None:
+                raise Unavailable(f"another program holds the lock on session {session_id}; try again when it is done")
+            folder, loaded = await self.in_thread(self._opened, str(path))
+            if entry is None:
+                entry = Entry(loaded.session, {})
+                self._add(session_id, entry)
+            entry.lock, lock = lock, None
+            entry.ledger = self._new_ledger(folder, loaded)
+            return entry.ledger
+        except SessionReadOnly as error:
+            await self._keep_damaged(session_id, error.detail)
+            raise
+        finally:
+            if lock is not None:
+                lock.release()
+            if entry is not None:
+                entry.loading = None
+            loading.cancel()
+
+    def _opened(self, path: str) -> tuple[Folder, Loaded]:
+        folder, loaded = Folder.open(self._disk, path, segment_bytes=self._limits.journal_bytes)
+        if loaded.stale:
+            Artifacts(Path(path)).sweep()  # what a killed daemon was receiving
+        return folder, loaded
+
+    async def _keep_damaged(self, session_id: str, reason: str) -> None:
+        loaded = await self.in_thread(Folder.read_damaged, self._disk, str(self._sessions / session_id))
+        counts = Counter(task.state.value for task in loaded.tasks.values())
+        damaged = Entry(loaded.session, dict(counts), reason, seq=loaded.seq)
+        damaged.tasks = loaded.tasks
+        if session_id in self.entries:
+            self.entries[session_id] = damaged
+        else:
+            self._add(session_id, damaged)
+        self.on_damaged(session_id, reason)
+
+    # ------------------------------------------------------------------ in and out of memory
+
+    def _new_ledger(self, folder: Folder, loaded: Loaded) -> Ledger:
+        ledger = Ledger(folder, loaded, hooks=self._hooks, committers=self._committers, viewers=self._viewers)
+        self._count(ledger, ledger.live)
+        return ledger
+
+    def _count(self, ledger: Ledger, live: int) -> None:
+        """The ledger adds so many live tasks to all."""
+        self.live += live - ledger.live_told
+        ledger.live_told = live
+
+    def _touch(self, session_id: str) -> None:
+        """Note a use; with too many sessions in memory, let one go that is idle and was not used for longest."""
+        self._used[session_id] = None
+        self._used.move_to_end(session_id)
+        if len(self._used) <= self._limits.resident_sessions:
+            return
+        for candidate in list(itertools.islice(self._used, EVICTION_LOOK)):
+            entry = self.entries.get(candidate)
+            if entry is None or entry.ledger is None:
+                del self._used[candidate]  # deleted, or could not be
+            elif candidate != session_id and entry.ledger.idle:
+                del self._used[candidate]
+                self._chore(self._evict(entry, entry.ledger))
+                return
+            else:
+                self._used.move_to_end(candidate)
+
+    async def _evict(self, entry: Entry, ledger: Ledger) -> None:
+        """Let an idle session leave memory, unless somebody uses it meanwhile."""
+        session_id = ledger.session.session_id
+        await self._written(ledger)
+        if entry.ledger is not ledger or entry.loading is not None or session_id in self._used:
+            return
+        if ledger.idle:
+            await self._put_out(entry, ledger)
+        else:
+            self._used[session_id] = None
+
+    async def _written(self, ledger: Ledger) -> None:
+        """Settle the ledger and bring its files up to it, as far as the disk lets it."""
+        with contextlib.suppress(StorageFailed, SessionReadOnly):
+            await ledger.settled()
+        await ledger.views.flush()
+
+    async def _put_out(self, entry: Entry, ledger: Ledger) -> None:
+        await self._healing.forget(ledger)
+        entry.put_out()
+        ledger.abandon()
+        self._count(ledger, 0)
+        await self.in_thread(ledger.folder.close)
+
+    def _chore(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+
+    # ------------------------------------------------------------------ what ledgers tell
+
+    def _committed(self, ledger: Ledger, committed: Sequence[Committed]) -> None:
+        self.full = False
+        self._count(ledger, ledger.live)
+        self.on_commit(ledger.session.session_id, committed)
+
+    def _failed(self, ledger: Ledger, error: StorageFailed | SessionReadOnly) -> None:
+        self.full = isinstance(error, StorageFull)
+        session_id = ledger.session.session_id
+        if ledger.folder.poisoned and ledger.reason is None:
+            self._healing.begin(ledger)
+            self.on_damaged(session_id, ledger.folder.poisoned)
+        self.on_failed(session_id, error)
