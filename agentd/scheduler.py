@@ -180,10 +180,11 @@ class Scheduler:
             return Exit(ended_by=EndedBy.STOPPED, message="stopped before it was launched")
         try:
             launch = self._launch(task)
-        except (AgentdError, OSError) as error:
+        except Exception as error:  # also a fault of the kind: a task that runs nothing must not look as if it did
             self._engine.release(worker_id)
-            log.warning("task.not_launched", task_id=task.task_id, reason=str(error))
-            return Exit(ended_by=EndedBy.SPAWN_FAILED, message=str(error))
+            fault = not isinstance(error, (AgentdError, OSError))
+            log.warning("task.not_launched", task_id=task.task_id, reason=str(error), exc_info=fault)
+            return Exit(ended_by=EndedBy.SPAWN_FAILED, message=str(error) or repr(error))
         attempt = task.attempt
 
         def spawned(pid: int, pid_started_at: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -35,7 +35,7 @@ class Cleanup(Upkeep):
             facts = [known for each in list(self.store.entries) if (known := await self._facts(each)) is not None]
             found = await self.in_thread(plan, facts, self.settings.retention, self.clock.time())
             if not dry_run:
-                await self._carry_out(found)
+                await self._carry_out(found, {known.session_id: known.updated_at for known in facts})
         return CleanupReport(
             dry_run=dry_run, sessions=found.sessions, tasks=found.tasks, outputs=found.outputs, bytes=found.bytes
         )
@@ -91,9 +91,11 @@ class Cleanup(Upkeep):
                 entry.ledger.drop_keys(expired)
                 entry.ledger.views.ask()
 
-    async def _carry_out(self, found: Plan) -> None:
+    async def _carry_out(self, found: Plan, active_at: Mapping[str, float]) -> None:
         for session_id in found.sessions:
             with contextlib.suppress(AgentdError):  # it came to life meanwhile, or the disk refuses: the next time
+                if epoch(self.store.entry(session_id).session.updated_at) != active_at[session_id]:
+                    continue
                 await self.delete_session(session_id, force=False, if_seq=None)
         for step in found.steps:
             with contextlib.suppress(AgentdError):

@@ -101,8 +101,7 @@ class Ground:
         self._line_indexes = LineIndexes()
         self._records = RecordCache()
         store.on_commit = self._committed
-        store.on_failed = lambda session_id, error: self._rolled_back(session_id)
-        store.on_healed = self._rolled_back
+        store.on_failed = store.on_healed = self._rolled_back
         store.on_dropped = self._dropped
         store.on_damaged = self._damaged
 

@@ -13,6 +13,7 @@ from agentd.errors import AgentdError, Invalid, SessionReadOnly, StorageFailed
 from agentd.model.events import Event, SessionArchived, SessionEditRefused, SessionUpdated
 from agentd.model.session import Session, SessionChanges
 from agentd.service.ground import Ground
+from agentd.service.listing import check_labels
 from agentd.store import inside, layout
 from agentd.store.edits import MAX_BYTES, edited
 from agentd.store.ledger import Ledger
@@ -32,6 +33,8 @@ class HandEdits(Ground):
             return
         try:
             changes = edited(session, text)
+            if changes is not None and changes.labels is not UNSET:
+                check_labels(changes.labels)
         except Invalid as error:
             kept_as = f"metadata.json.refused-{self.now().replace(':', '')}"
             try:

@@ -20,15 +20,13 @@ from agentd.model.events import (
     TaskStopRequested,
 )
 from agentd.model.requests import Page, ProgressReport, TaskQuery
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
 from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, paged, parts_of, since, task_matches
 from agentd.service.submission import Submission
 from agentd.store.output import OutputLog
 
 #: The longest a `wait` is held, in seconds; clients ask again.
 MAX_WAIT_S = 300.0
-
-_ENDED = (State.COMPLETED, State.FAILED, State.TIMEOUT, State.CANCELLED)
 
 
 class TaskVerbs(Submission):
@@ -78,7 +76,7 @@ class TaskVerbs(Submission):
 
     async def _tasks_by_session(self, query: TaskQuery) -> list[Iterable[Task]]:
         found: list[Iterable[Task]] = []
-        live_only = bool(query.state) and not any(state in query.state for state in _ENDED)
+        live_only = bool(query.state) and TERMINAL.isdisjoint(query.state)
         wanted = self.store.sessions_of(query.prefix) if query.prefix else list(self.store.entries)
         asleep = []
         for session_id in wanted:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agentd.config import Limits
-from agentd.errors import AgentdError, SessionReadOnly, StorageFailed, StorageFull, Unavailable
+from agentd.errors import SessionReadOnly, StorageFailed, StorageFull, Unavailable
 from agentd.model.task import Task
 from agentd.store import layout
 from agentd.store.artifacts import Artifacts
@@ -44,7 +44,7 @@ class Residency(Catalogue):
         self.live = 0  #: tasks that are not terminal, over all sessions
         self.on_commit: Callable[[str, Sequence[Committed]], None] = lambda session_id, committed: None
         self.on_commit_latency: Callable[[float], None] = lambda seconds: None
-        self.on_failed: Callable[[str, AgentdError], None] = lambda session_id, error: None
+        self.on_failed: Callable[[str], None] = lambda session_id: None
         self.on_dropped: Callable[[str, Sequence[Task]], None] = lambda session_id, tasks: None
         self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
         self.on_healed: Callable[[str], None] = lambda session_id: None
@@ -209,4 +209,4 @@ class Residency(Catalogue):
         if ledger.folder.poisoned and ledger.reason is None:
             self._healing.begin(ledger)
             self.on_damaged(session_id, ledger.folder.poisoned)
-        self.on_failed(session_id, error)
+        self.on_failed(session_id)

@@ -200,6 +200,17 @@ async def test_an_edit_by_hand_on_a_full_disk_is_not_overwritten(quiet: House) -
     assert path.read_text() == "{ not yet"
 
 
+async def test_a_label_that_could_not_be_asked_for_is_refused_by_hand_too(quiet: House) -> None:
+    await quiet.session()
+    path = quiet.store.path("s") / "metadata.json"
+    await quiet.store.entry("s").ledger.views.flush()  # type: ignore[union-attr]
+    path.write_text(path.read_text().replace('"labels": {}', '"labels": {"a=b": "c"}'))
+    await quiet.service.metadata_touched("s")
+    assert quiet.store.entry("s").session.labels == {}
+    events = (await quiet.service.events("s", 0, 10)).lines
+    assert b"session.edit_refused" in events[-1]
+
+
 # ---------------------------------------------------------------------- activity
 
 
@@ -241,6 +252,26 @@ async def test_retention_counts_a_sessions_age_from_its_last_activity(house: Hou
     retention = Retention(sessions=Keep(max_age_s=age))
     house.service.settings = type(house.settings)(data_dir=house.settings.data_dir, retention=retention)
     assert (await house.service.cleanup(dry_run=True)).sessions == ()
+
+
+async def test_a_session_that_worked_after_retention_looked_is_not_removed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.session()
+    await house.ended((await house.submit()).task_id)
+    retention = Retention(sessions=Keep(max_age_s=0.0))
+    house.service.settings = type(house.settings)(data_dir=house.settings.data_dir, retention=retention)
+    in_thread = house.service.in_thread
+
+    async def meanwhile(work, *args):  # type: ignore[no-untyped-def]
+        result = await in_thread(work, *args)
+        if work.__name__ == "plan":
+            await house.ended((await house.submit()).task_id)
+        return result
+
+    monkeypatch.setattr(house.service, "in_thread", meanwhile)
+    assert (await house.service.cleanup(dry_run=False)).sessions == ("s",)
+    assert "s" in house.store.entries
 
 
 # ---------------------------------------------------------------------- lists

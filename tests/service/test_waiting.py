@@ -124,3 +124,18 @@ async def test_a_session_timeout_outlives_a_full_disk(house: House) -> None:
     house.disk.refuse_write = None
     ended = await house.ended(task.task_id)
     assert (ended.state, ended.cause and ended.cause.code) == (State.TIMEOUT, "session_timeout")
+
+
+async def test_a_kind_that_fails_by_a_fault_of_its_own_ends_the_task(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.session()
+
+    def fault(*args: object) -> None:
+        raise KeyError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(house.service.kinds["shell"]), "launch", fault)
+        ended = await house.ended((await house.submit()).task_id)
+    assert (ended.state, ended.cause and ended.cause.code) == (State.FAILED, "spawn_failed")
+    assert (await house.ended((await house.submit()).task_id)).state is State.COMPLETED
