@@ -38,8 +38,9 @@ from agentd.model.requests import (
     SessionPatch,
     SessionQuery,
     SessionView,
+    plain,
 )
-from agentd.model.session import Policy, Session, SessionChanges
+from agentd.model.session import Policy, Retention, Session, SessionChanges
 from agentd.model.task import Cause, CauseCode, State, Task, Value
 from agentd.service.hand_edits import HandEdits
 from agentd.service.listing import (
@@ -283,6 +284,8 @@ class SessionVerbs(HandEdits):
 def merged(policy: Policy, changes: PolicyChanges) -> Policy:
     """The policy with what the changes name."""
     given = {k: v for k, v in msgspec.structs.asdict(changes).items() if v is not UNSET}
+    if given.get("retention") is not None:
+        given["retention"] = plain(given["retention"], Retention)
     return replace(policy, **given)
 
 

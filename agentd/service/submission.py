@@ -20,7 +20,7 @@ from agentd.model.events import (
     TaskCreated,
 )
 from agentd.model.ids import is_task_id, new_task_id
-from agentd.model.requests import Created, Key, NewSession, NewTask
+from agentd.model.requests import AskedTrigger, Created, Key, NewSession, NewTask, plain
 from agentd.model.task import Retry, State, Task, Trigger, TriggerType
 from agentd.service.listing import check_labels
 from agentd.service.sessions import SessionVerbs
@@ -118,9 +118,9 @@ class Submission(SessionVerbs):
             queue=new.queue,
             needs=tuple(dict.fromkeys(new.needs)),
             labels=new.labels,
-            trigger=new.trigger if new.trigger.source else Trigger(type=new.trigger.type, source=source),
+            trigger=Trigger(type=new.trigger.type, source=new.trigger.source or source),
             timeout_s=new.timeout_s,
-            retry=new.retry,
+            retry=plain(new.retry, Retry) if new.retry is not None else None,
             on_interrupt=new.on_interrupt,
             max_output_bytes=new.max_output_bytes,
             not_before=not_before,
@@ -169,7 +169,7 @@ class Submission(SessionVerbs):
             raise InvalidTransition(f"task {task_id} is {task.state}; wait for its end, or cancel it first")
         self.refuse_when_draining()
         given = {name: getattr(task, name) for name in _RETRIED_FIELDS}
-        trigger = Trigger(type=TriggerType.RETRY, source=task_id)
+        trigger = AskedTrigger(type=TriggerType.RETRY, source=task_id)
         fresh = await self._accepted(task.session_id, NewTask(**given, trigger=trigger), task_id, ledger)
         return await self._create(ledger, replace(fresh, retry_of=task_id), key)
 

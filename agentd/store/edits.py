@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from agentd.errors import FieldError, Invalid
-from agentd.model.requests import PolicyChanges, SessionPatch
+from agentd.model.requests import PolicyChanges, SessionPatch, plain
 from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
 from agentd.store import layout
 
@@ -39,7 +39,10 @@ def edited(current: Session, text: bytes) -> SessionChanges | None:
     for name in EDITABLE:
         value = getattr(patch, name)
         if isinstance(value, PolicyChanges):
-            value = replace(current.policy, **{k: v for k, v in asdict(value).items() if v is not UNSET})
+            given = {k: v for k, v in asdict(value).items() if v is not UNSET}
+            if isinstance(value.retention, Retention):
+                given["retention"] = plain(value.retention, Retention)
+            value = replace(current.policy, **given)
         if value is not UNSET and value != getattr(current, name):
             wanted[name] = value
     return SessionChanges(**wanted) if wanted else None

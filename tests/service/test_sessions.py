@@ -16,7 +16,7 @@ from agentd.errors import (
     SessionReadOnly,
     StorageFailed,
 )
-from agentd.model.requests import NewSession, SessionPatch, SessionQuery, TaskQuery
+from agentd.model.requests import AskedKeep, AskedRetention, NewSession, SessionPatch, SessionQuery, TaskQuery
 from agentd.model.session import Keep, Retention
 from agentd.model.task import State
 from agentd.store.locks import DirectoryLock
@@ -198,6 +198,18 @@ async def test_an_edit_by_hand_on_a_full_disk_is_not_overwritten(quiet: House) -
     quiet.service.now = lambda: "x/y/z"  # type: ignore[method-assign]  # a name that cannot be written
     await quiet.service.metadata_touched("s")
     assert path.read_text() == "{ not yet"
+
+
+async def test_metadata_with_limits_of_its_own_does_not_look_edited(build: Build) -> None:
+    house = build()
+    await house.open(running=False)
+    await house.session(retention=AskedRetention(tasks=AskedKeep(max_count=3)))
+    for each in (house, build()):
+        if each is not house:
+            await house.close()
+            await each.open(running=False)
+        await each.service.metadata_touched("s")
+        assert (await each.service.session("s")).seq == 1
 
 
 async def test_a_label_that_could_not_be_asked_for_is_refused_by_hand_too(quiet: House) -> None:
