@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import os
 import sys
@@ -38,6 +39,8 @@ COMMANDS = (
     "token",
     "completion",
 )
+#: What a write to a file on stdout fails with, through no fault of ours.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 class Commands(click.Group):
@@ -74,7 +77,7 @@ class Commands(click.Group):
             code = exits.INTERRUPTED
         except BrokenPipeError:
             code = exits.PIPE_CLOSED
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+            _drop_output()
         ctx.exit(code)
 
 
@@ -90,6 +93,11 @@ def cli() -> None:
     Start the daemon with `agentd serve`; then `agentd run -- CMD` runs a command under it. Commands find the daemon of
     ./sessions_data, else that of ~/.local/share/agentd; AGENTD_DATA_DIR or AGENTD_URL name another.
     """
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _share_options(command: click.Command) -> None:
@@ -109,14 +117,32 @@ def _tell(error: AgentdError) -> None:
         click.echo("agentd: set AGENTD_TOKEN to what the file `token` in its data directory says", err=True)
 
 
+def _open_what_is_closed() -> None:
+    """What the caller closed (`>&-`) leads nowhere, or the first socket would get its number and what is printed."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            setattr(sys, name, os.fdopen(fd, "w" if fd else "r", encoding="utf-8", closefd=False))
+
+
 def main() -> None:
     """The console script."""
+    _open_what_is_closed()
     # arguments are UTF-8 whatever the locale says, as everything that agentd writes
     args = [os.fsencode(arg).decode("utf-8", "surrogateescape") for arg in sys.argv[1:]]
     try:
         cli(args, prog_name="agentd")
     except KeyboardInterrupt:
         sys.exit(exits.INTERRUPTED)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        _drop_output()
+        click.echo(f"agentd: the output cannot be written: {error.strerror}", err=True)
+        sys.exit(exits.FAILED)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,17 @@ class Moment(click.ParamType[str, str]):
         text = str(value).strip()
         found = _DURATION.fullmatch(text)
         if found is not None:
-            return rfc3339(time.time() + self.sign * float(found[1]) * _SECONDS[found[2]])
+            seconds = time.time() + self.sign * float(found[1]) * _SECONDS[found[2]]
+        else:
+            seconds = self._epoch(text, param, ctx)
         try:
-            return rfc3339(epoch(text))
+            return rfc3339(seconds)
+        except (ValueError, OverflowError, OSError):  # as datetime.fromtimestamp says it
+            self.fail(f"{text[:40]!r} lies outside the calendar, the years 1 to 9999", param, ctx)
+
+    def _epoch(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return epoch(text)
         except ValueError:
             side = "from now" if self.sign > 0 else "ago"
             self.fail(f"{text!r} is neither 2026-01-31T12:00:00Z nor a duration {side} like 5m", param, ctx)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 
 from agentd.cli.parameters import AHEAD, DURATION, LABEL, SESSION, TASK
-from agentd.model.requests import NewTask
-from agentd.model.task import CauseCode, OnInterrupt, Retry, Trigger, TriggerType
+from agentd.model.requests import AskedRetry, AskedTrigger, NewTask
+from agentd.model.task import CauseCode, OnInterrupt, TriggerType
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -80,9 +80,9 @@ def new_task(options: dict[str, Any], spec: dict[str, Any], kind: str = "shell")
         priority=options["priority"],
         queue=options["queue"],
         labels=dict(options["label"]),
-        trigger=Trigger(type=TriggerType.MANUAL),
+        trigger=AskedTrigger(type=TriggerType.MANUAL),
         timeout_s=options["timeout_s"],
-        retry=Retry(max=retries, on=on) if retries else None,
+        retry=AskedRetry(max=retries, on=on) if retries else None,
         on_interrupt=OnInterrupt(options["on_interrupt"] or "fail"),
         not_before=options["not_before"],
     )

@@ -161,7 +161,7 @@ class Client(FileCalls):
 
     async def workers(self) -> tuple[WorkerView, ...]:
         """Every worker of the pool."""
-        return (await self._json(Page[WorkerView], "GET", "/workers")).data
+        return (await self._json(Page[WorkerView], "GET", "/workers?limit=1000")).data  # the pool's own bound
 
     async def restart_worker(self, worker_id: str) -> WorkerView:
         """Replace one worker; what it runs ends as worker_lost."""

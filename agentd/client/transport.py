@@ -63,7 +63,12 @@ class Transport:
         self._http: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Make ready to send; connects with the first request."""
+        """Make ready to send; connects with the first request.
+
+        Raises:
+            Invalid: no request can be made of this URL or token.
+        """
+        _check(self.endpoint)
         socket = unix_socket(self.endpoint.url)
         connector = aiohttp.UnixConnector(path=socket) if socket else aiohttp.TCPConnector(limit=0)
         self._http = aiohttp.ClientSession(
@@ -206,9 +211,25 @@ def segment(text: str) -> str:
     Raises:
         NotFound: nothing can have this name.
     """
-    if not text.strip("."):
-        raise NotFound(f"{text!r} is not an id")
-    return quote(text, safe="")
+    try:
+        if text.strip("."):
+            return quote(text, safe="")
+    except UnicodeEncodeError:
+        pass  # bytes that are not text
+    raise NotFound(f"{text!r} is not an id")
+
+
+def _check(endpoint: Endpoint) -> None:
+    """Refuse what the HTTP library would fail on with an error of its own, in the middle of a request."""
+    if unix_socket(endpoint.url) is None:
+        try:
+            url = URL(endpoint.url)
+        except ValueError as error:
+            raise Invalid(f"{endpoint.url!r} is not the URL of a daemon: {error}") from error
+        if url.user is not None or url.password is not None:
+            raise Invalid("the URL of a daemon holds no user or password; set AGENTD_TOKEN to its token")
+    if endpoint.token and any(character < " " or character == "\x7f" for character in endpoint.token):
+        raise Invalid("the token holds a control character; set AGENTD_TOKEN to one line")
 
 
 def _address(url: str, path: str, params: Params) -> URL:

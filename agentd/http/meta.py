@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from agentd import __version__
 from agentd.errors import Draining, StorageFull, Unavailable
@@ -42,8 +43,12 @@ async def ready(call: Call) -> web.StreamResponse:
 
 
 async def status(call: Call) -> web.StreamResponse:
-    """What the daemon is and does now."""
-    return answers.json(call, call.service.status())
+    """What the daemon is and does now; a task sees no tasks but those of its session."""
+    found = call.service.status()
+    if call.own_session is not None:
+        own = tuple(task for task in found.current if task.session_id == call.own_session)
+        found = replace(found, current=own)
+    return answers.json(call, found)
 
 
 async def expose(call: Call) -> web.StreamResponse:

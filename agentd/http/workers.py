@@ -10,11 +10,16 @@ from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
 from agentd.model.launch import Capacity
 from agentd.model.requests import Page, QueueView, Scale, Window, WorkerView
+from agentd.service.listing import cursor_of, parts_of
 
 
 async def list_all(call: Call) -> web.StreamResponse:
-    """Every worker."""
-    return answers.hashed(call, Page(data=call.service.workers()))
+    """Every worker, a page of them."""
+    workers = call.service.workers()
+    start = parts_of(call.query.cursor, tuple[int])[0] if call.query.cursor else 0
+    end = start + call.query.limit
+    following = cursor_of([end]) if end < len(workers) else None
+    return answers.hashed(call, Page(data=workers[start:end], next=following))
 
 
 async def restart(call: Call) -> web.StreamResponse:
@@ -43,6 +48,7 @@ ROUTES = (
         summary="Every worker of the pool",
         handler=list_all,
         role=Role.VIEWER,
+        query=Window,
         answers={200: Page[WorkerView]},
     ),
     Route(

@@ -73,4 +73,4 @@ def backoff_s(retry: Retry, attempt: int, spread: float | None = None) -> float:
     """The pause after an attempt: exponential, bounded, spread by ± `jitter` so that retries do not march in step."""
     pause = min(retry.max_backoff_s, retry.backoff_s * retry.factor ** min(attempt - 1, 64))
     spread = random.uniform(-1, 1) if spread is None else spread  # noqa: S311 - spreads load, guards nothing
-    return float(pause * (1 + retry.jitter * spread))
+    return float(min(retry.max_backoff_s, pause * (1 + retry.jitter * spread)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
@@ -12,12 +12,12 @@ import msgspec
 from agentd.bus import Bus
 from agentd.clock import Clock, epoch, rfc3339
 from agentd.config import Settings
-from agentd.errors import Draining, SessionNotFound, SessionReadOnly, TaskNotFound
+from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, TaskNotFound
 from agentd.kinds.protocol import Kind
 from agentd.model.consequences import after_end
 from agentd.model.events import AgentEvent, Event, SessionQuarantined, SessionUpdated, TaskEvent
 from agentd.model.launch import Capacity
-from agentd.model.requests import QueueView, Scale, Window, WorkerView
+from agentd.model.requests import Key, QueueView, Scale, Window, WorkerView
 from agentd.model.session import Session
 from agentd.model.task import State, Task
 from agentd.scopes import TaskTokens
@@ -28,6 +28,9 @@ from agentd.store.record_cache import RecordCache
 from agentd.store.store import Store
 
 T = TypeVar("T")
+
+#: Idempotency-Keys whose session is remembered, to notice one that is used again for another session.
+KEYS_KEPT = 10_000
 
 
 class Runner(Protocol):
@@ -99,6 +102,7 @@ class Ground:
         self._ends: dict[str, list[asyncio.Future[Task]]] = {}
         self._histories: dict[str, History] = {}
         self._line_indexes = LineIndexes()
+        self._key_homes: OrderedDict[str, str] = OrderedDict()  #: sessions by the latest Idempotency-Keys of this boot
         self._records = RecordCache()
         store.on_commit = self._committed
         store.on_failed = store.on_healed = self._rolled_back
@@ -206,6 +210,21 @@ class Ground:
             now=self.clock.time(),
             due=self.due,
         )
+
+    def claim_key(self, key: Key | None, session_id: str) -> None:
+        """The key is for this session: with another one the body must be another, too.
+
+        Raises:
+            IdempotencyConflict: it was used for another session, since the daemon started, one of the last KEYS_KEPT.
+        """
+        if key is None:
+            return
+        home = self._key_homes.setdefault(key.key_hash, session_id)
+        if home != session_id and home in self.store.entries:
+            raise IdempotencyConflict(f"this Idempotency-Key was used for session {home!r}; use a new key")
+        self._key_homes[key.key_hash] = session_id
+        if len(self._key_homes) > KEYS_KEPT:
+            self._key_homes.popitem(last=False)
 
     def refuse_when_draining(self) -> None:
         """Raises Draining when the daemon is stopping."""

@@ -94,6 +94,7 @@ class SessionVerbs(HandEdits):
         """
         session = self.new_session(new, key)
         session_id = session.session_id
+        self.claim_key(key, session_id)
         await self.store.created_by_now(session_id)
         if key is not None and session_id in self.store.entries:
             ledger = await self.store.ledger(session_id)
@@ -102,26 +103,30 @@ class SessionVerbs(HandEdits):
                     raise IdempotencyConflict("this Idempotency-Key made a session from another body; use a new key")
                 return Created(value=await self._as_created(ledger), replayed=True)
         self.refuse_when_draining()
+        self.refuse_when_full(session_id)
         event = SessionCreated(at=session.created_at, session=session)
         if key is not None:
             event = replace(event, key_hash=key.key_hash, body_hash=key.body_hash)
         ledger = await self.store.create(session, [event])
         return Created(value=view_of(self.store.entry(ledger.session.session_id)))
 
+    def refuse_when_full(self, session_id: str) -> None:
+        """Raises QueueFull when this would be one session more than `limits.sessions`."""
+        count = len(self.store.entries)
+        if session_id not in self.store.entries and count >= self.settings.limits.sessions:
+            raise QueueFull(f"there are {count} sessions, the limit (limits.sessions); delete or clean up some")
+
     def new_session(self, new: NewSession, key: Key | None) -> Session:
         """The session that a create makes, checked.
 
         Raises:
             Invalid: the id or a label.
-            QueueFull: there are `limits.sessions` already.
         """
         if new.session_id is not None:
             session_id = check_session_id(new.session_id)
         else:
             session_id = session_id_for_key(key.key_hash) if key is not None else new_session_id()
         check_labels(new.labels)
-        if len(self.store.entries) >= self.settings.limits.sessions:
-            raise QueueFull(f"there are {len(self.store.entries)} sessions, the limit; delete or clean up some")
         at = self.now()
         return Session(
             session_id=session_id,
@@ -176,6 +181,7 @@ class SessionVerbs(HandEdits):
             events.append(SessionArchived(at=self.now(), archived=patch.archived))
         if events:
             await self.stage(ledger, events)
+            await ledger.views.flush()  # an edit by hand that follows the answer finds metadata.json as it is now
         return view_of(self.store.entry(session_id))
 
     async def delete_session(self, session_id: str, *, force: bool, if_seq: int | None) -> None:

@@ -26,7 +26,6 @@ from agentd.service.listing import check_labels
 from agentd.service.sessions import SessionVerbs
 from agentd.store.ledger import Ledger
 
-MAX_RETRIES = 1000
 _RETRIED_FIELDS = (
     "kind",
     "spec",
@@ -58,10 +57,12 @@ class Submission(SessionVerbs):
             return await self._submit_to(await self.store.ledger(session_id), new, key, source)
         session = self.new_session(NewSession(session_id=new.session_id), key)
         session_id = session.session_id
+        self.claim_key(key, session_id)
         await self.store.created_by_now(session_id)
         if session_id in self.store.entries:
             return await self._submit_to(await self.store.ledger(session_id), new, key, source)
         self.refuse_when_draining()
+        self.refuse_when_full(session_id)
         task = await self._accepted(session_id, new, source, None)
         head = SessionCreated(at=session.created_at, session=session)
         event = _keyed(TaskCreated(at=task.created_at, task_id=task.task_id, task=task), key)
@@ -99,8 +100,6 @@ class Submission(SessionVerbs):
             raise Invalid.field("kind", f"{new.kind!r} is not a kind of task; there are: {', '.join(self.kinds)}")
         kind.check(new.spec)
         check_labels(new.labels)
-        if new.retry is not None:
-            _check_retry(new.retry)
         not_before = _start_time(new.not_before)
         limits = self.settings.limits
         if self.store.live >= limits.live_tasks or (ledger and ledger.live >= limits.live_tasks_per_session):
@@ -176,19 +175,6 @@ class Submission(SessionVerbs):
 
 def _keyed(event: TaskCreated, key: Key | None) -> TaskCreated:
     return event if key is None else replace(event, key_hash=key.key_hash, body_hash=key.body_hash)
-
-
-def _check_retry(retry: Retry) -> None:
-    bounds = {
-        "max": (0, MAX_RETRIES),
-        "backoff_s": (0, 86_400),
-        "factor": (1, 100),
-        "max_backoff_s": (0, 86_400),
-        "jitter": (0, 1),
-    }
-    for field, (low, high) in bounds.items():
-        if not low <= getattr(retry, field) <= high:
-            raise Invalid.field(f"retry.{field}", f"must be {low} to {high}")
 
 
 def _stranger(need: str, session_id: str) -> Invalid:

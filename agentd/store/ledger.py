@@ -257,7 +257,7 @@ class Ledger:
             self.session = replace(self.session, updated_at=active_at)
         self.seq = batch[-1].seq
         self.position = appended.position
-        self.views.ask()
+        self.views.ask(resting=not self.live)
         self._hooks.on_commit(self, committed)
 
     def _fail(self, error: BaseException, waiters: list[asyncio.Future[None]]) -> None:

@@ -18,6 +18,8 @@ from agentd.store.folder import Folder, KeyRecord, Position, View
 #: Seconds the views may lag the journal, and the share of one core their writing may take (DESIGN 5).
 LAG_S = 0.25
 DUTY = 0.1
+#: The share that writing at every rest may take: of short tasks one after the other, not each is worth it.
+RESTING_DUTY = 0.05
 #: Seconds between attempts on a disk that refuses.
 REFUSED_S = 1.0
 
@@ -68,6 +70,7 @@ class ViewWriter:
         self._metadata_changed = False
         self._dirty = False
         self._pause_s = LAG_S
+        self._rested_at = 0.0  #: from when on a session at rest need not wait, by the loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[None] | None = None
         self._lines: dict[str, tuple[Task, bytes]] = {}  #: belongs to the thread that writes
@@ -77,10 +80,15 @@ class ViewWriter:
         """Whether the files are behind the journal."""
         return self._dirty or self._writing is not None
 
-    def ask(self) -> None:
-        """The state has changed: write soon."""
+    def ask(self, *, resting: bool = False) -> None:
+        """The state has changed: write soon; at once when the session is at rest and the last writing is past."""
         self._dirty = True
-        if self._timer is None and self._writing is None:
+        if self._writing is not None:
+            return
+        if resting and self._loop.time() >= self._rested_at:
+            self._cancel_timer()
+            self._timer = self._loop.call_later(0, self._write)
+        elif self._timer is None:
             self._timer = self._loop.call_later(self._pause_s, self._write)
 
     def finished(self, seq: int, task: Task) -> None:
@@ -165,7 +173,9 @@ class ViewWriter:
 
     def _done(self, done: asyncio.Future[None], work: _Work) -> None:
         self._writing = None
-        self._pause_s = max(LAG_S, (time.perf_counter() - work.began) / DUTY)
+        took_s = time.perf_counter() - work.began
+        self._pause_s = max(LAG_S, took_s / DUTY)
+        self._rested_at = self._loop.time() + took_s / RESTING_DUTY
         if done.exception() is not None:
             # The journal has it all; only the files are behind.
             self._finished = work.finished + self._finished

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from agentd import errors
 from agentd.cli import exits
 from agentd.model.task import Cause, CauseCode, State
-from tests.cli.daemon_process import Agentd
+from tests.cli.daemon_process import AGENTD, Agentd
 from tests.cli.test_wording import task
 
 
@@ -69,6 +71,43 @@ def test_a_wrong_token_is_named_and_not_shown(agentd: Agentd) -> None:
     done = agentd("ls", code=2, AGENTD_URL=agentd.agent["url"], AGENTD_TOKEN="wrong-secret")
     assert b"AGENTD_TOKEN" in done.stderr
     assert b"wrong-secret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://127.0.0.1:99999", "http://user:secret@127.0.0.1:1", "http://127.0.0.1:x"]
+)
+def test_a_url_that_is_none_is_a_wrong_call(no_daemon: Agentd, url: str) -> None:
+    done = no_daemon("ls", code=2, AGENTD_URL=url, AGENTD_TOKEN="t")
+    assert done.stderr.startswith(b"agentd: ")
+    assert done.stderr.count(b"\n") == 1
+    assert b"secret" not in done.stderr
+
+
+def test_a_token_that_no_header_can_hold_is_a_wrong_call(no_daemon: Agentd) -> None:
+    done = no_daemon("ls", code=2, AGENTD_URL="http://127.0.0.1:1", AGENTD_TOKEN="se\ncret")
+    assert done.stderr == b"agentd: the token holds a control character; set AGENTD_TOKEN to one line\n"
+
+
+def test_an_id_that_is_no_text_is_not_found(agentd: Agentd) -> None:
+    assert b"is not an id" in agentd("workers", "restart", "\udcff", code=4).stderr
+
+
+@pytest.mark.parametrize("args", [["status"], ["ls", "-o", "json"], ["run", "echo", "x"], ["--help"]])
+def test_a_full_disk_under_stdout_is_said_in_one_line(agentd: Agentd, args: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*AGENTD, *args], cwd=agentd.home, env=agentd.env, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == exits.FAILED
+    assert done.stderr.endswith(b"agentd: the output cannot be written: No space left on device\n")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", ["ls", "ls -o json", "run echo x"])
+def test_a_closed_stdout_is_no_output_wanted(agentd: Agentd, args: str) -> None:
+    line = f'exec "$@" {args} >&-'
+    done = subprocess.run(["sh", "-c", line, "sh", *AGENTD], cwd=agentd.home, env=agentd.env, capture_output=True)
+    assert (done.returncode, done.stderr.count(b"Traceback")) == (0, 0), done
 
 
 def test_a_url_without_its_token_is_refused(agentd: Agentd) -> None:

@@ -33,6 +33,13 @@ def test_a_time_is_absolute_or_from_now() -> None:
         AGO.convert("2026-01-31T13:00:00", None, None)
 
 
+@pytest.mark.parametrize("text", ["9999999d", "9" * 400 + "s", "9999-12-31T23:59:59-14:00"])
+def test_a_time_beyond_the_calendar_is_refused(text: str) -> None:
+    for moment in (AGO, AHEAD):
+        with pytest.raises(click.BadParameter, match="outside the calendar"):
+            moment.convert(text, None, None)
+
+
 def test_a_label_has_a_key_and_a_value() -> None:
     assert LABEL.convert("a=b=c", None, None) == ("a", "b=c")
     for bad in ("a", "=b"):
