@@ -15,7 +15,15 @@ from agentd.config import Settings
 from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, TaskNotFound
 from agentd.kinds.protocol import Kind
 from agentd.model.consequences import after_end
-from agentd.model.events import AgentEvent, Event, SessionQuarantined, SessionUpdated, TaskEvent
+from agentd.model.events import (
+    AgentEvent,
+    Event,
+    SessionCreated,
+    SessionQuarantined,
+    SessionUpdated,
+    TaskCreated,
+    TaskEvent,
+)
 from agentd.model.launch import Capacity
 from agentd.model.requests import Key, QueueView, Scale, Window, WorkerView
 from agentd.model.session import Session
@@ -211,20 +219,17 @@ class Ground:
             due=self.due,
         )
 
-    def claim_key(self, key: Key | None, session_id: str) -> None:
-        """The key is for this session: with another one the body must be another, too.
-
-        Raises:
-            IdempotencyConflict: it was used for another session, since the daemon started, one of the last KEYS_KEPT.
-        """
-        if key is None:
-            return
-        home = self._key_homes.setdefault(key.key_hash, session_id)
-        if home != session_id and home in self.store.entries:
+    def check_key(self, key: Key | None, session_id: str) -> None:
+        """Raises IdempotencyConflict when the key made something in another session (one of the last KEYS_KEPT)."""
+        home = self._key_homes.get(key.key_hash) if key is not None else None
+        if home is not None and home != session_id and home in self.store.entries:
             raise IdempotencyConflict(f"this Idempotency-Key was used for session {home!r}; use a new key")
-        self._key_homes[key.key_hash] = session_id
-        if len(self._key_homes) > KEYS_KEPT:
-            self._key_homes.popitem(last=False)
+
+    def _remember_key(self, event: Event, session_id: str) -> None:
+        if isinstance(event, (TaskCreated, SessionCreated)) and event.key_hash is not None:
+            self._key_homes[event.key_hash] = session_id
+            if len(self._key_homes) > KEYS_KEPT:
+                self._key_homes.popitem(last=False)
 
     def refuse_when_draining(self) -> None:
         """Raises Draining when the daemon is stopping."""
@@ -264,7 +269,8 @@ class Ground:
 
     def _committed(self, session_id: str, committed: Sequence[Committed]) -> None:
         history = self._histories.get(session_id)
-        for seq, _, line, task in committed:
+        for seq, event, line, task in committed:
+            self._remember_key(event, session_id)
             self.bus.publish(session_id, seq, line)
             if task is None or not task.terminal:
                 continue

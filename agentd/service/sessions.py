@@ -94,7 +94,7 @@ class SessionVerbs(HandEdits):
         """
         session = self.new_session(new, key)
         session_id = session.session_id
-        self.claim_key(key, session_id)
+        self.check_key(key, session_id)
         await self.store.created_by_now(session_id)
         if key is not None and session_id in self.store.entries:
             ledger = await self.store.ledger(session_id)

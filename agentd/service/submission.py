@@ -57,7 +57,7 @@ class Submission(SessionVerbs):
             return await self._submit_to(await self.store.ledger(session_id), new, key, source)
         session = self.new_session(NewSession(session_id=new.session_id), key)
         session_id = session.session_id
-        self.claim_key(key, session_id)
+        self.check_key(key, session_id)
         await self.store.created_by_now(session_id)
         if session_id in self.store.entries:
             return await self._submit_to(await self.store.ledger(session_id), new, key, source)

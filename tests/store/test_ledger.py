@@ -224,6 +224,6 @@ async def test_a_session_at_rest_does_not_wait_to_be_written(tmp_path: Path, mon
     await ledger.stage([creation("a")])
     await ledger.stage([start("a"), finish("a")])
     async with asyncio.timeout(30):
-        while ledger.busy:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - nothing tells when views are written
+        while ledger.busy:  # noqa: ASYNC110 - nothing tells when views are written
+            await asyncio.sleep(0)
     assert json.loads((room.path / "tasks.json").read_text())["seq"] == ledger.seq

@@ -8,6 +8,7 @@ becomes the worker's child; when `wait` says there is no child left, nothing of 
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import time
@@ -187,7 +188,7 @@ class Attempt:
             "pid_started_at": self.pid_started_at,
             "duration_s": round(self._ended - self._started, 6),
             "usage": {
-                "max_rss_bytes": self._max_rss * 1024,
+                "max_rss_bytes": self._peak_bytes(),
                 "user_s": round(self._user_s, 6),
                 "system_s": round(self._system_s, 6),
             },
@@ -195,6 +196,11 @@ class Attempt:
             "result": result,
             "leftovers": self._leftovers,
         }
+
+    def _peak_bytes(self) -> int | None:
+        """The largest process; None below the worker's own size, with which each is counted until its exec."""
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return self._max_rss * 1024 if self._max_rss > own else None
 
     def _output_limit(self, now: float) -> None:
         if self._ended_by == "exit":
