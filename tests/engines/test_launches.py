@@ -28,7 +28,7 @@ async def test_the_exit_code_output_and_usage_are_reported(lab: Any) -> None:
 
 
 async def test_the_peak_memory_is_the_tasks_own_or_unknown(lab: Any) -> None:
-    end, _ = await lab.run(f"{sys.executable} -c 'x = bytes(64 << 20)'")
+    end, _ = await lab.run(f"{sys.executable} -c 'x = bytearray(b\"x\") * (64 << 20)'")
     assert end.usage is not None and end.usage.max_rss_bytes is not None and end.usage.max_rss_bytes > 64 << 20
     end, _ = await lab.run("true")  # smaller than the worker it was counted with until its exec
     assert end.usage is not None and end.usage.max_rss_bytes is None
