@@ -187,12 +187,15 @@ class Daemon:
     # ------------------------------------------------------------------ run and stop
 
     def heed_signals(self) -> None:
-        """SIGTERM and SIGINT ask for a stop, from now on; a second one cuts the drain short."""
+        """SIGTERM, SIGINT and SIGHUP ask for a stop, from now on; a second one cuts the drain short."""
 
         def signalled() -> None:
             (self._hurry if self._stop_asked.is_set() else self._stop_asked).set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = {signal.SIGTERM, signal.SIGINT}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: it shall outlive its terminal
+            numbers.add(signal.SIGHUP)
+        for number in numbers:
             asyncio.get_running_loop().add_signal_handler(number, signalled)
 
     async def run_until_stopped(self) -> None:

@@ -18,7 +18,7 @@ from agentd.store.ledger import Ledger
 #: Seconds between attempts to record something the disk refused.
 STORAGE_RETRY_S = 0.5
 #: Seconds that a timer is set ahead at most: the clock may be set meanwhile.
-FARTHEST_S = 3600.0
+FARTHEST_S = 30.0
 #: Looks that were called off, beyond as many as are to come, that the heap may hold.
 STALE_LOOKS = 64
 

@@ -25,6 +25,10 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = "AGENTD_"
 
 
+#: How deep a result may be nested, as the bodies of requests.
+RESULT_DEPTH = 64
+
+
 class Limits(Request, frozen=True, kw_only=True):
     """Limits of each process of the task (setrlimit); what is absent is the daemon's own."""
 
@@ -166,9 +170,25 @@ def result(exit: Exit) -> Any:
     if exit.result is None or not exit.result.strip():
         return None
     try:
-        return msgspec.json.decode(exit.result)
+        value = msgspec.json.decode(exit.result)
     except (msgspec.DecodeError, RecursionError):
         return {"text": exit.result}
+    return value if _shallow(value) else {"text": exit.result}
+
+
+def _shallow(value: Any) -> bool:
+    """Whether it is nested so little that it can be written wherever the task is shown."""
+    level = [value]
+    for _ in range(RESULT_DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return True
+    return False
 
 
 def _decoded(spec: dict[str, Any]) -> ShellSpec:

@@ -18,7 +18,7 @@ Labels = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=63)], Annotated[str, Meta(max_length=256)]], Meta(max_length=64)
 ]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
-QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$")]
+QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$(?!\n)")]
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
 
@@ -107,7 +107,7 @@ class NewTask(Request, frozen=True, kw_only=True):
     timeout_s: Seconds | None = None
     retry: AskedRetry | None = None
     on_interrupt: OnInterrupt = OnInterrupt.FAIL
-    max_output_bytes: Annotated[int, Meta(ge=1)] | None = None
+    max_output_bytes: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
     not_before: str | None = None
 
 
@@ -117,8 +117,8 @@ class ProgressReport(Request, frozen=True, kw_only=True):
     progress: Annotated[float, Meta(ge=0, le=100)] | None = None
     phase: Annotated[str, Meta(max_length=200)] | None = None
     message: Annotated[str, Meta(max_length=2000)] | None = None
-    items_processed: Annotated[int, Meta(ge=0)] | None = None
-    items_failed: Annotated[int, Meta(ge=0)] | None = None
+    items_processed: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
+    items_failed: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
 
 
 class Scale(Request, frozen=True, kw_only=True):

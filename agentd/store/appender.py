@@ -77,6 +77,9 @@ class Appender:
             self._disk.fdatasync(self._fd, "append.journal")
         except OSError as error:
             raise self._poison(error, self._fd, self._offset) from error
+        if not self._disk.linked(self._fd):
+            self.poisoned = "its journal was removed while the daemon ran"
+            raise StorageFailed(f"{self._journal} was removed; put it back, or delete the session")
         self._offset += len(data)
 
     def _start_segment(self, lines: Sequence[bytes]) -> None:

@@ -95,7 +95,10 @@ def sweep(disk: Disk, sessions_dir: str) -> list[str]:
             name for name in disk.listdir(sessions_dir) if name.startswith((layout.NEW_PREFIX, layout.DELETED_PREFIX))
         ]
         for name in left:
-            disk.rmtree(f"{sessions_dir}/{name}")
+            try:
+                _remove(disk, f"{sessions_dir}/{name}")
+            except OSError:
+                continue  # it is no session and hides none: not a reason not to start; `check` names it
         disk.fsync_dir(sessions_dir, "sweep.sessions_dir")
     except OSError as error:
         raise failure(error, f"the sweep of {sessions_dir}") from error
@@ -111,9 +114,17 @@ def remove_session(disk: Disk, sessions_dir: str, session_id: str) -> None:
     path, gone = f"{sessions_dir}/{session_id}", f"{sessions_dir}/{layout.DELETED_PREFIX}{session_id}"
     try:
         if disk.exists(gone):
-            disk.rmtree(gone)
+            _remove(disk, gone)
         disk.rename(path, gone)
         disk.fsync_dir(sessions_dir, "remove.sessions_dir")
-        disk.rmtree(gone)
+        _remove(disk, gone)
     except OSError as error:
         raise failure(error, f"session {session_id}") from error
+
+
+def _remove(disk: Disk, path: str) -> None:
+    """Whatever has this name: somebody may have put a file or a link where a directory was."""
+    if disk.entry(path).kind == "directory":
+        disk.rmtree(path)
+    else:
+        disk.unlink(path)

@@ -68,6 +68,9 @@ class Disk(Protocol):
     def rmtree(self, path: str) -> None:
         """Remove the directory and all in it; links are removed, not followed."""
 
+    def linked(self, fd: int) -> bool:
+        """Whether the open file still has a name."""
+
     def listdir(self, path: str) -> list[str]:
         """The names in the directory, in no order."""
 
@@ -147,6 +150,9 @@ class RealDisk:
 
     def rmtree(self, path: str) -> None:
         shutil.rmtree(path)
+
+    def linked(self, fd: int) -> bool:
+        return os.fstat(fd).st_nlink > 0
 
     def listdir(self, path: str) -> list[str]:
         return os.listdir(path)

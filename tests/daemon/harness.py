@@ -149,12 +149,12 @@ class RealDaemon:
         workers: list[dict[str, Any]] = self.get("/workers")["data"]
         return workers
 
-    def stop(self, within_s: float = 30) -> int:
-        """SIGTERM, and the exit code."""
+    def stop(self, within_s: float = 30, number: int = signal.SIGTERM) -> int:
+        """SIGTERM, or another signal, and the exit code."""
         assert self.process is not None
         if self.connection is not None:
             self.connection.close()
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
         return self.process.wait(within_s)
 
     def end(self) -> None:
