@@ -24,7 +24,9 @@ def test_stray_names_do_not_keep_the_daemon_from_starting(make_daemon: MakeDaemo
 
 def test_nothing_is_acknowledged_for_a_session_whose_files_are_gone(daemon: RealDaemon) -> None:
     daemon.wait(daemon.shell("s", "true")["task_id"])
-    shutil.rmtree(daemon.data_dir / "sessions" / "s")
+    session = daemon.data_dir / "sessions" / "s"
+    until(lambda: '"state":"completed"' in (session / "tasks.json").read_text())  # nothing is being written there
+    shutil.rmtree(session)
     answer = daemon.request("POST", "/tasks", {"session_id": "s", "spec": {"command": "true"}})
     assert (answer.status, answer.json["code"]) in ((503, "storage_failed"), (409, "session_read_only"))
     until(lambda: daemon.get("/sessions/s")["state"] == "damaged")

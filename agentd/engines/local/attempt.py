@@ -8,7 +8,6 @@ becomes the worker's child; when `wait` says there is no child left, nothing of 
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import time
@@ -28,6 +27,10 @@ SPAWNED_AFTER_S = 0.010
 SETTLE_S = 0.050
 #: Between two looks for what SIGKILL has not ended yet: at first, and at most.
 RESCAN_S, RESCAN_MOST_S = 0.010, 0.5
+
+
+#: More than a worker ever has (12 MiB when fresh, 13 after gigabytes of output).
+WORKER_BYTES = 16 << 20
 
 
 class Attempt:
@@ -198,9 +201,9 @@ class Attempt:
         }
 
     def _peak_bytes(self) -> int | None:
-        """The largest process; None below the worker's own size, with which each is counted until its exec."""
-        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return self._max_rss * 1024 if self._max_rss > own else None
+        """The largest process; None where that may be the worker itself, as which each is counted until its exec."""
+        peak = self._max_rss * 1024
+        return peak if peak > WORKER_BYTES else None
 
     def _output_limit(self, now: float) -> None:
         if self._ended_by == "exit":
