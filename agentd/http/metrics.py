@@ -18,7 +18,6 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from agentd import __version__
-from agentd.model.requests import Window
 from agentd.model.task import TERMINAL, State
 from agentd.service import Service
 
@@ -104,8 +103,8 @@ class Metrics(Collector):
             if state not in TERMINAL:
                 live.add_metric((state.value,), sum(ledger.counts[state] for ledger in ledgers))
         yield live
-        queue = self._service.queue(Window(limit=1))
-        yield GaugeMetricFamily("agentd_queue_depth", "Tasks queued or waiting.", value=queue.depth)
+        queue = self._service.queue_facts()
+        yield GaugeMetricFamily("agentd_queue_depth", "Tasks that are queued.", value=queue.depth)
         yield GaugeMetricFamily(
             "agentd_queue_oldest_age_seconds", "Age of the oldest of them.", value=queue.oldest_age_s or 0.0
         )

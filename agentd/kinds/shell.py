@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from agentd.errors import FieldError, Invalid
 from agentd.kinds.protocol import Outcome, Place
+from agentd.model.consequences import stopped_state
 from agentd.model.launch import EndedBy, Exit, Launch, ResourceLimits
 from agentd.model.requests import Request
 from agentd.model.task import Cause, CauseCode, State, Task
@@ -103,15 +104,7 @@ def stopped(task: Task, exit: Exit) -> tuple[State, Cause] | None:
     if intent is None:
         return None
     cause = msgspec.structs.replace(intent, exit_code=exit.exit_code, signal=exit.signal)
-    return _STATE_OF_STOP.get(intent.code, State.FAILED), cause
-
-
-_STATE_OF_STOP = {
-    CauseCode.CANCELLED_BY_USER: State.CANCELLED,
-    CauseCode.SESSION_CANCELLED: State.CANCELLED,
-    CauseCode.SESSION_TIMEOUT: State.TIMEOUT,
-    CauseCode.TIMEOUT: State.TIMEOUT,
-}
+    return stopped_state(intent), cause
 
 
 def unfinished(task: Task, exit: Exit) -> tuple[State, Cause] | None:

@@ -12,6 +12,7 @@ _STATE_OF_STOP = {
     CauseCode.CANCELLED_BY_USER: State.CANCELLED,
     CauseCode.SESSION_CANCELLED: State.CANCELLED,
     CauseCode.SESSION_TIMEOUT: State.TIMEOUT,
+    CauseCode.TIMEOUT: State.TIMEOUT,
 }
 
 

@@ -209,14 +209,15 @@ class Upkeep(Attempts):
             boot_id=self.boot_id,
             state=state,
             current=current,
-            queue=self._queue_facts(),
+            queue=self.queue_facts(),
             workers=capacity,
             disk=self._disk_facts(),
             sessions=len(self.store.entries),
             started_at=self.started_at,
         )
 
-    def _queue_facts(self) -> QueueFacts:
+    def queue_facts(self) -> QueueFacts:
+        """How much waits, without the order it waits in."""
         ledgers = self.store.resident
         since = (
             task.queued_at or task.created_at
