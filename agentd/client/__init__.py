@@ -6,7 +6,20 @@ async with Client(*discover(None, os.environ)) as agent:
 """
 
 from agentd.client.api import MAX_WAIT_S, Client
-from agentd.client.discovery import Endpoint, discover
-from agentd.client.streams import EventsPage, OutputChunk, ServerEvent
+from agentd.client.discovery import Endpoint, data_dirs, discover
+from agentd.client.streams import EventsPage, OutputChunk, ServerEvent, parsed
+from agentd.errors import AgentdError, Unreachable
 
-__all__ = ["MAX_WAIT_S", "Client", "Endpoint", "EventsPage", "OutputChunk", "ServerEvent", "discover"]
+__all__ = [
+    "MAX_WAIT_S",
+    "AgentdError",
+    "Client",
+    "Endpoint",
+    "EventsPage",
+    "OutputChunk",
+    "ServerEvent",
+    "Unreachable",
+    "data_dirs",
+    "discover",
+    "parsed",
+]
