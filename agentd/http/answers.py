@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import msgspec
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from agentd.http.auth import NOBODY
 from agentd.http.routing import Call
 
 _encoder = msgspec.json.Encoder()
@@ -27,9 +28,16 @@ def headers(call: Call, content_type: str, **more: str) -> CIMultiDict[str]:
     found = CIMultiDict(_JSON_HEADERS)
     found["Content-Type"] = content_type
     found["X-Request-Id"] = call.request_id
+    show_role(call, found)
     for name, value in more.items():
         found[name.replace("_", "-")] = value
     return found
+
+
+def show_role(call: Call, headers: MutableMapping[str, str]) -> None:
+    """Say what the caller may do, once its token is known: a client without a state of its own asks no other way."""
+    if call.caller is not NOBODY:
+        headers["Agentd-Role"] = call.caller.shown_role
 
 
 def json(call: Call, value: Any, status: int = 200, **more: str) -> web.Response:

@@ -26,8 +26,8 @@ from agentd.errors import (
     TooLarge,
     Unauthorized,
 )
-from agentd.http import bodies, problems, queries
-from agentd.http.auth import Caller, Doorkeeper
+from agentd.http import answers, bodies, problems, queries
+from agentd.http.auth import NOBODY, Doorkeeper
 from agentd.http.metrics import Metrics
 from agentd.http.routes import ROUTES
 from agentd.http.routing import BodyUse, Call, Route, Seats, Table
@@ -39,8 +39,6 @@ from agentd.service import Service
 log = structlog.get_logger()
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-_NOBODY = Caller("", Role.VIEWER)
-
 
 _NO_PATH = "the API has no such path; GET /openapi.json describes all there are"
 
@@ -97,13 +95,15 @@ class Api:
             metrics=self._metrics,
             table=self._table,
             route=_UNROUTED,
-            caller=_NOBODY,
+            caller=NOBODY,
             params={},
         )
         try:
             response = await self._handled(call)
         except Exception as error:
             response = _cut_off(call, error) or _excused(call, error)
+        if not response.prepared:
+            answers.show_role(call, response.headers)
         took_s = time.perf_counter() - began
         self._metrics.answered(call.route.name, response.status, took_s)
         log.debug("http.request", route=call.route.name, status=response.status, request_id=call.request_id)
@@ -180,6 +180,7 @@ async def _confine(call: Call, task_id: str) -> None:
     except TaskNotFound:
         own = None
     if own is None or own.state is not State.RUNNING:
+        call.caller = NOBODY
         raise Unauthorized("this token is of a task that runs no more")
     if not call.route.for_tasks:
         raise Forbidden("a task's own token is not for this; use one of an operator or admin")

@@ -43,6 +43,15 @@ class Caller(NamedTuple):
     role: Role
     task_id: str | None = None
 
+    @property
+    def shown_role(self) -> str:
+        """The role as `Agentd-Role` names it: `task` for a task's own token."""
+        return "task" if self.task_id is not None else self.role.name.lower()
+
+
+#: Who calls as long as no token has told.
+NOBODY = Caller("", Role.VIEWER)
+
 
 class _Known(NamedTuple):
     digest: bytes

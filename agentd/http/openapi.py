@@ -184,7 +184,7 @@ def _responses(route: Route, shapes: _Shapes) -> dict[str, Any]:
     for status, answer in route.answers.items():
         found[str(status)] = _success(route, status, answer, shapes)
     if route.method == "GET" and route.role is not None:
-        found["304"] = {"description": "Not Modified", "headers": _common_headers("ETag")}
+        found["304"] = {"description": "Not Modified", "headers": _common_headers("Agentd-Role", "ETag")}
     by_status: dict[int, list[str]] = {}
     for error in dict.fromkeys(_errors(route)):
         by_status.setdefault(problems.STATUS[error.code], []).append(error.code)
@@ -211,7 +211,7 @@ def _errors(route: Route) -> Iterator[type[AgentdError]]:
 
 
 def _success(route: Route, status: int, answer: Any, shapes: _Shapes) -> dict[str, Any]:
-    headers = ["X-Request-Id"]
+    headers = ["X-Request-Id"] if route.role is None else ["X-Request-Id", "Agentd-Role"]
     if route.method == "GET" and status in (200, 206):
         headers.append("ETag")
     if status == 201:
@@ -277,6 +277,7 @@ def _header(description: str, kind: str = "string") -> dict[str, Any]:
 
 _HEADERS = {
     "X-Request-Id": _header("The request's id, as in the daemon's log."),
+    "Agentd-Role": _header("What the token may do: viewer, operator, admin, or task; absent where it is refused."),
     "ETag": _header("The version of what was read."),
     "Location": _header("Where the new thing is."),
     "Idempotency-Replayed": _header("`true` when this is the first answer given again."),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from enum import Enum
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args, get_origin, get_type_hints
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -71,13 +72,29 @@ def decoded(query: str, shape: type[T]) -> T:
         try:
             values[name] = _value(texts, known[name])
         except (msgspec.ValidationError, ValueError) as error:
-            errors.append(FieldError(name, str(error).replace("`", "").replace("Expected", "must be", 1)))
+            errors.append(FieldError(name, _reason(error, known[name])))
     limit = values.get("limit")
     if isinstance(limit, int) and not 1 <= limit <= MAX_LIMIT:
         errors.append(FieldError("limit", f"must be 1 to {MAX_LIMIT}"))
     if errors:
         raise Malformed("; ".join(f"{each.field} {each.message}" for each in errors[:5]), errors=errors[:50])
     return shape(**values)
+
+
+def _reason(error: Exception, parameter: Parameter) -> str:
+    choices = _choices(parameter.type)
+    if choices:
+        return f"must be {'any of' if parameter.many else 'one of'} {', '.join(choices)}"
+    return str(error).replace("`", "").replace("Expected", "must be", 1)
+
+
+def _choices(kind: Any) -> list[str]:
+    """The values that a parameter of a closed set can have."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(each.value) for each in kind]
+    if get_origin(kind) is Literal:
+        return [str(each) for each in get_args(kind)]
+    return [choice for part in get_args(kind) for choice in _choices(part)]
 
 
 def _value(texts: list[str], parameter: Parameter) -> Any:

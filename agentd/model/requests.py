@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from agentd.model.session import Keep, Retention, Session, SessionState
-from agentd.model.task import CauseCode, OnInterrupt, Retry, State, Task, Trigger, Value
+from agentd.model.task import CauseCode, OnInterrupt, Retry, State, Task, Trigger, TriggerType, Value
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Labels = Annotated[
@@ -168,10 +168,12 @@ class TaskQuery(Window, frozen=True, kw_only=True):
     state: tuple[State, ...] = ()
     kind: tuple[str, ...] = ()
     cause: tuple[CauseCode, ...] = ()
+    trigger: tuple[TriggerType, ...] = ()  #: of this type
     label: tuple[str, ...] = ()
     queue: str | None = None
     q: str | None = None  #: in the name or the command, case ignored
     since: str | None = None  #: created at or after
+    until: str | None = None  #: created before
     prefix: str | None = None  #: of the task id
     sort: str = "-created_at"
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from agentd.clock import epoch, rfc3339
 from agentd.errors import Invalid, Malformed
@@ -63,18 +64,27 @@ def check_sort(sort: str, allowed: Sequence[str]) -> tuple[str, bool]:
     return sort.removeprefix("-"), sort.startswith("-")
 
 
-def since(time: str | None) -> str | None:
+def moment(field: str, time: str | None) -> str | None:
     """The time as the store writes times, so that text order is time order.
 
     Raises:
-        Malformed: not a time.
+        Malformed: not a time; it names the field.
     """
     if time is None:
         return None
     try:
         return rfc3339(epoch(time))
     except (ValueError, OverflowError) as error:
-        raise Malformed.field("since", "must be an RFC 3339 time with an offset, as 2030-01-31T09:00:00Z") from error
+        raise Malformed.field(field, "must be an RFC 3339 time with an offset, as 2030-01-31T09:00:00Z") from error
+
+
+def with_times(query: TaskQuery) -> TaskQuery:
+    """The query with its times as the store writes them.
+
+    Raises:
+        Malformed: one is no time.
+    """
+    return replace(query, since=moment("since", query.since), until=moment("until", query.until))
 
 
 def labels_match(labels: dict[str, str], wanted: Sequence[str]) -> bool:
@@ -109,9 +119,13 @@ def task_matches(task: Task, query: TaskQuery) -> bool:
         return False
     if query.cause and (task.cause is None or task.cause.code not in query.cause):
         return False
+    if query.trigger and task.trigger.type not in query.trigger:
+        return False
     if query.queue is not None and task.queue != query.queue:
         return False
     if query.since is not None and task.created_at < query.since:
+        return False
+    if query.until is not None and task.created_at >= query.until:
         return False
     if query.prefix is not None and not task.task_id.startswith(query.prefix):
         return False

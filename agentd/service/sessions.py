@@ -47,10 +47,10 @@ from agentd.service.listing import (
     SESSION_SORTS,
     check_labels,
     check_sort,
+    moment,
     paged,
     session_matches,
     session_state,
-    since,
 )
 from agentd.store.artifacts import Artifacts
 from agentd.store.entry import Entry
@@ -76,7 +76,7 @@ class SessionVerbs(HandEdits):
             Malformed: a bad cursor or sort.
         """
         field, descending = check_sort(query.sort, SESSION_SORTS)
-        query = replace(query, since=since(query.since))
+        query = replace(query, since=moment("since", query.since))
         rows = []
         for entry in self.store.entries.values():
             session, counts = entry.session, entry.counts

@@ -6,8 +6,6 @@ import asyncio
 import heapq
 from collections.abc import Iterable
 
-from msgspec.structs import replace
-
 from agentd.errors import (
     Invalid,
     InvalidTransition,
@@ -21,7 +19,7 @@ from agentd.model.events import (
 )
 from agentd.model.requests import Page, ProgressReport, TaskQuery
 from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
-from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, paged, parts_of, since, task_matches
+from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, paged, parts_of, task_matches, with_times
 from agentd.service.submission import Submission
 from agentd.store.output import OutputLog
 
@@ -63,10 +61,10 @@ class TaskVerbs(Submission):
 
         Raises:
             SessionNotFound: no such session.
-            Malformed: a bad cursor or sort.
+            Malformed: a bad cursor, sort or time.
         """
         _, descending = check_sort(query.sort, TASK_SORTS)
-        query = replace(query, since=since(query.since))
+        query = with_times(query)
         if session_id is not None:
             view = await self.session(session_id)
             assert isinstance(view.tasks, tuple)
@@ -96,10 +94,10 @@ class TaskVerbs(Submission):
 
         Raises:
             SessionNotFound: no such session.
-            Malformed: a bad cursor or sort.
+            Malformed: a bad cursor, sort or time.
         """
         check_sort(query.sort, TASK_SORTS)
-        query = replace(query, since=since(query.since))
+        query = with_times(query)
         entry = self.store.entry(session_id)
         if entry.ledger is not None and entry.ledger.busy:
             await entry.ledger.views.flush()

@@ -246,11 +246,16 @@ class _Cause(Value, frozen=True, kw_only=True):
     code: str = ""
 
 
+class _Trigger(Value, frozen=True, kw_only=True):
+    type: str = ""
+
+
 class _Filtered(Value, frozen=True, kw_only=True):
     """What filters look at."""
 
     kind: str = ""
     cause: _Cause | None = None
+    trigger: _Trigger = _Trigger()
     labels: dict[str, str] = {}
     queue: str = ""
     name: str | None = None
@@ -263,7 +268,8 @@ _filtered = msgspec.json.Decoder(_Filtered)
 
 def _filter(query: TaskQuery) -> Callable[[bytes], bool] | None:
     """Whether a record passes what its name cannot tell; None when nothing of that is asked."""
-    if not (query.kind or query.cause or query.label or query.queue or query.q or query.since):
+    asked = (query.kind, query.cause, query.trigger, query.label, query.queue, query.q, query.since, query.until)
+    if not any(asked):
         return None
     labels = [label.partition("=") for label in query.label]
     text = query.q.casefold() if query.q else ""
@@ -276,8 +282,10 @@ def _filter(query: TaskQuery) -> Callable[[bytes], bool] | None:
         return (
             (not query.kind or task.kind in query.kind)
             and (not query.cause or (task.cause is not None and task.cause.code in query.cause))
+            and (not query.trigger or task.trigger.type in query.trigger)
             and (not query.queue or task.queue == query.queue)
             and (not query.since or task.created_at >= query.since)
+            and (not query.until or task.created_at < query.until)
             and all(k in task.labels and (not eq or task.labels[k] == v) for k, eq, v in labels)
             and (not text or text in (task.name or "").casefold() or text in _command(task.spec).casefold())
         )

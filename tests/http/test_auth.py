@@ -73,6 +73,37 @@ async def test_each_route_takes_its_role_and_no_less(api: Api, tmp_path: Path) -
         assert (await api.ask("POST", path, token=made[Role.OPERATOR])).code == "forbidden"
 
 
+async def test_every_answer_to_a_known_token_says_its_role(api: Api, tmp_path: Path) -> None:
+    _, viewer = TokenFile(tmp_path / "data").create("eye", "viewer", time.time())
+    await api.until_status(200, viewer)
+    asked = [("GET", "/status", 200), ("GET", "/nope", 404), ("GET", "/tasks/nope", 404), ("PUT", "/status", 405)]
+    for method, path, status in [*asked, ("POST", "/shutdown", 403), ("GET", "/sessions?x=1", 400)]:
+        answer = await api.ask(method, path, token=viewer)
+        assert (answer.status, answer.headers["Agentd-Role"]) == (status, "viewer")
+    known = await api.ask("GET", "/openapi.json")
+    again = await api.ask("GET", "/openapi.json", headers={"If-None-Match": known.headers["ETag"]})
+    assert (again.status, again.headers["Agentd-Role"]) == (304, "admin")
+    async with api.stream("/events", token=viewer) as stream:
+        assert stream.answer.headers["Agentd-Role"] == "viewer"
+
+
+async def test_an_answer_without_a_known_token_says_no_role(api: Api) -> None:
+    for path, token in (("/healthz", api.token), ("/status", "wrong"), ("/status", "")):
+        assert "Agentd-Role" not in (await api.ask("GET", path, token=token)).headers
+
+
+async def test_a_tasks_own_token_says_so_while_the_task_runs(api: Api) -> None:
+    task = await api.start("sleep 30")
+    token = api.daemon.service.task_tokens.issue(task["task_id"])
+    assert (await api.ask("GET", "/status", token=token)).headers["Agentd-Role"] == "task"
+    assert (await api.ask("POST", "/shutdown", token=token)).headers["Agentd-Role"] == "task"
+    await api.ask("DELETE", f"/tasks/{task['task_id']}")
+    await api.get(f"/tasks/{task['task_id']}/wait")
+    ended = await api.ask("GET", "/status", token=token)
+    assert ended.status == 401
+    assert "Agentd-Role" not in ended.headers
+
+
 async def test_a_revoked_token_opens_nothing(api: Api, tmp_path: Path) -> None:
     tokens = TokenFile(tmp_path / "data")
     _, text = tokens.create("ci", "viewer", time.time())

@@ -56,6 +56,19 @@ def test_any_query_is_taken_or_explained(query: str) -> None:
             assert error.detail
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("trigger=cron", "must be any of manual, schedule, api, webhook, retry, workflow"),
+        ("state=done&state=queued", "must be any of waiting, queued, running, completed, failed, timeout, cancelled"),
+    ],
+)
+def test_a_value_outside_a_closed_set_is_answered_by_the_set(query: str, message: str) -> None:
+    with pytest.raises(Malformed) as caught:
+        queries.decoded(query, TaskQuery)
+    assert [each.message for each in caught.value.errors] == [message]
+
+
 def test_each_level_of_a_body_names_its_own_fields() -> None:
     with pytest.raises(Invalid) as caught:
         bodies.decoded(b'{"policy": {"max_paralel": 1, "pinned": "yes"}, "titel": "x"}', SessionPatch)

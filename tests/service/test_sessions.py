@@ -16,9 +16,17 @@ from agentd.errors import (
     SessionReadOnly,
     StorageFailed,
 )
-from agentd.model.requests import AskedKeep, AskedRetention, NewSession, SessionPatch, SessionQuery, TaskQuery
+from agentd.model.requests import (
+    AskedKeep,
+    AskedRetention,
+    AskedTrigger,
+    NewSession,
+    SessionPatch,
+    SessionQuery,
+    TaskQuery,
+)
 from agentd.model.session import Keep, Retention
-from agentd.model.task import State
+from agentd.model.task import State, TriggerType
 from agentd.store.locks import DirectoryLock
 
 from .conftest import Build
@@ -304,6 +312,24 @@ async def test_since_may_be_given_without_fraction_or_with_another_offset(quiet:
             of_session = (await quiet.service.list_tasks(TaskQuery(since=since), "s")).data
             sessions = (await quiet.service.list_sessions(SessionQuery(since=since))).data
             assert [bool(rows), bool(of_session), bool(sessions)] == [there] * 3, since
+
+
+async def test_tasks_are_listed_by_their_trigger_and_up_to_a_time(quiet: House) -> None:
+    await quiet.session()
+    by_api = await quiet.submit()
+    nightly = await quiet.submit(trigger=AskedTrigger(type=TriggerType.SCHEDULE))
+    for query, expected in (
+        (TaskQuery(trigger=(TriggerType.SCHEDULE,)), {nightly.task_id}),
+        (TaskQuery(trigger=(TriggerType.API, TriggerType.SCHEDULE)), {by_api.task_id, nightly.task_id}),
+        (TaskQuery(trigger=(TriggerType.WEBHOOK,)), set()),
+        (TaskQuery(until=by_api.created_at), set()),
+        (TaskQuery(until=rfc3339(epoch(nightly.created_at) + 1)), {by_api.task_id, nightly.task_id}),
+    ):
+        for session_id in (None, "s"):
+            assert {task.task_id for task in (await quiet.service.list_tasks(query, session_id)).data} == expected
+    for bad in (quiet.service.list_tasks(TaskQuery(until="soon")), quiet.service.history("s", TaskQuery(until="soon"))):
+        with pytest.raises(Malformed, match="until"):
+            await bad
 
 
 @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "9999-12-31T23:59:59-10:00"])

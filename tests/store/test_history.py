@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from agentd.errors import Malformed
 from agentd.model.ids import new_task_id
 from agentd.model.requests import TaskQuery
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.model.task import Cause, CauseCode, State, Task, Trigger, TriggerType
 from agentd.store import history as module
 from agentd.store import layout
 from agentd.store.history import History
 from agentd.store.record_cache import RecordCache
 
 AT = "2026-01-01T00:00:00.000000Z"
+OK = Cause(code=CauseCode.OK, message="exited 0")
 
 
 def finished(seq: int, state: State = State.COMPLETED, **fields: object) -> Task:
@@ -88,7 +89,7 @@ def test_pages_go_through_all_that_match_once_and_in_order(
 def test_filters_look_into_the_records(tmp_path: Path) -> None:
     record(tmp_path, finished(1, name="Build it", kind="docker", labels={"a": "1"}, queue="big"))
     record(tmp_path, finished(2, spec={"command": "make CHECK"}, labels={"a": "2"}, created_at="2026-02-01T00:00:00Z"))
-    record(tmp_path, finished(3, spec={"argv": ["make", "check"]}, cause=Cause(code=CauseCode.OK, message="exited 0")))
+    record(tmp_path, finished(3, spec={"argv": ["make", "check"]}, cause=OK, trigger=Trigger(type=TriggerType.RETRY)))
     history = History(tmp_path)
     for query, expected in (
         (TaskQuery(kind=("docker",)), [1]),
@@ -99,6 +100,8 @@ def test_filters_look_into_the_records(tmp_path: Path) -> None:
         (TaskQuery(q="make check"), [3, 2]),
         (TaskQuery(q="BUILD"), [1]),
         (TaskQuery(since="2026-01-15T00:00:00Z"), [2]),
+        (TaskQuery(until="2026-01-15T00:00:00Z"), [3, 1]),
+        (TaskQuery(trigger=(TriggerType.SCHEDULE, TriggerType.RETRY)), [3]),
         (TaskQuery(kind=("docker",), q="make"), []),
         (TaskQuery(prefix=finished(2).task_id), [2]),
     ):
