@@ -42,17 +42,33 @@ class FileCalls(Calls):
                     yield block
 
     async def output_lines(
-        self, task_id: str, *, line: int = 1, count: int = 100, attempt: int | None = None
+        self,
+        task_id: str,
+        *,
+        line: int = 1,
+        count: int = 100,
+        attempt: int | None = None,
+        stream: str | None = None,
+        detail: bool = False,
     ) -> OutputLines:
-        """A window of lines, from number `line` (1 is the first; negative counts from the end)."""
-        params = given(line=line, count=count, attempt=attempt)
+        """A window of lines, from number `line` (1 is the first; negative counts from the end).
+
+        With a `stream` (`out`, `err`) those of it alone; with `detail` when and where each was written.
+        """
+        params = given(line=line, count=count, attempt=attempt, stream=stream, detail="true" if detail else None)
         return await self._json(OutputLines, "GET", task_path(task_id) + "/output/lines", params=params)
 
     async def search_output(
-        self, task_id: str, text: str, *, limit: int | None = None, attempt: int | None = None
+        self,
+        task_id: str,
+        text: str,
+        *,
+        limit: int | None = None,
+        attempt: int | None = None,
+        stream: str | None = None,
     ) -> OutputMatches:
-        """Lines that hold the text, out of the whole log."""
-        params = given(q=text, limit=limit, attempt=attempt)
+        """Lines that hold the text, out of the whole log or stream."""
+        params = given(q=text, limit=limit, attempt=attempt, stream=stream)
         return await self._json(OutputMatches, "GET", task_path(task_id) + "/output/search", params=params)
 
     async def follow_output(

@@ -20,12 +20,15 @@ from agentd.store.output import OutputLog
 
 _RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
+#: One of the two that a task writes to; its bytes and lines are then counted alone.
+Stream = Literal["out", "err"]
+
 
 class Which(Value, frozen=True, kw_only=True):
     """Parameters of GET /tasks/{task_id}/output."""
 
     attempt: Annotated[int, Meta(ge=1)] | None = None
-    stream: Literal["out", "err"] | None = None
+    stream: Stream | None = None
 
 
 class Lines(Value, frozen=True, kw_only=True):
@@ -34,6 +37,8 @@ class Lines(Value, frozen=True, kw_only=True):
     line: int = 1
     count: Annotated[int, Meta(ge=1, le=1000)] = 100
     attempt: Annotated[int, Meta(ge=1)] | None = None
+    stream: Stream | None = None
+    detail: bool = False
 
 
 class Search(Value, frozen=True, kw_only=True):
@@ -44,6 +49,7 @@ class Search(Value, frozen=True, kw_only=True):
     from_line: Annotated[int, Meta(ge=1)] = 1
     ignore_case: bool = False
     attempt: Annotated[int, Meta(ge=1)] | None = None
+    stream: Stream | None = None
 
 
 async def raw(call: Call) -> web.StreamResponse:
@@ -123,10 +129,13 @@ def _span(call: Call, size: int, etag: str) -> tuple[int, int] | None:
 async def lines(call: Call) -> web.StreamResponse:
     """A window of lines."""
     task = await call.service.task(call.params["task_id"])
-    log = call.service.output(task, call.query.attempt)
-    ended = has_ended(task, call.query.attempt or max(1, task.attempt))
+    query: Lines = call.query
+    log = call.service.output(task, query.attempt)
+    ended = has_ended(task, query.attempt or max(1, task.attempt))
     longest = call.service.settings.limits.line_bytes
-    window = await call.service.in_thread(lambda: log.lines(call.query.line, call.query.count, longest, ended=ended))
+    window = await call.service.in_thread(
+        lambda: log.lines(query.line, query.count, longest, ended=ended, stream=query.stream, detail=query.detail)
+    )
     return answers.hashed(call, window)
 
 
@@ -137,7 +146,14 @@ async def search(call: Call) -> web.StreamResponse:
     query: Search = call.query
     longest = call.service.settings.limits.line_bytes
     found = await call.service.in_thread(
-        lambda: log.search(query.q, query.limit, longest, from_line=query.from_line, ignore_case=query.ignore_case)
+        lambda: log.search(
+            query.q,
+            query.limit,
+            longest,
+            from_line=query.from_line,
+            ignore_case=query.ignore_case,
+            stream=query.stream,
+        )
     )
     return answers.json(call, found)
 

@@ -31,7 +31,7 @@ from agentd.model.task import State, Task
 from agentd.scopes import TaskTokens
 from agentd.store.history import History
 from agentd.store.ledger import Committed, Ledger
-from agentd.store.lines import LineIndexes
+from agentd.store.log_index import LogIndexes
 from agentd.store.record_cache import RecordCache
 from agentd.store.store import Store
 
@@ -109,7 +109,7 @@ class Ground:
         self._dependents: dict[str, dict[str, None]] = {}
         self._ends: dict[str, list[asyncio.Future[Task]]] = {}
         self._histories: dict[str, History] = {}
-        self._line_indexes = LineIndexes()
+        self._log_indexes = LogIndexes()
         self._key_homes: OrderedDict[str, str] = OrderedDict()  #: sessions by the latest Idempotency-Keys of this boot
         self._records = RecordCache()
         store.on_commit = self._committed

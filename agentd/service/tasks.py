@@ -112,7 +112,7 @@ class TaskVerbs(Submission):
         if attempt is not None and not 1 <= attempt <= max(1, task.attempt):
             raise Invalid.field("attempt", f"must be 1 to {max(1, task.attempt)}")
         number = attempt or max(1, task.attempt)
-        return OutputLog(self.store.path(task.session_id), task.task_id, number, self._line_indexes)
+        return OutputLog(self.store.path(task.session_id), task.task_id, number, self._log_indexes)
 
     # ------------------------------------------------------------------ change
 

@@ -14,20 +14,18 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-import msgspec
+from msgspec.structs import replace
 
 from agentd.errors import Invalid, RangeNotSatisfiable
-from agentd.model.requests import OutputLines, OutputMatches
-from agentd.model.task import Value
+from agentd.model.requests import OutputLine, OutputLines, OutputMatches
 from agentd.store import inside
-from agentd.store.lines import LineIndexes, LogFile, shown_line
+from agentd.store.chunks import STREAMS, ChunkedLog
+from agentd.store.lines import shown_line
+from agentd.store.log_file import LogFile
+from agentd.store.log_index import LogIndex, LogIndexes
 from agentd.store.search import MAX_TEXT, Needle, Search
 
 BLOCK = 256 << 10
-STREAMS = ("out", "err")
-
-#: Offsets and lengths.
-Spans = Generator[tuple[int, int], None, None]
 
 
 class OutputRange:
@@ -36,9 +34,9 @@ class OutputRange:
     It may be closed while another thread reads a block, as when a client leaves; that block is then the last.
     """
 
-    def __init__(self, fd: int, spans: Spans, length: int) -> None:
-        self._fd = fd
-        self._spans = spans
+    def __init__(self, log: LogFile, start: int, length: int) -> None:
+        self._log = log
+        self._spans = log.spans(start)
         self._lock = Lock()
         self._closed = False
         self._blocks = self._read()
@@ -63,9 +61,7 @@ class OutputRange:
         try:
             self._blocks.close()
             self._spans.close()
-            if self._fd >= 0:
-                os.close(self._fd)
-                self._fd = -1
+            self._log.close()
         finally:
             self._lock.release()
 
@@ -75,7 +71,7 @@ class OutputRange:
             end = offset + min(size, left)
             left -= end - offset
             while offset < end:
-                block = os.pread(self._fd, min(BLOCK - held, end - offset), offset)
+                block = os.pread(self._log.fd, min(BLOCK - held, end - offset), offset)
                 if not block:
                     break  # cut meanwhile
                 offset += len(block)
@@ -102,67 +98,92 @@ class OutputRange:
 class OutputLog:
     """The log of one attempt in a session's directory; one that does not exist (yet, or any more) is empty.
 
-    `indexes` is what the caller keeps of line positions between calls.
+    Where a `stream` (`out`, `err`) can be named, all offsets and numbers are those of its bytes alone, as far as the
+    index of chunks tells of them; any other raises Invalid. `indexes` is what the caller keeps of logs between calls.
     """
 
-    def __init__(self, session_dir: Path, task_id: str, attempt: int, indexes: LineIndexes | None = None) -> None:
+    def __init__(self, session_dir: Path, task_id: str, attempt: int, indexes: LogIndexes | None = None) -> None:
         self._dir = session_dir / "output"
         (self._name,) = inside.checked(f"{task_id}.{attempt}", "task_id")
-        self._indexes = indexes if indexes is not None else LineIndexes(1)
+        self._indexes = indexes if indexes is not None else LogIndexes(1)
 
     def size(self, stream: str | None = None) -> int:
-        """Bytes in the log, or those of one stream (`out`, `err`) as far as the index tells."""
-        with self._opened(".log") as log:
-            if stream is None:
-                return log.size
-            with self._opened(".idx") as index:
-                return sum(n for _, n in _spans(index, log.size, stream))
+        """Bytes in the log or the stream."""
+        with self._opened(stream) as log:
+            return log.size
+
+    def extent(self, stream: str | None = None) -> tuple[int, int]:
+        """Bytes and lines in the log or the stream. What was read before is not read again."""
+        with self._opened(stream) as log:
+            index = self._known(log).lines[stream]
+            with index.lock:
+                index.extend(log)
+                return index.size, index.total
 
     def open_range(self, start: int = 0, end: int | None = None, stream: str | None = None) -> OutputRange:
-        """The bytes from `start` up to, not including, `end` (default: up to the size now) of the log or one stream.
+        """The bytes from `start` up to, not including, `end` (default: up to the size now) of the log or the stream.
 
         Raises:
             RangeNotSatisfiable: the start lies beyond the end of the log.
-            Invalid: no such stream.
         """
-        total = self.size(stream)
-        end = total if end is None else min(end, total)
-        if not 0 <= start <= total or end < start:
-            raise RangeNotSatisfiable(f"the output has {total} bytes; {start} to {end} lies outside")
-        log = self._opened(".log")
-        spans = _whole(start, end - start) if stream is None else self._stream_spans(start, log.size, stream)
-        return OutputRange(log.fd, spans, end - start)
+        log = self._opened(stream)
+        end = log.size if end is None else min(end, log.size)
+        if not 0 <= start <= log.size or end < start:
+            log.close()
+            raise RangeNotSatisfiable(f"the output has {log.size} bytes; {start} to {end} lies outside")
+        return OutputRange(log, start, end - start)
 
     def tail_from(self, offset: int, max_bytes: int) -> bytes:
         """At most `max_bytes` from the offset on; empty at the end. One read, for following a log that grows."""
-        with self._opened(".log") as log:
+        with self._opened() as log:
             return log.read(max_bytes, offset) if offset < log.size else b""
 
-    def lines(self, first_line: int, count: int, max_line_bytes: int, *, ended: bool = False) -> OutputLines:
+    def lines(
+        self,
+        first_line: int,
+        count: int,
+        max_line_bytes: int,
+        *,
+        ended: bool = False,
+        stream: str | None = None,
+        detail: bool = False,
+    ) -> OutputLines:
         """At most `count` lines from number `first_line` (1-based; -100 is the hundredth from the end) on.
 
         The first call reads the log once to learn where its lines are; later ones only what was added. `ended` is
-        passed on: only the caller knows whether more will come.
+        passed on: only the caller knows whether more will come. `detail` asks for when and where each line was written.
 
         Raises:
             Invalid: `first_line` is 0.
         """
         if first_line == 0:
             raise Invalid.field("line", "lines count from 1; use -1 for the last one")
-        with self._opened(".log") as log:
-            index = self._indexes.of(self._dir / self._name, log.identity)
+        with self._opened(stream, detail=detail) as log:
+            index = self._known(log).lines[stream]
             with index.lock:
-                index.extend(log.fd, log.size)
+                index.extend(log)
                 total = index.total
                 first = first_line if first_line > 0 else max(1, total + 1 + first_line)
                 shown = []
                 for number in range(first, min(first + count, total + 1)):
-                    start, end = index.bounds(log.fd, number)
+                    start, end = index.bounds(log, number)
                     shown.append(shown_line(log, number, start, end, max_line_bytes))
-                return OutputLines(lines=tuple(shown), total_lines=total, size=index.size, ended=ended)
+                sgr = index.sgr_at(log, shown[0].offset) if shown else ""
+                size = index.size
+            if detail:
+                assert isinstance(log, ChunkedLog)
+                shown = [_detailed(log, line) for line in shown]
+            return OutputLines(lines=tuple(shown), total_lines=total, size=size, ended=ended, sgr=sgr)
 
     def search(
-        self, text: str, limit: int, max_line_bytes: int, *, from_line: int = 1, ignore_case: bool = False
+        self,
+        text: str,
+        limit: int,
+        max_line_bytes: int,
+        *,
+        from_line: int = 1,
+        ignore_case: bool = False,
+        stream: str | None = None,
     ) -> OutputMatches:
         """The first `limit` lines with the text, from a line on, and how many there are in all of the rest.
 
@@ -173,60 +194,38 @@ class OutputLog:
             raise Invalid.field("q", f"must be 1 to {MAX_TEXT} characters without a line feed")
         if from_line < 1:
             raise Invalid.field("from_line", "lines count from 1")
-        with self._opened(".log") as log:
-            index = self._indexes.of(self._dir / self._name, log.identity)
+        with self._opened(stream) as log:
+            index = self._known(log).lines[stream]
             with index.lock:
-                index.extend(log.fd, log.size)
+                index.extend(log)
                 if from_line > index.total:
                     return OutputMatches(matches=(), total=0, size=index.size)
-                offset, _ = index.bounds(log.fd, from_line)
+                offset, _ = index.bounds(log, from_line)
             search = Search(log, index, Needle(text, ignore_case), limit, max_line_bytes)
             search.run(offset, from_line)
             return OutputMatches(matches=tuple(search.found), total=search.total, size=index.size)
 
-    def _opened(self, suffix: str) -> LogFile:
+    def _opened(self, stream: str | None = None, *, detail: bool = False) -> LogFile:
+        """The log, or what reads the stream alone; with its chunks if details of them are asked for."""
+        if stream not in (None, *STREAMS):
+            raise Invalid.field("stream", "must be out or err")
+        if stream is None and not detail:
+            return self._file(".log")
+        chunks = self._file(".idx")  # before the log: all it tells of is then in the log
+        log = self._file(".log")
+        return ChunkedLog(log, chunks, self._known(log).chunks, stream)
+
+    def _file(self, suffix: str) -> LogFile:
         try:
             with inside.directory(self._dir) as output:
                 return LogFile(inside.open_file(output, self._name + suffix))
         except (FileNotFoundError, NotADirectoryError):
             return LogFile(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
-    def _stream_spans(self, start: int, size: int, stream: str) -> Spans:
-        """Where the stream's bytes lie in the log, from its own offset `start` on."""
-        with self._opened(".idx") as index:
-            for offset, length in _spans(index, size, stream):
-                if start < length:
-                    yield offset + start, length - start
-                start = max(0, start - length)
+    def _known(self, log: LogFile) -> LogIndex:
+        return self._indexes.of(self._dir / self._name, log.identity)
 
 
-def _whole(start: int, length: int) -> Spans:
-    yield start, length
-
-
-class _Chunk(Value, frozen=True, kw_only=True):
-    """A line of the index; one without `n` tells of bytes that were lost."""
-
-    o: int = 0
-    n: int = 0
-    s: str = ""
-
-
-_chunks = msgspec.json.Decoder(_Chunk)
-
-
-def _spans(index: LogFile, size: int, stream: str) -> Spans:
-    """Offset and length of the stream's chunks in the first `size` bytes; a torn or foreign line is passed over."""
-    if stream not in STREAMS:
-        raise Invalid.field("stream", "must be out or err")
-    offset, rest = 0, b""
-    while block := index.read(BLOCK, offset):
-        offset += len(block)
-        *whole, rest = (rest + block).split(b"\n")
-        for record in whole:
-            try:
-                chunk = _chunks.decode(record)
-            except msgspec.DecodeError:
-                continue
-            if chunk.s == stream and chunk.n > 0 and 0 <= chunk.o < size:
-                yield chunk.o, min(chunk.n, size - chunk.o)
+def _detailed(log: ChunkedLog, line: OutputLine) -> OutputLine:
+    chunk = log.chunk_at(line.offset)
+    return replace(line, at=chunk.t if chunk else None, stream=chunk.s if chunk else None)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from agentd.errors import Invalid
 from agentd.model.requests import OutputLine
-from agentd.store.lines import LineIndex, LogFile, shown_line
+from agentd.store.lines import LineIndex, shown_line
+from agentd.store.log_file import LogFile
 
 BLOCK = 256 << 10
 MAX_TEXT = 1000
@@ -80,7 +81,7 @@ class Search:
     def _in_long_line(self, start: int, number: int) -> int:
         """Search a line that is longer than a block; the offset of the next line."""
         with self._index.lock:
-            _, end = self._index.bounds(self._log.fd, number)
+            _, end = self._index.bounds(self._log, number)
         for offset in range(start, end, BLOCK - OVERLAP):
             if any(self._needle.found_in(self._log.read(min(BLOCK, end - offset), offset))):
                 self.total += 1

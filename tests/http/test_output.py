@@ -6,6 +6,9 @@ import base64
 
 import pytest
 
+from agentd.config import Limits
+
+from .conftest import Serve
 from .talk import Api, Event
 
 
@@ -97,6 +100,45 @@ async def test_lines_come_in_windows(api: Api) -> None:
     assert [each["text"] for each in tail["lines"]] == ["999", "1000"]
     assert (await api.ask("GET", f"/tasks/{task}/output/lines?line=0")).fields.keys() == {"line"}
     assert (await api.ask("GET", f"/tasks/{task}/output/lines?count=1001")).fields.keys() == {"count"}
+
+
+async def test_each_stream_has_lines_of_its_own(api: Api) -> None:
+    task = (await api.run("printf 'on'; sleep 0.05; echo two >&2; sleep 0.05; printf 'e\\nthree\\n'"))["task_id"]
+    window = await api.get(f"/tasks/{task}/output/lines?stream=out")
+    assert [(each["line"], each["offset"], each["text"]) for each in window["lines"]] == [
+        (1, 0, "one"),
+        (2, 4, "three"),
+    ]
+    assert (window["total_lines"], window["size"]) == (2, 10)
+    found = await api.get(f"/tasks/{task}/output/search?q=o&stream=err")
+    assert [(each["line"], each["text"]) for each in found["matches"]] == [(1, "two")]
+    answer = await api.ask("GET", f"/tasks/{task}/output/lines?stream=both")
+    assert answer.fields == {"stream": "must be one of out, err"}
+
+
+async def test_a_line_says_when_and_where_it_was_written_if_asked(api: Api) -> None:
+    task = await api.run("echo one; sleep 0.05; echo two >&2")
+    plain = (await api.get(f"/tasks/{task['task_id']}/output/lines"))["lines"]
+    assert all("at" not in each and "stream" not in each for each in plain)
+    detailed = (await api.get(f"/tasks/{task['task_id']}/output/lines?detail=true"))["lines"]
+    assert [(each["text"], each["stream"]) for each in detailed] == [("one", "out"), ("two", "err")]
+    assert task["started_at"] <= detailed[0]["at"] < detailed[1]["at"] <= task["ended_at"]
+
+
+async def test_a_line_that_was_cut_is_fetched_whole_by_its_offset_and_length(serve: Serve) -> None:
+    api = await serve(Limits(line_bytes=64))
+    task = (await api.run("echo before; seq -s, 1 100; echo after"))["task_id"]
+    line = (await api.get(f"/tasks/{task}/output/lines?line=2&count=1"))["lines"][0]
+    assert (line["truncated"], len(line["text"])) == (True, 64)
+    given = f"bytes={line['offset']}-{line['offset'] + line['length'] - 1}"
+    whole = await api.ask("GET", f"/tasks/{task}/output", headers={"Range": given})
+    assert whole.body.decode() == ",".join(map(str, range(1, 101)))
+
+
+async def test_a_window_says_the_colours_that_it_begins_in(api: Api) -> None:
+    task = (await api.run(r"printf '\033[1;31m'; seq 1 6000; printf '\033[0m\nplain\n'"))["task_id"]
+    assert (await api.get(f"/tasks/{task}/output/lines?line=5001&count=1"))["sgr"] == "1;31"
+    assert (await api.get(f"/tasks/{task}/output/lines?line=-1"))["sgr"] == ""
 
 
 async def test_the_whole_of_it_is_searched(api: Api) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.errors import Invalid, RangeNotSatisfiable
-from agentd.store import lines, search
-from agentd.store.lines import LineIndexes
+from agentd.store import chunks, lines, search, sgr
+from agentd.store.log_index import LogIndexes
 from agentd.store.output import OutputLog
 
 TASK = "0123456789abcd"
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def log(path: Path) -> OutputLog:
-    return OutputLog(path.parents[1], TASK, 1, LineIndexes())
+    return OutputLog(path.parents[1], TASK, 1, LogIndexes())
 
 
 def texts(log: OutputLog, first: int, count: int = 1000, max_bytes: int = LINE) -> list[str]:
@@ -188,7 +188,7 @@ def test_any_window_of_any_growing_log_is_right(
     (session / "output").mkdir()
     with pytest.MonkeyPatch.context() as patch, (session / "output" / f"{TASK}.1.log").open("ab") as file:
         patch.setattr(lines, "BLOCK", 16)  # many blocks in a small log
-        log = OutputLog(session, TASK, 1, LineIndexes())
+        log = OutputLog(session, TASK, 1, LogIndexes())
         expected: list[str] = []
         for n, size in enumerate(sizes):
             expected.append(chr(97 + n % 26) * size)
@@ -271,7 +271,7 @@ def test_a_log_that_was_cut_or_replaced_is_read_anew(path: Path, log: OutputLog)
 
 def test_only_the_indexes_of_the_last_logs_are_kept(tmp_path: Path) -> None:
     (tmp_path / "output").mkdir()
-    indexes = LineIndexes(2)
+    indexes = LogIndexes(2)
     for attempt in (1, 2, 3):
         (tmp_path / "output" / f"{TASK}.{attempt}.log").write_bytes(b"a\n" * attempt)
         assert OutputLog(tmp_path, TASK, attempt, indexes).lines(1, 1, LINE).total_lines == attempt
@@ -293,6 +293,95 @@ def test_threads_share_an_index(path: Path, log: OutputLog) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_window_begins_in_the_colours_of_the_lines_before_it(path: Path, log: OutputLog) -> None:
+    path.write_bytes(b"plain\n\x1b[1;31m" + b"a red line\n" * 40_000 + b"\x1b[0mplain\nplain\n")
+    assert log.lines(1, 1, LINE).sgr == log.lines(2, 1, LINE).sgr == ""
+    for number in (3, 5_003, 40_000, 40_002):
+        assert log.lines(number, 1, LINE).sgr == "1;31"
+    assert log.lines(40_003, 1, LINE).sgr == log.lines(50_000, 1, LINE).sgr == ""
+    with path.open("ab") as more:
+        more.write(b"\x1b[3")
+    log.lines(1, 1, LINE)
+    with path.open("ab") as more:
+        more.write(b"2mgreen\nstill\n")
+    assert log.lines(-1, 1, LINE).sgr == "32"
+
+
+@given(st.lists(st.sampled_from([b"\n", b"a", b"\x1b[", b"3", b"1", b";", b"m", b"\x1b[0m", b"\x1b[44m"]), max_size=60))
+def test_the_colours_are_those_of_all_the_text_before_wherever_blocks_end(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[bytes]
+) -> None:
+    session = tmp_path_factory.mktemp("session")
+    (session / "output").mkdir()
+    content = b"".join(parts)
+    (session / "output" / f"{TASK}.1.log").write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK", 16)
+        log = OutputLog(session, TASK, 1, LogIndexes())
+        for line in log.lines(1, 1000, LINE).lines:
+            assert log.lines(line.line, 1, LINE).sgr == sgr.after(sgr.PLAIN, content[: line.offset]).sgr
+
+
+# ---------------------------------------------------------------- lines of a stream
+
+
+@given(
+    written=st.lists(
+        st.tuples(st.sampled_from(["out", "err"]), st.sampled_from([b"\n", b"a", b"bc\n", b"d\ne"])), max_size=40
+    ),
+    cuts=st.lists(st.integers(0, 40), max_size=3),
+)
+def test_a_stream_reads_as_a_log_of_its_own_while_both_grow(
+    tmp_path_factory: pytest.TempPathFactory, written: list[tuple[str, bytes]], cuts: list[int]
+) -> None:
+    session = tmp_path_factory.mktemp("session")
+    (session / "output").mkdir()
+    path = session / "output" / f"{TASK}.1.log"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK", 8)
+        patch.setattr(chunks, "PIECE", 64)
+        patch.setattr(chunks, "GAP", 2)
+        log = OutputLog(session, TASK, 1, LogIndexes())
+        for cut in (*sorted(cuts), len(written)):
+            write_chunks(path, written[:cut])
+            for stream in ("out", "err"):
+                own = b"".join(data for s, data in written[:cut] if s == stream)
+                window = log.lines(1, 1000, LINE, stream=stream, detail=True)
+                assert [line.text for line in window.lines] == own.decode().splitlines()
+                assert (window.size, window.total_lines) == log.extent(stream) == (len(own), len(window.lines))
+                assert all(line.stream == stream for line in window.lines)
+                assert log.search("a", 1000, LINE, stream=stream).total == sum(
+                    "a" in line.text for line in window.lines
+                )
+                for line in window.lines:
+                    assert own[line.offset : line.offset + line.length].decode() == line.text
+
+
+def test_each_line_of_the_log_tells_which_stream_it_began_in(path: Path, log: OutputLog) -> None:
+    write_chunks(path, [("out", b"one\ntw"), ("err", b"o\nthree\n"), ("out", b"\n")])
+    with path.open("ab") as more:
+        more.write(b"not in the index yet\n")
+    found = log.lines(1, 10, LINE, detail=True).lines
+    assert [line.stream for line in found] == ["out", "out", "err", "out", None]
+    assert [line.at for line in found] == ["2026-01-01T00:00:00Z"] * 4 + [None]
+
+
+def test_what_is_lost_from_the_index_is_lost_to_its_stream_alone(path: Path, log: OutputLog) -> None:
+    write_chunks(path, [("out", b"one\n"), ("err", b"two\n"), ("out", b"three\n")])
+    index = path.with_suffix(".idx")
+    index.write_bytes(index.read_bytes().replace(b'"s":"err"', b'"s":\xff"err"'))
+    assert texts(log, 1) == ["one", "two", "three"]
+    assert [line.text for line in log.lines(1, 10, LINE, stream="out").lines] == ["one", "three"]
+    assert log.extent("err") == (0, 0)
+
+
+def test_a_log_and_index_that_were_cut_are_read_anew(path: Path, log: OutputLog) -> None:
+    write_chunks(path, [("out", b"one\n"), ("out", b"two\n")])
+    assert log.extent("out") == (8, 2)
+    write_chunks(path, [("out", b"one\n")])
+    assert log.extent("out") == (4, 1)
 
 
 # ---------------------------------------------------------------- search
