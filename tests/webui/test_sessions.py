@@ -1,0 +1,31 @@
+"""The first page: sessions of all agents, live."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+from tests.daemon.harness import RealDaemon
+
+from .viewer import RealViewer
+
+
+def test_the_first_page_shows_the_sessions_and_what_they_do(viewer: RealViewer, daemon: RealDaemon) -> None:
+    task = daemon.shell("build", "true")
+    daemon.wait(task["task_id"])
+    found = viewer.get("/")
+    assert [(row["agent"], row["session_id"], row["state"]) for row in found["data"]] == [("one", "build", "idle")]
+    assert found["partial"] is False
+    assert found["totals"] == {"running": 0, "queued": 0, "waiting": 0, "agents": 1, "unknown": 0}
+
+
+def test_a_session_appears_on_an_open_page_and_its_end_is_seen(
+    viewer: RealViewer, daemon: RealDaemon, page: Page
+) -> None:
+    page.goto(viewer.url)
+    expect(page.get_by_text("No session yet")).to_be_visible()
+    task = daemon.shell("build", "sleep 100")
+    row = page.locator("#row-one-build")
+    expect(row.locator("[data-state=working]")).to_be_visible()
+    daemon.request("DELETE", f"/tasks/{task['task_id']}")
+    expect(row.locator("[data-state=idle]")).to_be_visible()
+    expect(row).to_contain_text("1 cancelled")

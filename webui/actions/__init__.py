@@ -1,0 +1,13 @@
+"""What people do: forms and the POSTs behind them, each answered by a way back to the truth."""
+
+from webui.actions import artifacts, care, sessions, tasks, workers
+from webui.routes import Route
+
+#: (method, path, handler) of each.
+ROUTES: tuple[Route, ...] = (
+    *artifacts.ROUTES,
+    *care.ROUTES,
+    *sessions.ROUTES,
+    *tasks.ROUTES,
+    *workers.ROUTES,
+)

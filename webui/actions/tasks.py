@@ -1,0 +1,7 @@
+"""New task, cancel, retry."""
+
+from __future__ import annotations
+
+from webui.routes import Route
+
+ROUTES: tuple[Route, ...] = ()

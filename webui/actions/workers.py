@@ -1,0 +1,7 @@
+"""Scale and restart workers."""
+
+from __future__ import annotations
+
+from webui.routes import Route
+
+ROUTES: tuple[Route, ...] = ()

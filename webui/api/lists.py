@@ -1,0 +1,7 @@
+"""The agents' lists as one."""
+
+from __future__ import annotations
+
+from webui.routes import Route
+
+ROUTES: tuple[Route, ...] = ()

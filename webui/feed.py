@@ -1,0 +1,151 @@
+"""The event streams of several agents as one: each is kept open, and it is said when one falls silent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from agentd.client import AgentdError, ServerEvent, parsed
+from webui.contact import Contact, Status, Trouble
+from webui.upstream import CHUNK_BYTES, Agent, Params, Upstream
+
+#: Between tries to reach an agent again, in seconds: a page heals within 5 s of a restart.
+PAUSES_S = (0.1, 0.3, 0.5, 1.0)
+#: A reader that is so many events behind is told to read anew, once.
+QUEUE_EVENTS = 1000
+#: The roster is compared with what is open after so long.
+ROSTER_S = 2.0
+
+Found = tuple[str, ServerEvent | Contact]
+Agents = Callable[[], tuple[Agent, ...]]
+TokenFor = Callable[[Agent], str | None]
+
+
+class Feed:
+    """What happens at several agents, for one reader. Use it as `async with Feed(...) as feed: async for ... in feed`.
+
+    Gives `(agent, event)`, and `(agent, contact)` whenever the agent is reached, lost or refuses, the first time
+    included. After `lost` was set the reader missed events and must read the truth anew.
+
+    Args:
+        agents: asked every ROSTER_S, so that agents may come and go.
+        token_for: the token for an agent.
+        path: the stream, the same at each.
+        last_ids: by agent, where to go on from.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        agents: Agents,
+        token_for: TokenFor,
+        path: str = "/events",
+        params: Params = (),
+        last_ids: dict[str, str] | None = None,
+    ) -> None:
+        self._upstream = upstream
+        self._agents = agents
+        self._token_for = token_for
+        self._path = path
+        self._params = params
+        self._queue: asyncio.Queue[Found] = asyncio.Queue(QUEUE_EVENTS)
+        self._tasks: dict[Agent, asyncio.Task[None]] = {}
+        self._keeper: asyncio.Task[None] | None = None
+        self.last_ids = dict(last_ids or {})
+        self.lost = False
+
+    async def __aenter__(self) -> Self:
+        self._keeper = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = [task for task in (self._keeper, *self._tasks.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def next(self, within_s: float | None = None) -> Found | None:
+        """The next that happens; None when nothing does within the time."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
+
+    async def _keep(self) -> None:
+        while True:
+            wanted = set(self._agents())
+            for agent in [agent for agent in self._tasks if agent not in wanted]:
+                task = self._tasks.pop(agent)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            for agent in wanted - self._tasks.keys():
+                self._tasks[agent] = asyncio.create_task(self._follow(agent))
+            await asyncio.sleep(ROSTER_S)
+
+    async def _follow(self, agent: Agent) -> None:
+        tries = 0
+        silent: Contact | None = None
+        while True:
+            try:
+                async with aclosing(self._events(agent)) as events:
+                    async for event in events:
+                        if tries or event.type == "hello":
+                            tries, silent = 0, None
+                            self._put(agent.name, _contact(agent, None))
+                        if event.id is not None:
+                            self.last_ids[agent.name] = event.id
+                        self._put(agent.name, event)
+                trouble = Trouble(Status.UNREACHABLE, "closed")
+            except Trouble as error:
+                trouble = error
+            except AgentdError as error:
+                trouble = Trouble(Status.INCOMPATIBLE, "bad_body", error.detail)
+            if silent is None or silent.reason_code != trouble.code:  # its `tried_at` stays: since then it is silent
+                silent = _contact(agent, trouble)
+                self._put(agent.name, silent)
+            await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
+            tries += 1
+
+    async def _events(self, agent: Agent) -> AsyncGenerator[ServerEvent, None]:
+        headers = {"Accept": "text/event-stream"}
+        if agent.name in self.last_ids:
+            headers["Last-Event-ID"] = self.last_ids[agent.name]
+        async with self._upstream.exchange(
+            agent, "GET", self._path, token=self._token_for(agent), params=self._params, headers=headers
+        ) as answer:
+            if answer.status == 401:
+                raise Trouble(Status.UNAUTHORIZED, "token_rejected")
+            if answer.status != 200:
+                raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status} {answer.reason}")
+            if answer.content_type != "text/event-stream":
+                raise Trouble(Status.INCOMPATIBLE, "bad_body")
+            async for event in parsed(answer.content.iter_chunked(CHUNK_BYTES)):
+                yield event
+
+    def _put(self, agent: str, found: ServerEvent | Contact) -> None:
+        if self._queue.full():
+            self.lost = True
+            with suppress(asyncio.QueueEmpty):
+                self._queue.get_nowait()
+        self._queue.put_nowait((agent, found))
+
+
+def _contact(agent: Agent, trouble: Trouble | None) -> Contact:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if trouble is None:
+        return Contact(agent=agent.name, status=Status.FRESH, tried_at=now, answered_at=now, url=agent.url)
+    return Contact(
+        agent=agent.name,
+        status=trouble.status,
+        reason_code=trouble.code,
+        reason=trouble.detail,
+        tried_at=now,
+        url=agent.url,
+    )

@@ -1,0 +1,1 @@
+"""Logs of tasks: windows of lines, their colours, and search."""

@@ -1,0 +1,160 @@
+"""One list out of the lists of several agents: keyset pages, merged in order, partial when an agent is unknown.
+
+An agent's cursor stands at the end of its page, a merged page ends somewhere within. So the merged cursor holds, for
+each agent, where its page began and the key of its last row that was shown: what comes or goes meanwhile neither
+repeats nor hides other rows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from webui.refusals import Refusal
+from webui.rows import Row, many
+from webui.upstream import Agent
+from webui.visit import Visit
+
+#: Pages of one agent that are read for one merged page: one that began earlier, one that goes on, one to spare.
+MAX_PAGES = 3
+Key = tuple[str, str]
+
+
+class Order(msgspec.Struct, frozen=True):
+    """How a list is sorted, by `field` and then by the id, both ways the same; `name` is the `sort` parameter."""
+
+    name: str
+    id_field: str
+
+    @property
+    def field(self) -> str:
+        """The field, without the sign."""
+        return self.name.removeprefix("-")
+
+    @property
+    def descends(self) -> bool:
+        """Whether the greatest come first."""
+        return self.name.startswith("-")
+
+    def key(self, row: Row) -> Key:
+        """The key of a row, as agents sort by."""
+        return str(row[self.field] or ""), str(row[self.id_field])
+
+
+class _Place(msgspec.Struct, array_like=True):
+    """Where a list goes on at one agent."""
+
+    cursor: str | None = None  #: of the page to read
+    shown: Key | None = None  #: the last row of it that was shown
+    ended: bool = False
+
+
+class _Cursor(msgspec.Struct):
+    sort: str
+    at: dict[str, _Place]
+
+
+class _Part:
+    """What one agent gave for one merged page."""
+
+    def __init__(self, agent: str, place: _Place) -> None:
+        self.agent = agent
+        self.place = place
+        self.rows: list[tuple[Row, str | None]] = []  #: each with the cursor of its page
+        self.more: str | None = None
+        self.known = True
+
+    def after(self, shown: int, order: Order) -> _Place:
+        """Where to go on when the first so many of the rows were shown."""
+        if not self.known:
+            return self.place
+        if shown == len(self.rows):
+            return _Place(cursor=self.more) if self.more is not None else _Place(ended=True)
+        if shown == 0:
+            return self.place
+        row, cursor = self.rows[shown - 1]
+        return _Place(cursor=cursor, shown=order.key(row))
+
+
+async def merged(
+    visit: Visit,
+    agents: Iterable[Agent],
+    path: str,
+    params: Sequence[tuple[str, str]],
+    order: Order,
+    *,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[Row], str | None]:
+    """A page of rows of all these agents with `agent` in each, and the cursor of the next page.
+
+    Raises:
+        Refusal: the cursor is not one of this list.
+    """
+    places = _places(cursor, order)
+    parts = [
+        _Part(agent.name, places[agent.name] if places is not None else _Place())
+        for agent in agents
+        if places is None or (agent.name in places and not places[agent.name].ended)
+    ]
+    by_name = {agent.name: agent for agent in visit.agents}
+    await asyncio.gather(*(_read(visit, by_name[part.agent], part, path, params, order, limit) for part in parts))
+    runs = [[(order.key(row), part, row) for row, _ in part.rows] for part in parts]
+    rows: list[Row] = []
+    shown = dict.fromkeys((part.agent for part in parts), 0)
+    for _, part, row in heapq.merge(*runs, key=lambda entry: entry[0], reverse=order.descends):
+        if len(rows) == limit:
+            break
+        rows.append(row)
+        shown[part.agent] += 1
+    at = {part.agent: part.after(shown[part.agent], order) for part in parts}
+    more = any(part.known and not at[part.agent].ended for part in parts)
+    return rows, _packed(_Cursor(order.name, at)) if more else None
+
+
+async def _read(
+    visit: Visit, agent: Agent, part: _Part, path: str, params: Sequence[tuple[str, str]], order: Order, limit: int
+) -> None:
+    """Read pages of one agent until there are rows enough, leaving out those shown before."""
+    cursor = part.place.cursor
+    for _ in range(MAX_PAGES):
+        window = [("limit", str(limit)), ("sort", order.name), *([("cursor", cursor)] if cursor else [])]
+        answer = await visit.ask(agent, path, [*params, *window])
+        rows = many(visit, answer, order.id_field)
+        if rows is None:
+            part.known = False
+            part.rows.clear()
+            return
+        last = part.place.shown
+        part.rows += [(row, cursor) for row in rows if last is None or _is_after(order.key(row), last, order)]
+        found: Any = answer.value.get("next")
+        part.more = cursor = found if isinstance(found, str) else None
+        if cursor is None or len(part.rows) >= limit:
+            return
+
+
+def _is_after(key: Key, last: Key, order: Order) -> bool:
+    return key < last if order.descends else key > last
+
+
+def _places(cursor: str | None, order: Order) -> dict[str, _Place] | None:
+    if not cursor:
+        return None
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        found = msgspec.json.decode(text, type=_Cursor)
+    except (ValueError, binascii.Error, msgspec.MsgspecError):
+        found = None
+    if found is None or found.sort != order.name:
+        raise Refusal(400, "malformed", "cursor: is not a cursor of this list", hint="Start again without it.")
+    return found.at
+
+
+def _packed(cursor: _Cursor) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(cursor)).decode().rstrip("=")

@@ -1,0 +1,7 @@
+"""The whole log of a task."""
+
+from __future__ import annotations
+
+from webui.routes import Route
+
+ROUTES: tuple[Route, ...] = ()

@@ -1,0 +1,7 @@
+"""The workers of all agents."""
+
+from __future__ import annotations
+
+from webui.routes import Route
+
+ROUTES: tuple[Route, ...] = ()

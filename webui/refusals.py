@@ -1,0 +1,40 @@
+"""What the viewer itself refuses, as RFC 9457 problems for programs and as pages that say what to do for people."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+
+class Refusal(Exception):
+    """A request that is not answered as asked.
+
+    Args:
+        status: of HTTP.
+        code: stable, for programs; the agents' codes where they have one for it.
+        detail: a sentence that names the remedy.
+        hint: for people: what to do now.
+    """
+
+    def __init__(self, status: int, code: str, detail: str, *, hint: str | None = None) -> None:
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.hint = hint
+        super().__init__(detail)
+
+    def problem(self) -> dict[str, object]:
+        """The RFC 9457 document."""
+        return {
+            "type": f"urn:agentd:error:{self.code}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+        }
+
+
+def unknown_agent(name: str) -> Refusal:
+    """There is no agent of this name."""
+    return Refusal(
+        404, "agent_not_found", f"no agent is named {name!r}", hint="The agents page lists those that there are."
+    )

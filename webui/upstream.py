@@ -1,0 +1,232 @@
+"""Requests to agents: bounded in time and size, never redirected, and never with one agent's token to another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from webui.contact import Contact, Status, Trouble, skew_ms, trouble_of
+
+Params = Sequence[tuple[str, str]]
+
+CONNECT_S = 0.5
+#: Of an answer that is read as a whole: a thousand tasks with the largest specs that make sense.
+MAX_BODY_BYTES = 32 << 20
+CHUNK_BYTES = 64 << 10
+#: An agent that takes longer than less than this has only not answered yet.
+SOON_S = 1.0
+#: Silence on a stream after which its agent counts as gone; agents send a comment every 10 s.
+STREAM_SILENCE_S = 25.0
+
+
+class Agent(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent as configured or found: where it is, and the viewer's own token for it."""
+
+    name: str
+    url: str  #: empty when it does not run; `unix:///path` for a unix socket
+    token: str | None = None
+    source: str = "flag"  #: flag, file, environment or local
+    problem: str | None = None  #: why it cannot be asked at all, as a sentence
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r}, {self.url!r})"  # a token never reaches a log
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent answered; `value` is decoded JSON, also that of a problem document."""
+
+    contact: Contact
+    http_status: int = 0  #: 0 when there was no answer
+    value: Any = None
+    headers: Mapping[str, str] = {}
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is the answer that was asked for."""
+        return self.contact.status is Status.FRESH and self.http_status < 400
+
+    @property
+    def problem(self) -> dict[str, Any] | None:
+        """The problem document, if the agent refused what was asked."""
+        return self.value if self.http_status >= 400 and isinstance(self.value, dict) else None
+
+
+class Upstream:
+    """Connections to all agents. Use it as `async with Upstream() as upstream:`."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str | None, aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+    @contextlib.asynccontextmanager
+    async def exchange(
+        self,
+        agent: Agent,
+        method: str,
+        path: str,
+        *,
+        token: str | None,
+        params: Params = (),
+        body: bytes | AsyncIterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_s: float | None = STREAM_SILENCE_S,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer with its body yet to be read, whatever its status but a redirect.
+
+        Raises:
+            Trouble: no answer, or the connection was lost while the caller read.
+        """
+        if agent.problem is not None:
+            raise Trouble(Status.UNREACHABLE, "not_running", agent.problem)
+        if token is None:
+            raise Trouble(Status.UNAUTHORIZED, "no_token")
+        sent = {"Accept": "application/json", **(headers or {}), "Authorization": f"Bearer {token}"}
+        try:
+            async with self._session(agent).request(
+                method,
+                _address(agent.url, path, params),
+                data=body,
+                headers=sent,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=read_s),
+            ) as answer:
+                if 300 <= answer.status < 400 and answer.status != 304:
+                    raise Trouble(Status.INCOMPATIBLE, "redirect")
+                yield answer
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
+            raise trouble_of(error) from error
+        except ValueError as error:  # a URL or header that cannot be sent
+            raise Trouble(Status.UNREACHABLE, "refused", f"it cannot be asked: {error}") from error
+
+    async def ask(
+        self,
+        agent: Agent,
+        method: str,
+        path: str,
+        *,
+        token: str | None,
+        within_s: float,
+        params: Params = (),
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """A whole answer in JSON within a time, or why there is none. Raises nothing that an agent can cause."""
+        began = time.time()
+        tried_at = _rfc3339(began)
+
+        def contact(status: Status, code: str | None, reason: str | None, **known: Any) -> Contact:
+            return Contact(
+                agent=agent.name,
+                status=status,
+                reason_code=code,
+                reason=reason,
+                tried_at=tried_at,
+                url=agent.url,
+                **known,
+            )
+
+        known: dict[str, Any] = {}
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self.exchange(
+                    agent, method, path, token=token, params=params, body=body, headers=headers, read_s=None
+                ) as answer,
+            ):
+                text = await _read(answer)
+            ended = time.time()
+            known["answered_at"] = _rfc3339(ended)
+            known["skew_ms"] = skew_ms(answer.headers.get("Date"), began, ended)
+            known["role"] = answer.headers.get("Agentd-Role")
+            value = _decoded(text, answer)
+            _check(answer, value)
+            found = contact(Status.FRESH, None, None, **known)
+            return Answer(contact=found, http_status=answer.status, value=value, headers=answer.headers)
+        except TimeoutError:
+            code = "slow" if within_s < SOON_S else "read_timeout"
+            return Answer(
+                contact=contact(Status.UNREACHABLE, code, f"it did not answer within {within_s:g} s", **known)
+            )
+        except Trouble as trouble:
+            return Answer(contact=contact(trouble.status, trouble.code, trouble.detail, **known))
+
+    def _session(self, agent: Agent) -> aiohttp.ClientSession:
+        socket = agent.url.removeprefix("unix://") if agent.url.startswith("unix:") else None
+        found = self._sessions.get(socket)
+        if found is None:
+            connector = aiohttp.UnixConnector(path=socket) if socket else aiohttp.TCPConnector(limit=0)
+            found = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+            )
+            self._sessions[socket] = found
+        return found
+
+
+def segment(text: str) -> str:
+    """One path segment of an address."""
+    return quote(text, safe="")
+
+
+def _address(url: str, path: str, params: Params) -> URL:
+    origin = "http://localhost" if url.startswith("unix:") else url.rstrip("/")
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in params)
+    return URL(f"{origin}{path}{'?' if query else ''}{query}", encoded=True)
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_chunked(CHUNK_BYTES):
+        size += len(part)
+        if size > MAX_BODY_BYTES:
+            raise Trouble(Status.INCOMPATIBLE, "too_large")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _decoded(text: bytes, answer: aiohttp.ClientResponse) -> Any:
+    if not text and answer.status in (202, 204, 304):
+        return None
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if answer.status >= 500:
+            raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}, and not as agentd does") from error
+        raise Trouble(Status.INCOMPATIBLE, "bad_body") from error
+
+
+def _check(answer: aiohttp.ClientResponse, value: Any) -> None:
+    """Tell an agent that refuses this request from one that could answer none."""
+    if answer.status < 400:
+        return
+    problem = value if isinstance(value, dict) else {}
+    detail = str(problem.get("detail") or f"it answered {answer.status}")
+    if answer.status == 401:
+        raise Trouble(Status.UNAUTHORIZED, "token_rejected")
+    if problem.get("code") == "route_not_found":
+        raise Trouble(Status.INCOMPATIBLE, "no_such_route")
+    if answer.status == 500 or "code" not in problem:
+        raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}: {detail}")
+
+
+def _rfc3339(epoch_s: float) -> str:
+    return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

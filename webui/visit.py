@@ -1,0 +1,199 @@
+"""One request of one person: who they are, which agents there are, and how those answered this very request."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+
+from webui.contact import Contact, Status
+from webui.identity import Identity, Role
+from webui.refusals import Refusal, unknown_agent
+from webui.roster import Roster
+from webui.settings import Settings
+from webui.upstream import Agent, Answer, Params, Upstream, segment
+
+#: How long agents may keep a page waiting; a page asks again by itself for those that took longer.
+PAGE_PATIENCE_S = 0.4
+#: The most that `Prefer: wait=` (RFC 7240 §4.3) or `?wait=` can ask for.
+MAX_PATIENCE_S = 30.0
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait=(\d{1,4})(?:$|[,;\s])")
+
+
+class Visit:
+    """What a page's code is given."""
+
+    def __init__(
+        self, request: web.Request, identity: Identity, roster: Roster, upstream: Upstream, settings: Settings
+    ) -> None:
+        self.request = request
+        self.identity = identity
+        self.settings = settings
+        self.upstream = upstream
+        self.roster = roster
+        self.agents = roster.agents()
+        self.query = request.query
+        self.patience_s = patience_s(request)
+        self.contacts: dict[str, Contact] = {}  #: by agent, of those asked; one that failed once stays failed
+
+    def agent(self, name: str) -> Agent:
+        """The agent of this name.
+
+        Raises:
+            Refusal: there is none.
+        """
+        found = self.roster.named(name)
+        if found is None:
+            raise unknown_agent(name)
+        return found
+
+    def asked_agents(self) -> tuple[Agent, ...]:
+        """Those that `?agent=` names, or all.
+
+        Raises:
+            Refusal: it names one that is not there.
+        """
+        names = self.query.getall("agent", [])
+        return tuple(self.agent(name) for name in names if name) or self.agents
+
+    def token_for(self, agent: Agent) -> str | None:
+        """The token that goes to an agent for this person."""
+        return self.identity.token_for(agent.name, agent.token)
+
+    async def ask(
+        self,
+        agent: Agent,
+        path: str,
+        params: Params = (),
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        within_s: float | None = None,
+    ) -> Answer:
+        """Ask one agent for JSON, within the patience of this visit unless another is given."""
+        answer = await self.upstream.ask(
+            agent,
+            method,
+            path,
+            token=self.token_for(agent),
+            within_s=self.patience_s if within_s is None else within_s,
+            params=params,
+            body=body,
+            headers=headers,
+        )
+        self._note(answer.contact)
+        return answer
+
+    async def ask_each(self, agents: Iterable[Agent], path: str, params: Params = ()) -> list[tuple[Agent, Answer]]:
+        """Ask several agents the same, at once."""
+        asked = tuple(agents)
+        answers = await asyncio.gather(*(self.ask(agent, path, params) for agent in asked))
+        return list(zip(asked, answers, strict=True))
+
+    def _note(self, contact: Contact) -> None:
+        before = self.contacts.get(contact.agent)
+        if before is None or before.status is Status.FRESH:
+            self.contacts[contact.agent] = contact
+
+    def note_incompatible(self, contact: Contact, code: str, reason: str) -> None:
+        """Count an agent as one that does not speak as agentd does, whatever else it answers in this visit."""
+        changes = {"status": Status.INCOMPATIBLE, "reason_code": code, "reason": reason}
+        self.contacts[contact.agent] = msgspec.structs.replace(contact, **changes)
+
+    @property
+    def unknown(self) -> list[Contact]:
+        """Those asked that did not answer as they should."""
+        return [contact for contact in self.contacts.values() if contact.status is not Status.FRESH]
+
+    @property
+    def pending(self) -> bool:
+        """Whether some have only not answered yet: asking again with more patience may help."""
+        return any(each.reason_code == "slow" for each in self.unknown)
+
+    def role_at(self, agent: str) -> Role:
+        """What this person may do at an agent, as far as it is known: it decides itself."""
+        contact = self.contacts.get(agent)
+        told = Role.named(contact.role) if contact is not None else None
+        return Role(min(told or Role.ADMIN, self.identity.role))
+
+    def require(self, role: Role) -> None:
+        """Refuse who may only look.
+
+        Raises:
+            Refusal: the identity's role is lower.
+        """
+        if self.identity.role < role:
+            raise Refusal(
+                403,
+                "forbidden",
+                f"this login is that of a {Role(self.identity.role).name.lower()}; it takes {role.name.lower()}",
+                hint="Log in with a token that may do this.",
+            )
+
+    def choice(self, name: str, allowed: Sequence[str]) -> str:
+        """A parameter that must be one of these; the first where it is absent or empty.
+
+        Raises:
+            Refusal: it is another.
+        """
+        given = self.query.get(name) or allowed[0]
+        if given not in allowed:
+            raise Refusal(400, "malformed", f"{name}: {given!r} is not one of {', '.join(allowed)}")
+        return given
+
+    def limit(self, default: int, most: int = 1000) -> int:
+        """The `limit` parameter: 1 to `most`.
+
+        Raises:
+            Refusal: it is none.
+        """
+        given = self.query.get("limit") or str(default)
+        if not re.fullmatch(r"[0-9]{1,4}", given) or not 1 <= int(given) <= most:
+            raise Refusal(400, "malformed", f"limit: must be 1 to {most}")
+        return int(given)
+
+    def passed_on(self, *names: str) -> list[tuple[str, str]]:
+        """These parameters as given, the empty ones of forms left out."""
+        return [(name, value) for name in names for value in self.query.getall(name, []) if value]
+
+    def url(self, path: str, **params: str | int | None) -> str:
+        """An address of the viewer's own: `path` begins with a slash, parameters that are None are left out."""
+        query = urlencode([(name, str(value)) for name, value in params.items() if value is not None])
+        return f"{self.settings.prefix}{path}{'?' if query else ''}{query}"
+
+    def query_string(self, **changes: str) -> str:
+        """The parameters of this page with some added or changed."""
+        kept = [(name, value) for name, value in self.query.items() if name not in changes]
+        return urlencode([*kept, *changes.items()])
+
+    def here(self, **changes: str | int | None) -> str:
+        """This page with some of its parameters changed; None removes one. `cursor` never stays."""
+        kept = [(name, value) for name, value in self.query.items() if name not in changes and name != "cursor"]
+        kept += [(name, str(value)) for name, value in changes.items() if value is not None]
+        return self.settings.prefix + self.request.path + ("?" + urlencode(kept) if kept else "")
+
+
+def patience_s(request: web.Request, default_s: float = PAGE_PATIENCE_S) -> float:
+    """How long the client lets agents take, in seconds."""
+    match = _WAIT.search(request.headers.get("Prefer", ""))
+    given = match[1] if match else request.query.get("wait", "")
+    if not re.fullmatch(r"\d{1,4}", given):
+        return default_s
+    return min(max(float(given), default_s), MAX_PATIENCE_S)
+
+
+def session_url(agent: str, session_id: str) -> str:
+    """Where a session's page is, without the prefix."""
+    return f"/a/{segment(agent)}/s/{segment(session_id)}"
+
+
+def task_url(agent: str, session_id: Any, task_id: Any) -> str:
+    """Where a task's page is, without the prefix."""
+    return f"{session_url(agent, str(session_id))}/t/{segment(str(task_id))}"
