@@ -8,9 +8,10 @@ from contextlib import aclosing, suppress
 from agentd.client import queries
 from agentd.client.calls import Calls, artifact_path, given, session_path, task_path
 from agentd.client.streams import EventsPage, OutputChunk, Resumed, ServerEvent, ended_task, output_chunk
-from agentd.client.transport import CHUNK_BYTES
+from agentd.client.transport import CHUNK_BYTES, decoded
 from agentd.errors import RangeNotSatisfiable, SessionNotFound
-from agentd.model.requests import ArtifactView, OutputLines, OutputMatches, Page, Window
+from agentd.model.output import OutputGrowth, OutputLines, OutputMatches
+from agentd.model.requests import ArtifactView, Page, Window
 from agentd.model.task import Task
 
 
@@ -95,6 +96,31 @@ class FileCalls(Calls):
                 elif event.type == "end":
                     task = ended_task(event)
                     if task.terminal or (not retries and _attempt_ended(task, attempt)):
+                        yield task
+                        return
+                    # a daemon that stops ends its streams early; the next one tells the rest
+
+    async def follow_growth(
+        self, task_id: str, *, attempt: int | None = None, stream: str | None = None
+    ) -> AsyncGenerator[OutputGrowth | Task, None]:
+        """How large the output is, as it grows, and then the task.
+
+        It goes on through later attempts until the task has ended; with `attempt`, until that one has.
+        """
+        resumed = Resumed(
+            self._transport,
+            task_path(task_id) + "/output/growth",
+            given(attempt=attempt, stream=stream),
+            patience_s=self._patience_s,
+            on_lost=self._on_lost,
+        )
+        async with aclosing(resumed.events()) as events:
+            async for event in events:
+                if event.type == "growth":
+                    yield decoded(OutputGrowth, event.data, "event growth")
+                elif event.type == "end":
+                    task = ended_task(event)
+                    if task.terminal or (attempt is not None and _attempt_ended(task, attempt)):
                         yield task
                         return
                     # a daemon that stops ends its streams early; the next one tells the rest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from typing import Annotated, Any
 
@@ -10,9 +9,10 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from agentd.bus import BusClosed, SlowReader, Subscription
+from agentd.bus import SlowReader, Subscription
 from agentd.errors import Invalid, Malformed, TaskNotFound, Unavailable
 from agentd.http import sse
+from agentd.http.log_watch import LogWatch, has_ended, is_over
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
 from agentd.model.task import Task, Value
@@ -20,11 +20,6 @@ from agentd.store.output import OutputLog
 
 #: Bytes of one `output` event at most.
 CHUNK_BYTES = 64 << 10
-#: The log grows outside the daemon: how often a running task's is looked at while somebody follows it.
-LOOK_S = 0.1
-#: The same once a task has said nothing for QUIET_S: most long tasks are silent most of the time.
-QUIET_LOOK_S = 0.5
-QUIET_S = 10.0
 
 
 class Follow(Value, frozen=True, kw_only=True):
@@ -60,8 +55,7 @@ class _Follower:
         self._attempt = attempt
         self._offset = offset
         self._one = call.query.attempt is not None
-        self._loop = asyncio.get_running_loop()
-        self._grew_at = self._loop.time()
+        self._watch = LogWatch(stream, task_id)
 
     async def run(self) -> Task:
         """Send all of it; the task when there is no more to come."""
@@ -83,20 +77,16 @@ class _Follower:
             if sent:
                 continue
             if ended:
-                if self._one or (task.terminal and task.attempt <= self._attempt):
+                if is_over(task, self._attempt, one=self._one):
                     return task
                 if task.attempt > self._attempt:
                     self._attempt, self._offset = self._attempt + 1, 0
                     continue
             running = not ended and task.attempt == self._attempt
-            if await self._changed(live, self._look_s if running else None):
+            if await self._watch.changed(live, running=running):
                 task = await self._service.task(self._task_id)
             elif self._service.bus.closed:
                 return task
-
-    @property
-    def _look_s(self) -> float:
-        return LOOK_S if self._loop.time() - self._grew_at < QUIET_S else QUIET_LOOK_S
 
     async def _send_some(self, log: OutputLog, ended: bool) -> bool:
         """Send the next bytes, if there are some; a character that is not whole yet is left for later."""
@@ -114,23 +104,8 @@ class _Follower:
         if not chunk:
             return False
         self._offset += len(chunk)
-        self._grew_at = self._loop.time()
+        self._watch.grew()
         await self._stream.send("output", msgspec.json.encode(event), f"{self._attempt}:{self._offset}")
-        return True
-
-    async def _changed(self, live: Subscription, look_s: float | None) -> bool:
-        """Wait for an event of the task, or for the time to look at the log again, with heartbeats between."""
-        name = self._task_id.encode()
-        quiet = self._stream.quiet_s
-        try:
-            async with asyncio.timeout(quiet if look_s is None else min(look_s, quiet)):
-                while name not in (await live.get())[1]:
-                    pass
-        except TimeoutError:
-            await self._stream.beat()
-            return False
-        except BusClosed:
-            return False
         return True
 
 
@@ -143,13 +118,6 @@ def _place(call: Call, task: Task) -> tuple[int, int]:
     if not all(each.isascii() and each.isdigit() and len(each) < 19 for each in (attempt, offset)):
         raise Malformed.field("Last-Event-ID", "must be the id of an output event")
     return max(1, min(int(attempt), max(1, task.attempt))), int(offset)
-
-
-def has_ended(task: Task, attempt: int) -> bool:
-    """Whether no more output comes of this attempt."""
-    if task.terminal or task.attempt > attempt:
-        return True
-    return task.attempt == attempt and bool(task.attempts) and task.attempts[-1].ended_at is not None
 
 
 ROUTES = (

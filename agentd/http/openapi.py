@@ -175,7 +175,8 @@ def _header_parameters(route: Route) -> Iterator[dict[str, Any]]:
     if route.name == "get_output":
         yield header("Range", "One range of bytes, also a suffix: bytes=0-99, bytes=100-, bytes=-100.")
         yield header("If-Range", "The range is served only while this ETag is current.")
-    if sse.MEDIA_TYPE in [part for answer in route.answers.values() for part in _parts(answer)]:
+    streams = sse.MEDIA_TYPE in [part for answer in route.answers.values() for part in _parts(answer)]
+    if streams and route.name != "stream_growth":
         yield header("Last-Event-ID", "The id of the last event that was seen; stands over the query.")
 
 
@@ -232,7 +233,7 @@ def _success(route: Route, status: int, answer: Any, shapes: _Shapes) -> dict[st
     return response
 
 
-_EVENTS = "Event types: hello, gap, output, end; " + ", ".join(
+_EVENTS = "Event types: hello, gap, output, growth, end; " + ", ".join(
     sorted({*EVENT_TYPES, *(str(cls.__struct_config__.tag) for cls in ANNOUNCED)})
 )
 

@@ -11,10 +11,10 @@ from msgspec import Meta
 
 from agentd.errors import Invalid, RangeNotSatisfiable, TaskNotFound
 from agentd.http import answers, problems, sse
-from agentd.http.follow import has_ended
+from agentd.http.log_watch import has_ended
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
-from agentd.model.requests import OutputLines, OutputMatches
+from agentd.model.output import OutputLines, OutputMatches
 from agentd.model.task import Value
 from agentd.store.output import OutputLog
 

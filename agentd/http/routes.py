@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentd.http import admin, artifacts, events, follow, meta, output, sessions, tasks, workers
+from agentd.http import admin, artifacts, events, follow, growth, meta, output, sessions, tasks, workers
 from agentd.http.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -11,6 +11,7 @@ ROUTES: tuple[Route, ...] = (
     *tasks.ROUTES,
     *output.ROUTES,
     *follow.ROUTES,
+    *growth.ROUTES,
     *artifacts.ROUTES,
     *events.ROUTES,
     *workers.ROUTES,

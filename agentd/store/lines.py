@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_left
 from threading import Lock
 
-from agentd.model.requests import OutputLine
+from agentd.model.output import OutputLine
 from agentd.store import sgr
 from agentd.store.log_file import LogFile
 

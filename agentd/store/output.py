@@ -17,7 +17,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from agentd.errors import Invalid, RangeNotSatisfiable
-from agentd.model.requests import OutputLine, OutputLines, OutputMatches
+from agentd.model.output import OutputLine, OutputLines, OutputMatches
 from agentd.store import inside
 from agentd.store.chunks import STREAMS, ChunkedLog
 from agentd.store.lines import shown_line

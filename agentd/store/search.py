@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from agentd.errors import Invalid
-from agentd.model.requests import OutputLine
+from agentd.model.output import OutputLine
 from agentd.store.lines import LineIndex, shown_line
 from agentd.store.log_file import LogFile
 

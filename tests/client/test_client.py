@@ -25,6 +25,7 @@ from agentd.errors import (
     Unauthorized,
     WorkerNotFound,
 )
+from agentd.model.output import OutputGrowth
 from agentd.model.requests import (
     NewSession,
     NewTask,
@@ -170,6 +171,17 @@ async def test_lines_are_read_by_number(agent: Client) -> None:
     window = await agent.output_lines(task.task_id, line=500, count=2)
     assert [line.text for line in window.lines] == ["500", "501"]
     assert (await agent.output_lines(task.task_id, line=-1)).lines[0].text == "1000"
+    (line,) = (await agent.output_lines(task.task_id, line=-1, stream="out", detail=True)).lines
+    assert (line.text, line.stream) == ("1000", "out")
+    assert (await agent.output_lines(task.task_id, stream="err")).total_lines == 0
+
+
+async def test_growth_is_followed_to_the_task(agent: Client) -> None:
+    task = await agent.submit(shell("seq 1 10"))
+    *grown, last = [part async for part in agent.follow_growth(task.task_id)]
+    assert grown[-1] == OutputGrowth(attempt=1, size=21, total_lines=10, ended=True)
+    assert isinstance(last, Task)
+    assert last.state is State.COMPLETED
 
 
 @pytest.mark.parametrize("data", [b"", b"text \xe2\x82\xac", bytes(range(256)) * 1000, b"\xe2\x82"])

@@ -50,7 +50,7 @@ def test_every_error_code_is_there_with_its_status_and_no_other() -> None:
 def test_every_event_type_is_there_and_no_other() -> None:
     rows = set(re.findall(r"^\| `(\w+\.\w+)` \|", section("Event types"), re.MULTILINE))
     assert rows == TYPES
-    assert all(f"`{name}`" in section("Event types") for name in ("hello", "gap", "output", "end"))
+    assert all(f"`{name}`" in section("Event types") for name in ("hello", "gap", "output", "growth", "end"))
 
 
 def test_every_header_is_there() -> None:
