@@ -170,10 +170,9 @@ def unknown(name: str, known: Sequence[str]) -> str:
 
 
 def _struct_in(shape: Any) -> type[Any] | None:
-    for each in (shape, *get_args(shape)):
-        if isinstance(each, type) and issubclass(each, msgspec.Struct):
-            return each
-    return None
+    if isinstance(shape, type) and issubclass(shape, msgspec.Struct):
+        return shape
+    return next((found for each in get_args(shape) if (found := _struct_in(each)) is not None), None)
 
 
 def _named(field: str, error: Exception) -> FieldError:

@@ -58,7 +58,7 @@ async def expose(call: Call) -> web.StreamResponse:
 
 async def describe(call: Call) -> web.StreamResponse:
     """What this API is."""
-    return answers.hashed_text(call, document(call.table))
+    return answers.hashed_text(call, document(call.table, tuple(call.service.kinds.values())))
 
 
 def _get(

@@ -27,6 +27,7 @@ from agentd.errors import (
 from agentd.http import problems, sse
 from agentd.http.queries import parameters
 from agentd.http.routing import BodyUse, Route, Table
+from agentd.kinds.protocol import Kind
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
 
 #: What every route may answer, and what every route with a body, or that writes, may.
@@ -42,10 +43,13 @@ Every answer carries X-Request-Id; one that the client sends is kept. GET routes
 
 
 @lru_cache(maxsize=1)
-def document(table: Table) -> bytes:
-    """The document of a table's routes, as JSON."""
+def document(table: Table, kinds: tuple[Kind, ...]) -> bytes:
+    """The document of a table's routes and of the kinds of tasks, as JSON.
+
+    `x-agentd-kinds` has, by its name, each kind's title and the schema of its `spec`: all that a form needs.
+    """
     routes = table.routes
-    shapes = _Shapes(routes)
+    shapes = _Shapes(routes, kinds)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(route.path.replace("*}", "}"), {})[route.method.lower()] = _operation(route, shapes)
@@ -64,6 +68,7 @@ def document(table: Table) -> bytes:
             "security": [{"token": []}],
             "tags": [{"name": tag} for tag in dict.fromkeys(map(_tag, routes))],
             "paths": paths,
+            "x-agentd-kinds": {kind.name: {"title": kind.title, "spec": shapes.of(kind.Spec)} for kind in kinds},
             "components": {
                 "schemas": shapes.components,
                 "responses": {_response_name(code): _problem_response(code) for code in problems.STATUS},
@@ -81,10 +86,10 @@ def document(table: Table) -> bytes:
 
 
 class _Shapes:
-    """The schemas of all types that routes name."""
+    """The schemas of all types that routes and kinds name."""
 
-    def __init__(self, routes: Iterable[Route]) -> None:
-        types: dict[Any, None] = {problems.Problem: None}
+    def __init__(self, routes: Iterable[Route], kinds: Iterable[Kind]) -> None:
+        types: dict[Any, None] = {problems.Problem: None, **dict.fromkeys(kind.Spec for kind in kinds)}
         for route in routes:
             if route.body is not None:
                 types[route.body] = None

@@ -34,7 +34,8 @@ class Kind(Protocol):
     """One kind of task."""
 
     name: str
-    Spec: type  #: a Request: the shape of `spec`, for validation and OpenAPI
+    title: str  #: what people call it, as in a list to choose from
+    Spec: type  #: a Request: the shape of `spec`, for validation and OpenAPI; the descriptions are hints of a form
 
     def check(self, spec: dict[str, Any]) -> None:
         """Accept a spec.

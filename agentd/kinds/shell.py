@@ -33,9 +33,13 @@ RESULT_DEPTH = 64
 class Limits(Request, frozen=True, kw_only=True):
     """Limits of each process of the task (setrlimit); what is absent is the daemon's own."""
 
-    memory_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 62)] | None = None
-    cpu_s: Annotated[int, Meta(ge=1, le=1 << 31)] | None = None
-    files: Annotated[int, Meta(ge=3, le=1 << 20)] | None = None
+    memory_bytes: Annotated[
+        Annotated[int, Meta(ge=1 << 20, le=1 << 62)] | None, Meta(description="Bytes of address space.")
+    ] = None
+    cpu_s: Annotated[Annotated[int, Meta(ge=1, le=1 << 31)] | None, Meta(description="Seconds of processor time.")] = (
+        None
+    )
+    files: Annotated[Annotated[int, Meta(ge=3, le=1 << 20)] | None, Meta(description="Files open at once.")] = None
 
 
 class ShellSpec(Request, frozen=True, kw_only=True):
@@ -44,19 +48,22 @@ class ShellSpec(Request, frozen=True, kw_only=True):
     `cwd` is relative to the session's workspace, or absolute; `env` is set over what tasks inherit.
     """
 
-    command: str | None = None
-    argv: tuple[str, ...] | None = None
-    cwd: str | None = None
-    env: dict[str, str] = {}
-    stdin: str | None = None
-    tty: bool = False
-    limits: Limits = Limits()
+    command: Annotated[str | None, Meta(description="A command line for `sh -c`; or give argv.")] = None
+    argv: Annotated[
+        tuple[str, ...] | None, Meta(description="A program and its arguments, run as they stand; or give command.")
+    ] = None
+    cwd: Annotated[str | None, Meta(description="Working directory; relative paths begin in the workspace.")] = None
+    env: Annotated[dict[str, str], Meta(description="Environment variables over those that tasks inherit.")] = {}
+    stdin: Annotated[str | None, Meta(description="Text for its standard input.")] = None
+    tty: Annotated[bool, Meta(description="Give it a terminal; stdout and stderr are then one.")] = False
+    limits: Annotated[Limits, Meta(description="Limits of each of its processes.")] = Limits()
 
 
 class Shell:
     """Commands."""
 
     name = "shell"
+    title = "Shell command"
     Spec: type = ShellSpec
 
     def check(self, spec: dict[str, Any]) -> None:

@@ -30,17 +30,21 @@ class Request(Value, forbid_unknown_fields=True, frozen=True, kw_only=True):
 class AskedRetry(Retry, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A retry as clients may ask for it."""
 
-    max: Annotated[int, Meta(ge=0, le=1000)] = 0
-    backoff_s: Annotated[float, Meta(ge=0, le=86_400)] = 1.0
-    factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
-    max_backoff_s: Annotated[float, Meta(ge=0, le=86_400)] = 300.0
-    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    max: Annotated[int, Meta(ge=0, le=1000, description="Attempts after the first, at most.")] = 0
+    on: Annotated[tuple[CauseCode, ...], Meta(description="Causes that another attempt follows.")] = Retry().on
+    backoff_s: Annotated[float, Meta(ge=0, le=86_400, description="Seconds before the first retry.")] = 1.0
+    factor: Annotated[float, Meta(ge=1, le=100, description="Each pause is so many times the one before.")] = 2.0
+    max_backoff_s: Annotated[float, Meta(ge=0, le=86_400, description="Seconds of a pause, at most.")] = 300.0
+    jitter: Annotated[float, Meta(ge=0, le=1, description="Part of a pause that is left to chance.")] = 0.1
 
 
 class AskedTrigger(Trigger, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A trigger as clients may name it."""
 
-    source: Annotated[str, Meta(max_length=200)] | None = None
+    type: Annotated[TriggerType, Meta(description="What made it.")] = TriggerType.API
+    source: Annotated[
+        Annotated[str, Meta(max_length=200)] | None, Meta(description="Which one; without it the token's name.")
+    ] = None
 
 
 class AskedKeep(Keep, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -95,20 +99,26 @@ class SessionPatch(Request, frozen=True, kw_only=True):
 class NewTask(Request, frozen=True, kw_only=True):
     """Body of POST /sessions/{id}/task, and of POST /tasks, where `session_id` may name the session."""
 
-    kind: str = "shell"
-    spec: dict[str, Any]
-    session_id: str | None = None
-    name: Name | None = None
-    needs: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
-    priority: Annotated[int, Meta(ge=-1000, le=1000)] = 0
-    queue: QueueName = "default"
-    labels: Labels = {}
-    trigger: AskedTrigger = AskedTrigger()
-    timeout_s: Seconds | None = None
-    retry: AskedRetry | None = None
-    on_interrupt: OnInterrupt = OnInterrupt.FAIL
-    max_output_bytes: Annotated[int, Meta(ge=1, le=1 << 53)] | None = None
-    not_before: str | None = None
+    kind: Annotated[str, Meta(description="What kind of task it is.")] = "shell"
+    spec: Annotated[dict[str, Any], Meta(description="What to run, in the form of its kind.")]
+    session_id: Annotated[str | None, Meta(description="Session, made if absent; without it one of its own.")] = None
+    name: Annotated[Name | None, Meta(description="What lists call it.")] = None
+    needs: Annotated[
+        tuple[str, ...], Meta(max_length=1000, description="Ids of tasks that must complete before it starts.")
+    ] = ()
+    priority: Annotated[int, Meta(ge=-1000, le=1000, description="Higher runs first within its session.")] = 0
+    queue: Annotated[QueueName, Meta(description="Queue that it waits in.")] = "default"
+    labels: Annotated[Labels, Meta(description="Keys and values to find it by.")] = {}
+    trigger: Annotated[AskedTrigger, Meta(description="What made it, for your information.")] = AskedTrigger()
+    timeout_s: Annotated[Seconds | None, Meta(description="Seconds after which an attempt is ended.")] = None
+    retry: Annotated[AskedRetry | None, Meta(description="Whether a failed attempt is followed by another.")] = None
+    on_interrupt: Annotated[OnInterrupt, Meta(description="What follows when the daemon dies under it.")] = (
+        OnInterrupt.FAIL
+    )
+    max_output_bytes: Annotated[
+        Annotated[int, Meta(ge=1, le=1 << 53)] | None, Meta(description="Bytes of output after which it is ended.")
+    ] = None
+    not_before: Annotated[str | None, Meta(description="Start no earlier than this RFC 3339 time.")] = None
 
 
 class ProgressReport(Request, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from agentd.http.openapi import document
 from agentd.http.queries import parameters
 from agentd.http.routes import ROUTES
 from agentd.http.routing import Route, Table
+from agentd.kinds.registry import kinds
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
 
 from .talk import Api
@@ -54,7 +55,7 @@ def test_every_event_type_is_there_and_no_other() -> None:
 
 
 def test_every_header_is_there() -> None:
-    described = json.loads(document(Table(ROUTES)))
+    described = json.loads(document(Table(ROUTES), tuple(kinds().values())))
     named = set(described["components"]["headers"])
     named |= {
         parameter["name"]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import jsonschema  # type: ignore[import-untyped] # has no types
 import pytest
+from msgspec import Meta
 
 from agentd.http import problems
 from agentd.http.openapi import document
 from agentd.http.routes import ROUTES
 from agentd.http.routing import Table
-from agentd.model.requests import NewTask, TaskQuery
+from agentd.kinds.registry import kinds
+from agentd.kinds.shell import Shell
+from agentd.model.requests import NewTask, Request, TaskQuery
 
 from .talk import Api
 
@@ -21,7 +24,7 @@ from .talk import Api
 @pytest.fixture(scope="module")
 def described() -> Any:
     """The document."""
-    return json.loads(document(Table(ROUTES)))
+    return json.loads(document(Table(ROUTES), tuple(kinds().values())))
 
 
 def resolved(described: Any, ref: str) -> Any:
@@ -99,6 +102,50 @@ def test_bodies_and_queries_say_what_validates(described: Any) -> None:
     assert schema["properties"]["priority"]["minimum"] == -1000
     query = [p["name"] for p in described["paths"]["/tasks"]["get"]["parameters"] if p["in"] == "query"]
     assert query == list(TaskQuery.__struct_fields__)
+
+
+def hints(described: Any, ref: str) -> dict[str, str]:
+    """The description of each property, also of those within; a property without one is empty."""
+    found: dict[str, str] = {}
+    for name, schema in resolved(described, ref)["properties"].items():
+        found[name] = schema.get("description", "")
+        for inner in refs(schema):
+            if "properties" in resolved(described, inner):
+                found |= {f"{name}.{each}": text for each, text in hints(described, inner).items()}
+    return found
+
+
+def test_every_kind_is_there_with_the_form_of_its_spec(described: Any) -> None:
+    assert described["x-agentd-kinds"].keys() == kinds().keys()
+    shell = described["x-agentd-kinds"]["shell"]
+    assert shell["title"] == "Shell command"
+    submit = described["paths"]["/tasks"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    for ref in (shell["spec"]["$ref"], submit):
+        for name, hint in hints(described, ref).items():
+            assert 0 < len(hint) <= 80, name
+
+
+class RadioSpec(Request, frozen=True, kw_only=True):
+    """What to listen to."""
+
+    station: Annotated[str, Meta(description="Which one.")]
+
+
+class Radio(Shell):
+    """A kind that nobody has told the document of."""
+
+    name = "radio"
+    title = "Radio"
+    Spec: type = RadioSpec
+
+
+def test_a_new_kind_appears_by_itself() -> None:
+    described = json.loads(document(Table(ROUTES), (*kinds().values(), Radio())))
+    assert list(described["x-agentd-kinds"]) == ["shell", "radio"]
+    radio = described["x-agentd-kinds"]["radio"]
+    assert radio["title"] == "Radio"
+    assert resolved(described, radio["spec"]["$ref"])["required"] == ["station"]
+    assert hints(described, radio["spec"]["$ref"]) == {"station": "Which one."}
 
 
 async def test_answers_are_what_the_document_says(api: Api, described: Any) -> None:
