@@ -96,7 +96,7 @@ class RealViewer:
 
     def get(self, path: str, **headers: str) -> Any:
         """A page as JSON."""
-        answer = self.request("GET", path, **{"Accept": "application/json", **headers})
+        answer = self.request("GET", path, None, **{"Accept": "application/json", **headers})
         assert answer.status == 200, answer.body
         return json.loads(answer.body)
 

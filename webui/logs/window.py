@@ -10,5 +10,5 @@ from webui.visit import Visit
 
 
 async def first_window(visit: Visit, agent: Agent, task: Row, attempt: int | None) -> dict[str, Any] | None:
-    """What the macro `log_view` of templates/log_view.html shows: the end of the log of an attempt (default: the latest)."""
+    """What the macro `log_view` shows: the end of the log of an attempt (default: the latest)."""
     return None
