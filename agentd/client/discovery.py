@@ -48,7 +48,7 @@ def discover(data_dir: str | None, environ: Mapping[str, str], *, url: str | Non
     for directory in data_dirs(data_dir, environ):
         agent = _read_agent(directory)
         if agent is None:
-            looked.append(directory)
+            looked.append(directory if os.path.isdir(directory) else f"{directory} (no such directory)")
             continue
         if not _alive(agent):
             raise Unreachable(

@@ -39,7 +39,7 @@ def test_the_data_directory_of_the_environment_is_the_only_one_looked_in(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data_dir(tmp_path / "sessions_data")
-    with pytest.raises(Unreachable, match=r"no agent\.json in .*none; start one with `agentd serve`"):
+    with pytest.raises(Unreachable, match=r"no agent\.json in .*none \(no such directory\); start one with"):
         discover(None, {"AGENTD_DATA_DIR": str(tmp_path / "none")})
 
 
@@ -50,6 +50,11 @@ def test_the_checkout_goes_before_the_home(tmp_path: Path, monkeypatch: pytest.M
     assert discover(None, environ) == Endpoint("http://home", "secret")
     data_dir(tmp_path / "sessions_data", url="http://checkout")
     assert discover(None, environ) == Endpoint("http://checkout", "secret")
+
+
+def test_a_directory_without_a_daemon_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match=rf"no agent\.json in {tmp_path}; start one with `agentd serve`"):
+        discover(str(tmp_path), {})
 
 
 def test_a_relative_xdg_directory_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
