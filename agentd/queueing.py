@@ -11,7 +11,7 @@ from agentd.model.consequences import open_needs
 from agentd.model.launch import Capacity
 from agentd.model.requests import QueueItem, QueueView, Window
 from agentd.model.task import State, Task
-from agentd.service.listing import cursor_of, parts_of
+from agentd.service.listing import cursor_of, key_in
 from agentd.store.ledger import Ledger
 
 
@@ -40,7 +40,7 @@ def queue_view(
                 rows.append(Row(task, ledger, lane, ready))
     ready_rows = _in_turn(rows, lanes.turns())
     rest = sorted((row for row in rows if not row.ready), key=lambda row: (row.task.created_at, row.task.task_id))
-    start = max(0, parts_of(window.cursor, tuple[int])[0]) if window.cursor else 0
+    start = max(0, key_in(window.cursor, "queue", int)) if window.cursor else 0
     page = [
         _item(row, position if row.ready else None, _reason(row, capacity, draining, now))
         for position, row in enumerate([*ready_rows, *rest][start : start + window.limit], start)
@@ -53,7 +53,7 @@ def queue_view(
         waiting=len(rows) - len(queued),
         oldest_age_s=max(0.0, now - epoch(oldest)) if oldest else None,
         data=tuple(page),
-        next=cursor_of([end]) if end < len(rows) else None,
+        next=cursor_of("queue", end) if end < len(rows) else None,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import hdrs, web
+from msgspec.structs import replace
 
 from agentd.errors import (
     ArtifactNotFound,
@@ -20,14 +21,20 @@ from agentd.http import answers, bodies, sse
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
 from agentd.model.requests import ArtifactView, Page, Window
+from agentd.service.listing import cursor_of, key_in
 
 BLOCK = 256 << 10
 
 
 async def list_all(call: Call) -> web.StreamResponse:
     """A page of artifacts, by path."""
-    found = call.service.artifacts(call.params["session_id"])
-    return answers.hashed(call, await call.service.in_thread(found.list, call.query.limit, call.query.cursor))
+    session_id = call.params["session_id"]
+    found = call.service.artifacts(session_id)
+    of = f"artifacts of {session_id}"
+    after = key_in(call.query.cursor, of, str) if call.query.cursor else None
+    page = await call.service.in_thread(found.list, call.query.limit, after)
+    following = None if page.next is None else cursor_of(of, page.next)
+    return answers.hashed(call, replace(page, next=following))
 
 
 async def get(call: Call) -> web.StreamResponse:

@@ -10,15 +10,15 @@ from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
 from agentd.model.launch import Capacity
 from agentd.model.requests import Page, QueueView, Scale, Window, WorkerView
-from agentd.service.listing import cursor_of, parts_of
+from agentd.service.listing import cursor_of, key_in
 
 
 async def list_all(call: Call) -> web.StreamResponse:
     """Every worker, a page of them."""
     workers = call.service.workers()
-    start = parts_of(call.query.cursor, tuple[int])[0] if call.query.cursor else 0
+    start = max(0, key_in(call.query.cursor, "workers", int)) if call.query.cursor else 0
     end = start + call.query.limit
-    following = cursor_of([end]) if end < len(workers) else None
+    following = cursor_of("workers", end) if end < len(workers) else None
     return answers.hashed(call, Page(data=workers[start:end], next=following))
 
 

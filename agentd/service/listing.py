@@ -22,35 +22,39 @@ SESSION_SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "sess
 TASK_SORTS = ("-created_at", "created_at")
 
 
-def cursor_of(parts: Sequence[Any]) -> str:
-    """An opaque cursor: the sort key of the last row of a page."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(parts)).decode().rstrip("=")
+def cursor_of(of: str, key: Any) -> str:
+    """An opaque cursor: which list in which order it is of, and the sort key of the last row of a page."""
+    return base64.urlsafe_b64encode(msgspec.json.encode((of, key))).decode().rstrip("=")
 
 
-def parts_of(cursor: str, shape: type[T]) -> T:
-    """What `cursor_of` packed.
+def key_in(cursor: str, of: str, shape: type[T]) -> T:
+    """The key that `cursor_of` packed for this list and order.
 
     Raises:
-        Malformed: the cursor is not one of ours.
+        Malformed: the cursor is not one of ours, or of another list or order.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=shape)
+        packed = base64.b64decode(padded, altchars=b"-_", validate=True)
+        given, key = msgspec.json.decode(packed, type=tuple[str, msgspec.Raw])
+        if given == of:
+            return msgspec.json.decode(key, type=shape)
     except (ValueError, binascii.Error, msgspec.MsgspecError) as error:
         raise Malformed.field("cursor", "is not a cursor of this list; start again without it") from error
+    raise Malformed.field("cursor", "is of another list or order; start again without it")
 
 
 def paged(
-    rows: Iterable[T], key: Callable[[T], tuple[str, str]], *, limit: int, cursor: str | None, descending: bool
+    rows: Iterable[T], key: Callable[[T], tuple[str, str]], *, of: str, limit: int, cursor: str | None, descending: bool
 ) -> Page[T]:
-    """One keyset page of rows in key order."""
+    """One keyset page of rows in key order; `of` names the list and its order."""
     ordered = sorted(rows, key=key, reverse=descending)
     if cursor is not None:
-        last = parts_of(cursor, tuple[str, str])
+        last = key_in(cursor, of, tuple[str, str])
         ordered = [row for row in ordered if (key(row) < last if descending else key(row) > last)]
     more = len(ordered) > limit
     page = ordered[:limit]
-    return Page(data=tuple(page), next=cursor_of(key(page[-1])) if more and page else None)
+    return Page(data=tuple(page), next=cursor_of(of, key(page[-1])) if more and page else None)
 
 
 def check_sort(sort: str, allowed: Sequence[str]) -> tuple[str, bool]:

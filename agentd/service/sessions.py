@@ -82,7 +82,14 @@ class SessionVerbs(HandEdits):
             session, counts = entry.session, entry.counts
             if session_matches(session, session_state(counts, entry.reason), query):
                 rows.append((getattr(session, field), session.session_id, entry))
-        page = paged(rows, lambda row: (row[0], row[1]), limit=query.limit, cursor=query.cursor, descending=descending)
+        page = paged(
+            rows,
+            lambda row: (row[0], row[1]),
+            of=f"sessions {query.sort}",
+            limit=query.limit,
+            cursor=query.cursor,
+            descending=descending,
+        )
         return Page(data=tuple(view_of(entry) for _, _, entry in page.data), next=page.next)
 
     async def create_session(self, new: NewSession, key: Key | None) -> Created[SessionView]:

@@ -6,6 +6,8 @@ import asyncio
 import heapq
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from agentd.errors import (
     Invalid,
     InvalidTransition,
@@ -19,7 +21,7 @@ from agentd.model.events import (
 )
 from agentd.model.requests import Page, ProgressReport, TaskQuery
 from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
-from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, paged, parts_of, task_matches, with_times
+from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, key_in, paged, task_matches, with_times
 from agentd.service.submission import Submission
 from agentd.store.output import OutputLog
 
@@ -69,7 +71,8 @@ class TaskVerbs(Submission):
             view = await self.session(session_id)
             assert isinstance(view.tasks, tuple)
             rows: Iterable[Task] = (task for task in view.tasks if task_matches(task, query))
-            return paged(rows, _age, limit=query.limit, cursor=query.cursor, descending=descending)
+            of = f"tasks of {session_id} {query.sort}"
+            return paged(rows, _age, of=of, limit=query.limit, cursor=query.cursor, descending=descending)
         return await self.in_thread(_first_of, await self._tasks_by_session(query), query, descending)
 
     async def _tasks_by_session(self, query: TaskQuery) -> list[Iterable[Task]]:
@@ -101,7 +104,11 @@ class TaskVerbs(Submission):
         entry = self.store.entry(session_id)
         if entry.ledger is not None and entry.ledger.busy:
             await entry.ledger.views.flush()
-        return await self.in_thread(self.history_of(session_id).page, query)
+        of = f"history of {session_id} {query.sort}"
+        if query.cursor is not None:
+            query = replace(query, cursor=key_in(query.cursor, of, str))
+        rows, following = await self.in_thread(self.history_of(session_id).page, query)
+        return rows, None if following is None else cursor_of(of, following)
 
     def output(self, task: Task, attempt: int | None) -> OutputLog:
         """The output of one attempt, the latest by default. It may be empty: not started, or retention took it.
@@ -155,12 +162,13 @@ class TaskVerbs(Submission):
 
 def _first_of(by_session: Iterable[Iterable[Task]], query: TaskQuery, descending: bool) -> Page[Task]:
     """A page of many sessions' tasks; for a thread, as there may be 100,000 of them."""
-    last = parts_of(query.cursor, tuple[str, str]) if query.cursor else None
+    of = f"tasks {query.sort}"
+    last = key_in(query.cursor, of, tuple[str, str]) if query.cursor else None
     tasks = (task for each in by_session for task in each if task_matches(task, query))
     behind = (task for task in tasks if last is None or (_age(task) < last if descending else _age(task) > last))
     best = (heapq.nlargest if descending else heapq.nsmallest)(query.limit + 1, behind, key=_age)
     page = best[: query.limit]
-    return Page(data=tuple(page), next=cursor_of(_age(page[-1])) if len(best) > query.limit else None)
+    return Page(data=tuple(page), next=cursor_of(of, _age(page[-1])) if len(best) > query.limit else None)
 
 
 def _age(task: Task) -> tuple[str, str]:

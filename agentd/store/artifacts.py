@@ -83,7 +83,8 @@ class Artifacts:
 
         Raises:
             Invalid: not an acceptable path.
-            Conflict: a component of the path is a file or a symlink, or the path is a directory.
+            Conflict: a component of the path is a file or a symlink, or the path is a directory, or it was removed
+                meanwhile.
             StorageFull, StorageFailed
         """
         return ArtifactWriter(self._dir, path, max_bytes)
@@ -164,7 +165,7 @@ class ArtifactWriter:
         """Sync the file and put it in its place: after this it survives a power loss.
 
         Raises:
-            Conflict: the path is a directory.
+            Conflict: the path is a directory, or it was removed meanwhile.
             StorageFull, StorageFailed
         """
         try:
@@ -235,6 +236,8 @@ def _missing(path: str) -> ArtifactNotFound:
 def _refused(path: str, error: OSError) -> StorageFailed | Conflict:
     if error.errno in _FULL:
         return StorageFull(f"no room for artifact {path}: {error.strerror}; free some space and send it again")
+    if error.errno == errno.ENOENT:
+        return Conflict(f"artifact {path}: its place was removed meanwhile, maybe with its session; nothing was kept")
     if error.errno in _NOT_A_PLACE:
         return Conflict(
             f"artifact {path}: a part of the path is a file, a directory or a link already; use another path"

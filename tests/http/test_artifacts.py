@@ -97,6 +97,26 @@ async def test_an_upload_that_breaks_off_leaves_what_was_there(api: Api, session
     assert (await api.ask("GET", f"{session}/artifacts/a")).body == b"before"
 
 
+async def test_an_upload_into_a_session_that_is_deleted_meanwhile_is_a_conflict(
+    api: Api, session: str, tmp_path: Path
+) -> None:
+    gone = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"begun"
+        await gone.wait()
+        yield b"ended"
+
+    uploading = asyncio.create_task(api.ask("PUT", f"{session}/artifacts/a/b", slowly()))
+    folder = tmp_path / "data/sessions/s/artifacts/a"
+    await until(lambda: folder.is_dir() and len(list(folder.iterdir())) == 1)
+    assert (await api.ask("DELETE", session)).status == 204
+    gone.set()
+    answer = await uploading
+    assert (answer.status, answer.code) == (409, "conflict")
+    assert "removed meanwhile" in answer.json["detail"]
+
+
 async def test_artifacts_of_no_session_are_not_found(api: Api) -> None:
     for method in ("GET", "PUT", "DELETE"):
         assert (await api.ask(method, "/sessions/nope/artifacts/a")).code == "session_not_found"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 import pytest
 
@@ -69,6 +70,32 @@ async def test_a_page_leads_to_the_next_until_there_is_none(api: Api) -> None:
             break
         cursor = f"&cursor={page['next']}"
     assert seen == [f"s{n}" for n in range(5)]
+
+
+async def test_a_cursor_is_of_one_list_in_one_order(api: Api) -> None:
+    for session_id in ("a", "b"):
+        for _ in range(2):
+            await api.run("true", session_id=session_id)
+            await api.ask("PUT", f"/sessions/{session_id}/artifacts/{secrets.token_hex(4)}", b"x")
+    lists = (
+        "/sessions?limit=1",
+        "/sessions?limit=1&sort=session_id",
+        "/tasks?limit=1",
+        "/tasks?limit=1&sort=created_at",
+        "/sessions/a/tasks?limit=1",
+        "/sessions/b/tasks?limit=1",
+        "/sessions/a/history?limit=1",
+        "/sessions/b/history?limit=1",
+        "/sessions/a/artifacts?limit=1",
+        "/sessions/b/artifacts?limit=1",
+    )
+    cursors = {path: (await api.get(path))["next"] for path in lists}
+    for path in (*lists, "/workers?limit=1", "/queue?limit=1"):
+        for origin, cursor in cursors.items():
+            answer = await api.ask("GET", f"{path}&cursor={cursor}")
+            assert answer.status == (200 if origin == path else 400), (path, origin)
+            if origin != path:
+                assert answer.fields == {"cursor": "is of another list or order; start again without it"}
 
 
 async def test_filters_choose(api: Api) -> None:
