@@ -1,0 +1,127 @@
+"""Pictures of the viewer for the README: real daemons at real work, seen in Chromium, light and dark."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.daemon.harness import RealDaemon, until
+from tests.webui.conftest import CHROMIUM, FLAGS, enter
+from tests.webui.viewer import RealViewer
+
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
+SIZE = {"width": 1120, "height": 700}
+PHONE = {"width": 360, "height": 700}
+
+_TEST_RUN = r"""
+printf '\033[1m==> compiling\033[0m\n'
+for n in $(seq 1 60); do
+  printf '\033[32mok\033[0m   test_%03d  \033[2m%d ms\033[0m\n' "$n" $((n * 7 % 41))
+done
+printf '\033[33mwarning\033[0m: 2 tests are slow\n'
+printf '\033[1;31mFAILED\033[0m test_061: expected \033[36m200\033[0m, found \033[35m503\033[0m\n' >&2
+exit 1
+"""
+_STEADY = r"""
+agentd progress 62 --phase "download" --message "62 of 100 shards" --items-processed 62
+n=0
+while :; do
+  n=$((n + 1))
+  printf '\033[36mshard %03d\033[0m  \033[32mfetched\033[0m  %d KiB\n' "$n" $((n * 613 % 4096))
+  sleep 0.5
+done
+"""
+
+
+def main() -> None:
+    """Take all pictures."""
+    if CHROMIUM is None:
+        raise SystemExit("screenshots: no Chromium: apt install chromium fonts-dejavu-core")
+    place = Path(tempfile.mkdtemp(prefix="agentd-pictures-"))
+    PICTURES.mkdir(exist_ok=True)
+    try:
+        with daemons(place) as (work, lab), sync_playwright() as playwright:
+            failed, running = seeded(work, lab)
+            viewer = RealViewer(place / "viewer", {"workshop": work.data_dir, "lab": lab.data_dir}).start().log_in()
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+            try:
+                for scheme in ("light", "dark"):
+                    take(browser, viewer, scheme, failed, running)
+            finally:
+                browser.close()
+                viewer.end()
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@contextmanager
+def daemons(place: Path) -> Iterator[tuple[RealDaemon, RealDaemon]]:
+    """Two daemons, ended at the end."""
+    both = RealDaemon(place / "workshop"), RealDaemon(place / "lab")
+    try:
+        yield both[0].start(), both[1].start()
+    finally:
+        for daemon in both:
+            daemon.end()
+
+
+def seeded(work: RealDaemon, lab: RealDaemon) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sessions with a past and a present; one task that failed, and one that runs."""
+    work.request("POST", "/sessions", {"session_id": "build-click", "title": "Build click", "labels": {"team": "web"}})
+    fetch = work.shell("build-click", "sleep 0.4; echo fetched 399 kB", name="fetch")
+    compile_ = work.shell("build-click", "sleep 0.9; seq 1 200", name="compile", needs=[fetch["task_id"]])
+    retry = {"max": 1, "on": ["exit_code"], "backoff_s": 0.3}
+    tests = work.shell("build-click", _TEST_RUN, name="test", needs=[compile_["task_id"]], retry=retry)
+    work.shell("build-click", "echo published", name="publish", needs=[tests["task_id"]])
+    work.wait(tests["task_id"])
+    for name in ("fix-readme", "triage-issues"):
+        work.wait(work.shell(name, "sleep 0.2; echo done", labels={"model": "small"})["task_id"])
+    lab.request("POST", "/sessions", {"session_id": "nightly-eval", "title": "Nightly evaluation"})
+    running = lab.shell("nightly-eval", _STEADY, name="download")
+    lab.shell("nightly-eval", "true", name="score", needs=[running["task_id"]])
+    until(lambda: lab.task(running["task_id"])["progress"])
+    return work.task(tests["task_id"]), lab.task(running["task_id"])
+
+
+def take(browser: Browser, viewer: RealViewer, scheme: str, failed: dict[str, Any], running: dict[str, Any]) -> None:
+    """All pictures of one colour scheme."""
+    session = f"/a/workshop/s/{failed['session_id']}"
+    pages = {
+        "sessions": "/",
+        "session": session,
+        "task": f"/a/lab/s/{running['session_id']}/t/{running['task_id']}",
+        "log": f"{session}/t/{failed['task_id']}/log",
+    }
+    for name, path in pages.items():
+        shot(browser, viewer, scheme, path, f"{name}-{scheme}", SIZE)
+    shot(browser, viewer, scheme, "/", f"phone-{scheme}", PHONE)
+
+
+def shot(browser: Browser, viewer: RealViewer, scheme: str, path: str, name: str, size: dict[str, int]) -> None:
+    """One picture, once the page stands still."""
+    context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    try:
+        enter(context, viewer)
+        page = context.new_page()
+        page.goto(viewer.url + path, wait_until="load")
+        settled(page)
+        page.screenshot(path=PICTURES / f"{name}.png", animations="disabled")
+        print(f"docs/pictures/{name}.png")
+    finally:
+        context.close()
+
+
+def settled(page: Page) -> None:
+    """Wait until agents that were slow are filled in."""
+    page.locator("#main:not([data-pending])").wait_for()
+    page.wait_for_timeout(500)
+
+
+if __name__ == "__main__":
+    main()
