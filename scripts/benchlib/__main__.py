@@ -16,14 +16,13 @@ from benchlib import crash, size, speed
 from benchlib.figures import Row, table
 
 PAGE = Path("docs/performance.md")
-BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 Parts = dict[str, Callable[[Path], list[Row]]]
 
 
-def parts(quick: bool, idle_s: float, kills: int) -> Parts:
-    """Every measurement by name, as large as asked for."""
-    return {
+def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
+    """Every measurement by name, as large as asked for, by the table it stands in."""
+    daemon: Parts = {
         "throughput": lambda d: speed.throughput(d, 300 if quick else 1000, 2 if quick else 4),
         "latency": lambda d: speed.latency(d, 100 if quick else 300, idle_s, 2 if quick else 5),
         "history": lambda d: size.history(d, 10_000 if quick else 100_000, 30 if quick else 200),
@@ -32,43 +31,65 @@ def parts(quick: bool, idle_s: float, kills: int) -> Parts:
         "output": lambda d: speed.output(d, 64 if quick else 512, 2 if quick else 4),
         "crash": lambda d: crash.crashes(d, kills),
     }
+    viewer: Parts = {}
+    return {"daemon": daemon, "viewer": viewer}
 
 
 def main() -> int:
-    names = list(parts(True, 0, 0))
+    tables = groups(True, 0, 0)
+    names = [name for parts in tables.values() for name in parts]
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("part", nargs="*", help=f"which measurements, of {', '.join(names)}; all without")
+    known = f"{', '.join(names)}, or all of {' or '.join(tables)}"
+    parser.add_argument("part", nargs="*", help=f"which measurements, of {known}; everything without")
     parser.add_argument("--quick", action="store_true", help="small numbers: whether it works, not how well")
     parser.add_argument("--idle", type=float, metavar="S", help="seconds of idleness (60; quick 5)")
     parser.add_argument("--kills", type=int, metavar="N", help="times the daemon is killed (100; quick 5)")
     parser.add_argument("--dir", type=Path, default=Path("build"), help="where the data is written (build/)")
-    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE}")
+    parser.add_argument("--write", action="store_true", help=f"put whole tables into {PAGE}")
     given = parser.parse_args()
-    if unknown := set(given.part) - set(names):
-        parser.error(f"no measurement {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    if given.write and (given.quick or given.part):
-        parser.error("--write takes a whole run: neither --quick nor parts")
+    if unknown := set(given.part) - {*names, *tables}:
+        parser.error(f"no measurement {', '.join(sorted(unknown))}; there are {known}")
+    if given.write and (given.quick or set(given.part) - set(tables)):
+        parser.error(f"--write takes whole tables ({', '.join(tables)}), and not --quick")
     quick = given.quick
-    chosen = parts(quick, given.idle or (5 if quick else 60), given.kills or (5 if quick else 100))
+    found = groups(quick, given.idle or (5 if quick else 60), given.kills or (5 if quick else 100))
     given.dir.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="bench-", dir=given.dir)).absolute()
+    met = True
+    for group, parts in found.items():
+        chosen = [name for name in parts if not given.part or {name, group} & set(given.part)]
+        if not chosen:
+            continue
+        rows = measured({name: parts[name] for name in chosen}, directory)
+        met = met and all(row.met is not False for row in rows)
+        report = f"{circumstances(given.dir)}\n\n{table(rows)}"
+        print(report)
+        if given.write:
+            written(group, report)
+    shutil.rmtree(directory)
+    return 0 if met else 1
+
+
+def measured(parts: Parts, directory: Path) -> list[Row]:
+    """The rows of some measurements."""
     rows: list[Row] = []
     try:
-        for name in given.part or names:
+        for name, measure in parts.items():
             print(f"{name} …", file=sys.stderr)
-            rows += chosen[name](directory)
+            rows += measure(directory)
             for row in rows[-3:]:
                 print(f"  {row.what}: {row.figure}", file=sys.stderr)
     except BaseException:
-        print(f"what the daemons said is in {directory}", file=sys.stderr)
+        print(f"what the processes said is in {directory}", file=sys.stderr)
         raise
-    shutil.rmtree(directory)
-    report = f"{circumstances(given.dir)}\n\n{table(rows)}"
-    print(report)
-    if given.write:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{report}\n{END}{rest.partition(END)[2]}")
-    return 0 if all(row.met is not False for row in rows) else 1
+    return rows
+
+
+def written(group: str, report: str) -> None:
+    """Put a table where the page has its place."""
+    begin, end = f"<!-- {group}: begin -->", f"<!-- {group}: end -->"
+    before, _, rest = PAGE.read_text().partition(begin)
+    PAGE.write_text(f"{before}{begin}\n{report}\n{end}{rest.partition(end)[2]}")
 
 
 def circumstances(directory: Path) -> str:
