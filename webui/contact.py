@@ -44,6 +44,7 @@ REASONS = {
     "bad_shape": "its answer has another shape than agentd's",
     "redirect": "it answered with a redirect, which agentd never does",
     "too_large": "its answer is larger than any of agentd's",
+    "not_taken": "it does not take this request; is it older than the viewer?",
     "no_such_route": "it does not know this part of the API; is it older than the viewer?",
 }
 

@@ -128,6 +128,7 @@ async def _read(
         answer = await visit.ask(agent, path, [*params, *window])
         rows = many(visit, answer, order.id_field)
         if rows is None:
+            visit.note_not_taken(answer)
             part.known = False
             part.rows.clear()
             return

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import web
 
-from webui.contact import Contact, Status
+from webui.contact import REASONS, Contact, Status
 from webui.identity import Identity, Role
 from webui.refusals import Refusal, unknown_agent
 from webui.roster import Roster
@@ -106,6 +106,13 @@ class Visit:
         """Count an agent as one that does not speak as agentd does, whatever else it answers in this visit."""
         changes = {"status": Status.INCOMPATIBLE, "reason_code": code, "reason": reason}
         self.contacts[contact.agent] = msgspec.structs.replace(contact, **changes)
+
+    def note_not_taken(self, answer: Answer) -> None:
+        """Count an agent as unknown here because it refused what every agent was asked: nothing of it is shown."""
+        if answer.http_status >= 400 and answer.contact.status is Status.FRESH:
+            detail = (answer.problem or {}).get("detail") or REASONS["not_taken"]
+            changes = {"status": Status.ERROR, "reason_code": "not_taken", "reason": f"it refused this: {detail}"}
+            self.contacts[answer.contact.agent] = msgspec.structs.replace(answer.contact, **changes)
 
     @property
     def unknown(self) -> list[Contact]:
