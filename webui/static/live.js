@@ -78,8 +78,9 @@ function keepWhatWasKnown(fresh, unknown) {
     const kept = row.cloneNode(true);
     age(kept);
     const before = row.previousElementSibling && fresh.querySelector(`#${CSS.escape(row.previousElementSibling.id)}`);
+    const home = row.closest("[data-rows][id]"); // of a page with a list for each agent
     if (before) before.after(kept);
-    else fresh.querySelector("[data-rows]")?.prepend(kept);
+    else fresh.querySelector(home ? `#${CSS.escape(home.id)}` : "[data-rows]")?.prepend(kept);
   }
 }
 
