@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -13,9 +14,11 @@ from aiohttp import web
 
 from webui import words
 from webui.assets import Assets
+from webui.commands import as_agentd, as_curl
 from webui.contact import Status
 from webui.identity import Role, Seals
 from webui.refusals import Refusal
+from webui.upstream import segment
 from webui.visit import Visit, session_url, task_url
 
 
@@ -43,13 +46,19 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._jinja.filters.update(duration=words.duration, size=words.size, pretty=_pretty)
+        self._jinja.filters.update(
+            duration=words.duration, size=words.size, pretty=_pretty, segment=segment, path=_path
+        )
         self._jinja.globals.update(
             asset=assets.url,
             look=words.look,
             command_of=words.command_of,
             cause_of=words.cause_of,
             ACTIVE=words.ACTIVE,
+            TERMINAL=words.TERMINAL,
+            as_curl=as_curl,
+            as_agentd=as_agentd,
+            new_key=secrets.token_urlsafe,  # for an Idempotency-Key: one for each time that a form is shown
             Role=Role,
             Status=Status,
         )
@@ -105,6 +114,11 @@ def json_answer(
 ) -> web.Response:
     """A value as JSON."""
     return web.Response(body=msgspec.json.encode(value), status=status, content_type=content_type, headers=headers)
+
+
+def _path(text: str) -> str:
+    """A path with slashes, each of its parts quoted for an address."""
+    return "/".join(map(segment, text.split("/")))
 
 
 def _pretty(value: object) -> str:
