@@ -14,6 +14,7 @@ from aiohttp import web
 from agentd.client import ServerEvent
 from webui.contact import Contact
 from webui.feed import Feed
+from webui.logs.growth import Growth
 from webui.upstream import Agent
 from webui.visit import Visit
 
@@ -59,7 +60,8 @@ async def live(visit: Visit) -> web.StreamResponse:
     """Stream `hello`, then `changed` and `agent` events.
 
     `?agent=` (repeatable) and `?session=` narrow what is told. `changed` has `{agents, tasks: [{agent, task_id}],
-    all}`; `agent` is an agent's contact, sent on every connect and whenever it is lost or back.
+    all}`; `agent` is an agent's contact, sent on every connect and whenever it is lost or back. With `?log=` come
+    `log` events of `{attempt, size, lines, ended}` too (see Growth).
     """
     names = visit.query.getall("agent", [])
     session = visit.query.get("session")
@@ -69,9 +71,13 @@ async def live(visit: Visit) -> web.StreamResponse:
     def agents() -> tuple[Agent, ...]:
         return tuple(agent for agent in visit.roster.agents() if not names or agent.name in names)
 
+    async def grew(log: dict[str, object]) -> None:
+        await send(response, "log", log)
+
+    growth = Growth(visit, grew)
     response = await begun(visit.request)
     await send(response, "hello", {"agents": [agent.name for agent in agents()]})
-    async with Feed(visit.upstream, agents, visit.token_for) as feed:
+    async with growth, Feed(visit.upstream, agents, visit.token_for) as feed:
         while visit.request.transport is not None and not visit.request.transport.is_closing():
             found = await feed.next(HEARTBEAT_S)
             if found is None:

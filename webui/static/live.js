@@ -108,7 +108,11 @@ function say(text) {
 let lost = false;
 const url = document.body.dataset.live;
 if (url) {
-  const connection = new Connection(url);
+  const connection = new Connection(url, ["changed", "agent", "log"]);
+  for (const type of ["hello", "agent", "log", "lost"]) {
+    const pass = ({ detail }) => document.dispatchEvent(new CustomEvent(`agentd:${type}`, { detail }));
+    connection.addEventListener(type, pass); // a page has one stream: what else it tells is for the page's other modules
+  }
   connection.addEventListener("changed", refresh);
   connection.addEventListener("hello", refresh);
   connection.addEventListener("lost", (event) => {
