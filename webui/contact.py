@@ -78,6 +78,8 @@ def trouble_of(error: BaseException) -> Trouble:
     match error:
         case Trouble():
             return error
+        case aiohttp.InvalidURL():
+            return Trouble(Status.UNREACHABLE, "refused", f"its URL cannot be asked: {error}")
         case aiohttp.ClientConnectorDNSError() | socket.gaierror():
             return Trouble(Status.UNREACHABLE, "dns")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientSSLError() | ssl.SSLError():

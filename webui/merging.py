@@ -2,7 +2,7 @@
 
 An agent's cursor stands at the end of its page, a merged page ends somewhere within. So the merged cursor holds, for
 each agent, where its page began and the key of its last row that was shown: what comes or goes meanwhile neither
-repeats nor hides other rows.
+repeats nor hides other rows. An agent that does not answer keeps its place, and goes on from there when it does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 from webui.refusals import Refusal
 from webui.rows import Row, many
-from webui.upstream import Agent
+from webui.upstream import MAX_DETAIL, Agent, Answer
 from webui.visit import Visit
 
 #: Pages of one agent that are read for one merged page: one that began earlier, one that goes on, one to spare.
@@ -63,12 +63,13 @@ class _Cursor(msgspec.Struct):
 class _Part:
     """What one agent gave for one merged page."""
 
-    def __init__(self, agent: str, place: _Place) -> None:
+    def __init__(self, agent: Agent, place: _Place) -> None:
         self.agent = agent
         self.place = place
         self.rows: list[tuple[Row, str | None]] = []  #: each with the cursor of its page
         self.more: str | None = None
         self.known = True
+        self.refusal: Refusal | None = None  #: why the agent did not take the question
 
     def after(self, shown: int, order: Order) -> _Place:
         """Where to go on when the first so many of the rows were shown."""
@@ -95,40 +96,46 @@ async def merged(
     """A page of rows of all these agents with `agent` in each, and the cursor of the next page.
 
     Raises:
-        Refusal: the cursor is not one of this list.
+        Refusal: the cursor is not one of this list, or no agent takes the parameters; the first says why.
     """
     places = _places(cursor, order)
     parts = [
-        _Part(agent.name, places[agent.name] if places is not None else _Place())
+        _Part(agent, places[agent.name] if places is not None else _Place())
         for agent in agents
         if places is None or (agent.name in places and not places[agent.name].ended)
     ]
-    by_name = {agent.name: agent for agent in visit.agents}
-    await asyncio.gather(*(_read(visit, by_name[part.agent], part, path, params, order, limit) for part in parts))
+    await asyncio.gather(*(_read(visit, part, path, params, order, limit) for part in parts))
+    refusals = [part.refusal for part in parts if part.refusal is not None]
+    if refusals and len(refusals) == len(parts):
+        raise refusals[0]
     runs = [[(order.key(row), part, row) for row, _ in part.rows] for part in parts]
     rows: list[Row] = []
-    shown = dict.fromkeys((part.agent for part in parts), 0)
+    shown = dict.fromkeys(parts, 0)
     for _, part, row in heapq.merge(*runs, key=lambda entry: entry[0], reverse=order.descends):
-        if len(rows) == limit:
-            break
         rows.append(row)
-        shown[part.agent] += 1
-    at = {part.agent: part.after(shown[part.agent], order) for part in parts}
-    more = any(part.known and not at[part.agent].ended for part in parts)
+        shown[part] += 1
+        cut_short = shown[part] == len(part.rows) and part.more is not None  # its next row may be next of all
+        if len(rows) == limit or cut_short:
+            break
+    at = {part.agent.name: part.after(shown[part], order) for part in parts}
+    more = any(part.known and not at[part.agent.name].ended for part in parts)
     return rows, _packed(_Cursor(order.name, at)) if more else None
 
 
 async def _read(
-    visit: Visit, agent: Agent, part: _Part, path: str, params: Sequence[tuple[str, str]], order: Order, limit: int
+    visit: Visit, part: _Part, path: str, params: Sequence[tuple[str, str]], order: Order, limit: int
 ) -> None:
-    """Read pages of one agent until there are rows enough, leaving out those shown before."""
+    """Read pages of one agent until there are rows enough, leaving out those shown before; in one patience."""
     cursor = part.place.cursor
+    loop = asyncio.get_running_loop()
+    end = loop.time() + visit.patience_s
     for _ in range(MAX_PAGES):
         window = [("limit", str(limit)), ("sort", order.name), *([("cursor", cursor)] if cursor else [])]
-        answer = await visit.ask(agent, path, [*params, *window])
+        answer = await visit.ask(part.agent, path, [*params, *window], within_s=max(0.0, end - loop.time()))
         rows = many(visit, answer, order.id_field)
         if rows is None:
             visit.note_not_taken(answer)
+            part.refusal = _refusal(answer)
             part.known = False
             part.rows.clear()
             return
@@ -138,6 +145,14 @@ async def _read(
         part.more = cursor = found if isinstance(found, str) else None
         if cursor is None or len(part.rows) >= limit:
             return
+
+
+def _refusal(answer: Answer) -> Refusal | None:
+    """An agent's word that the question itself is wrong."""
+    problem = answer.problem
+    if answer.http_status != 400 or problem is None:
+        return None
+    return Refusal(400, str(problem.get("code")), str(problem.get("detail"))[:MAX_DETAIL])
 
 
 def _is_after(key: Key, last: Key, order: Order) -> bool:

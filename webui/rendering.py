@@ -68,7 +68,7 @@ class Renderer:
         partial = bool(visit.unknown)
         status = 503 if partial and visit.query.get("strict") == "1" else page.status
         if wants_json(visit.request):
-            body = {**page.model, "agents": list(visit.contacts.values()), "partial": partial}
+            body = {**page.model, "agents": visit.heard, "partial": partial}
             return json_answer(body, status)
         now = datetime.now(UTC)
         text = self._jinja.get_template(page.template).render(

@@ -37,7 +37,7 @@ def one(visit: Visit, answer: Answer, *required: str) -> Row | None:
     if not isinstance(answer.value, dict) or not _has(answer.value, required):
         refuse(visit, answer, required)
         return None
-    return Row({"agent": answer.contact.agent, **rowed(answer.value)})
+    return _named(answer, answer.value)
 
 
 def many(visit: Visit, answer: Answer, *required: str) -> list[Row] | None:
@@ -48,14 +48,18 @@ def many(visit: Visit, answer: Answer, *required: str) -> list[Row] | None:
     if not isinstance(rows, list) or not all(isinstance(row, dict) and _has(row, required) for row in rows):
         refuse(visit, answer, ("data", *required))
         return None
-    agent = answer.contact.agent
-    return [Row({"agent": agent, **rowed(row)}) for row in rows]
+    return [_named(answer, row) for row in rows]
 
 
 def refuse(visit: Visit, answer: Answer, required: tuple[str, ...]) -> None:
     """Count the agent of an answer as incompatible: the answer lacks what every agentd gives."""
     wanted = ", ".join(required)
     visit.note_incompatible(answer.contact, "bad_shape", f"{REASONS['bad_shape']}: {wanted} expected")
+
+
+def _named(answer: Answer, value: dict[str, Any]) -> Row:
+    """The object with the name that the viewer knows its agent by, whatever the agent says of that."""
+    return Row({**rowed(value), "agent": answer.contact.agent})
 
 
 def _has(row: dict[str, Any], required: tuple[str, ...]) -> bool:

@@ -27,9 +27,11 @@ async def totals(visit: Visit, agents: Iterable[Agent]) -> Totals:
     found = Totals()
 
     async def add(agent: Agent) -> None:
-        status = one(visit, await visit.ask(agent, "/status"), "agent_id", "state")
+        answer = await visit.ask(agent, "/status")
+        status = one(visit, answer, "agent_id", "state")
         found.agents += 1
         if status is None:
+            visit.note_not_taken(answer)
             found.unknown += 1
             return
         current, queue = status["current"], status["queue"]
@@ -43,4 +45,4 @@ async def totals(visit: Visit, agents: Iterable[Agent]) -> Totals:
 
 
 def _number(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and value > 0 else 0

@@ -19,14 +19,19 @@ from webui.contact import Contact, Status, Trouble, skew_ms, trouble_of
 
 Params = Sequence[tuple[str, str]]
 
-CONNECT_S = 0.5
+CONNECT_S = 1.5
 #: Of an answer that is read as a whole: a thousand tasks with the largest specs that make sense.
 MAX_BODY_BYTES = 32 << 20
+#: Of what an agent says about a refusal.
+MAX_DETAIL = 500
 CHUNK_BYTES = 64 << 10
-#: An agent that takes longer than less than this has only not answered yet.
+#: A time shorter than this says nothing of an agent that did not answer in it: it is slow, and worth asking again.
 SOON_S = 1.0
-#: Silence on a stream after which its agent counts as gone; agents send a comment every 10 s.
-STREAM_SILENCE_S = 25.0
+#: Silence in the middle of a body after which its connection counts as lost.
+BODY_SILENCE_S = 25.0
+#: What a connection to an agent fails with while its answer is read. Errors of whoever reads are not among them: those
+#: of writing to a browser that left, above all.
+_READING = (aiohttp.ClientPayloadError, aiohttp.ServerConnectionError, aiohttp.ClientOSError)
 
 
 class Agent(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,34 +93,39 @@ class Upstream:
         params: Params = (),
         body: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
-        read_s: float | None = STREAM_SILENCE_S,
+        read_s: float | None = BODY_SILENCE_S,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer with its body yet to be read, whatever its status but a redirect.
 
         Raises:
-            Trouble: no answer, or the connection was lost while the caller read.
+            Trouble: no answer, or the connection was lost while the caller read. Other errors of the caller's pass.
         """
         if agent.problem is not None:
             raise Trouble(Status.UNREACHABLE, "not_running", agent.problem)
         if token is None:
             raise Trouble(Status.UNAUTHORIZED, "no_token")
-        sent = {"Accept": "application/json", **(headers or {}), "Authorization": f"Bearer {token}"}
+        sent = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
+        sent["Authorization"] = f"Bearer {token}"
         try:
-            async with self._session(agent).request(
+            answer = await self._session(agent).request(
                 method,
                 _address(agent.url, path, params),
                 data=body,
                 headers=sent,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_read=read_s),
-            ) as answer:
-                if 300 <= answer.status < 400 and answer.status != 304:
-                    raise Trouble(Status.INCOMPATIBLE, "redirect")
-                yield answer
+            )
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             raise trouble_of(error) from error
         except ValueError as error:  # a URL or header that cannot be sent
             raise Trouble(Status.UNREACHABLE, "refused", f"it cannot be asked: {error}") from error
+        async with answer:
+            if 300 <= answer.status < 400 and answer.status != 304:
+                raise Trouble(Status.INCOMPATIBLE, "redirect")
+            try:
+                yield answer
+            except _READING as error:
+                raise trouble_of(error) from error
 
     async def ask(
         self,
@@ -131,20 +141,7 @@ class Upstream:
     ) -> Answer:
         """A whole answer in JSON within a time, or why there is none. Raises nothing that an agent can cause."""
         began = time.time()
-        tried_at = _rfc3339(began)
-
-        def contact(status: Status, code: str | None, reason: str | None, **known: Any) -> Contact:
-            return Contact(
-                agent=agent.name,
-                status=status,
-                reason_code=code,
-                reason=reason,
-                tried_at=tried_at,
-                url=agent.url,
-                **known,
-            )
-
-        known: dict[str, Any] = {}
+        known: dict[str, Any] = {"agent": agent.name, "url": agent.url, "tried_at": rfc3339(began)}
         try:
             async with (
                 asyncio.timeout(within_s),
@@ -154,26 +151,37 @@ class Upstream:
             ):
                 text = await _read(answer)
             ended = time.time()
-            known["answered_at"] = _rfc3339(ended)
+            known["answered_at"] = rfc3339(ended)
             known["skew_ms"] = skew_ms(answer.headers.get("Date"), began, ended)
             known["role"] = answer.headers.get("Agentd-Role")
-            value = _decoded(text, answer)
-            _check(answer, value)
-            found = contact(Status.FRESH, None, None, **known)
-            return Answer(contact=found, http_status=answer.status, value=value, headers=answer.headers)
+            value = _value(text, answer)
         except TimeoutError:
             code = "slow" if within_s < SOON_S else "read_timeout"
-            return Answer(
-                contact=contact(Status.UNREACHABLE, code, f"it did not answer within {within_s:g} s", **known)
-            )
-        except Trouble as trouble:
-            return Answer(contact=contact(trouble.status, trouble.code, trouble.detail, **known))
+            trouble = Trouble(Status.UNREACHABLE, code, f"it did not answer within {within_s:.2g} s")
+        except Trouble as error:
+            trouble = error
+        else:
+            contact = Contact(status=Status.FRESH, **known)
+            return Answer(contact=contact, http_status=answer.status, value=value, headers=answer.headers)
+        contact = Contact(status=trouble.status, reason_code=trouble.code, reason=trouble.detail, **known)
+        return Answer(contact=contact)
+
+    async def answers(self, agent: Agent, token: str | None, within_s: float) -> bool:
+        """Whether an agent answers anything at all within a time."""
+        try:
+            async with (
+                asyncio.timeout(within_s),
+                self.exchange(agent, "GET", "/healthz", token=token, read_s=None),
+            ):
+                return True
+        except (TimeoutError, Trouble):
+            return False
 
     def _session(self, agent: Agent) -> aiohttp.ClientSession:
         socket = agent.url.removeprefix("unix://") if agent.url.startswith("unix:") else None
         found = self._sessions.get(socket)
         if found is None:
-            connector = aiohttp.UnixConnector(path=socket) if socket else aiohttp.TCPConnector(limit=0)
+            connector = aiohttp.UnixConnector(path=socket, limit=0) if socket else aiohttp.TCPConnector(limit=0)
             found = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
             )
@@ -193,6 +201,8 @@ def _address(url: str, path: str, params: Params) -> URL:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    if (answer.content_length or 0) > MAX_BODY_BYTES:
+        raise Trouble(Status.INCOMPATIBLE, "too_large")
     parts: list[bytes] = []
     size = 0
     async for part in answer.content.iter_chunked(CHUNK_BYTES):
@@ -203,30 +213,30 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _decoded(text: bytes, answer: aiohttp.ClientResponse) -> Any:
+def _value(text: bytes, answer: aiohttp.ClientResponse) -> Any:
+    """What an agent says: what was asked for, or a problem that is about this request and not about the agent."""
+    if answer.status == 401:
+        raise Trouble(Status.UNAUTHORIZED, "token_rejected")
     if not text and answer.status in (202, 204, 304):
         return None
     try:
-        return msgspec.json.decode(text)
+        value = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if answer.status >= 500:
             raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}, and not as agentd does") from error
         raise Trouble(Status.INCOMPATIBLE, "bad_body") from error
-
-
-def _check(answer: aiohttp.ClientResponse, value: Any) -> None:
-    """Tell an agent that refuses this request from one that could answer none."""
     if answer.status < 400:
-        return
-    problem = value if isinstance(value, dict) else {}
-    detail = str(problem.get("detail") or f"it answered {answer.status}")
-    if answer.status == 401:
-        raise Trouble(Status.UNAUTHORIZED, "token_rejected")
-    if problem.get("code") == "route_not_found":
+        return value
+    code = value.get("code") if isinstance(value, dict) else None
+    if code == "route_not_found":
         raise Trouble(Status.INCOMPATIBLE, "no_such_route")
-    if answer.status == 500 or "code" not in problem:
-        raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}: {detail}")
+    if answer.status == 500 or code is None:
+        detail = value.get("detail") if isinstance(value, dict) else None
+        said = f": {detail}"[:MAX_DETAIL] if isinstance(detail, str) else ""
+        raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}{said}")
+    return value
 
 
-def _rfc3339(epoch_s: float) -> str:
+def rfc3339(epoch_s: float) -> str:
+    """A time as contacts have it, in UTC with milliseconds."""
     return datetime.fromtimestamp(epoch_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

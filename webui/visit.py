@@ -16,7 +16,7 @@ from webui.identity import Identity, Role
 from webui.refusals import Refusal, unknown_agent
 from webui.roster import Roster
 from webui.settings import Settings
-from webui.upstream import Agent, Answer, Params, Upstream, segment
+from webui.upstream import MAX_DETAIL, Agent, Answer, Params, Upstream, segment
 
 #: How long agents may keep a page waiting; a page asks again by itself for those that took longer.
 PAGE_PATIENCE_S = 0.4
@@ -59,7 +59,7 @@ class Visit:
         Raises:
             Refusal: it names one that is not there.
         """
-        names = self.query.getall("agent", [])
+        names = dict.fromkeys(self.query.getall("agent", []))
         return tuple(self.agent(name) for name in names if name) or self.agents
 
     def token_for(self, agent: Agent) -> str | None:
@@ -102,6 +102,12 @@ class Visit:
         if before is None or before.status is Status.FRESH:
             self.contacts[contact.agent] = contact
 
+    @property
+    def heard(self) -> list[Contact]:
+        """How it went with each agent that was asked, in the order of the roster."""
+        order = {agent.name: at for at, agent in enumerate(self.agents)}
+        return sorted(self.contacts.values(), key=lambda contact: order.get(contact.agent, len(order)))
+
     def note_incompatible(self, contact: Contact, code: str, reason: str) -> None:
         """Count an agent as one that does not speak as agentd does, whatever else it answers in this visit."""
         changes = {"status": Status.INCOMPATIBLE, "reason_code": code, "reason": reason}
@@ -110,14 +116,16 @@ class Visit:
     def note_not_taken(self, answer: Answer) -> None:
         """Count an agent as unknown here because it refused what every agent was asked: nothing of it is shown."""
         if answer.http_status >= 400 and answer.contact.status is Status.FRESH:
-            detail = (answer.problem or {}).get("detail") or REASONS["not_taken"]
+            detail = str((answer.problem or {}).get("detail") or REASONS["not_taken"])[:MAX_DETAIL]
             changes = {"status": Status.ERROR, "reason_code": "not_taken", "reason": f"it refused this: {detail}"}
+            if answer.http_status == 403:
+                changes = {"status": Status.UNAUTHORIZED, "reason_code": "forbidden", "reason": REASONS["forbidden"]}
             self.contacts[answer.contact.agent] = msgspec.structs.replace(answer.contact, **changes)
 
     @property
     def unknown(self) -> list[Contact]:
         """Those asked that did not answer as they should."""
-        return [contact for contact in self.contacts.values() if contact.status is not Status.FRESH]
+        return [contact for contact in self.heard if contact.status is not Status.FRESH]
 
     @property
     def pending(self) -> bool:
@@ -184,7 +192,7 @@ class Visit:
         """This page with some of its parameters changed; None removes one. `cursor` never stays."""
         kept = [(name, value) for name, value in self.query.items() if name not in changes and name != "cursor"]
         kept += [(name, str(value)) for name, value in changes.items() if value is not None]
-        return self.settings.prefix + self.request.path + ("?" + urlencode(kept) if kept else "")
+        return self.request.rel_url.raw_path + ("?" + urlencode(kept) if kept else "")
 
 
 def patience_s(request: web.Request, default_s: float = PAGE_PATIENCE_S) -> float:
