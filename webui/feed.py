@@ -36,6 +36,7 @@ class Feed:
         token_for: the token for an agent.
         path: the stream, the same at each.
         last_ids: by agent, where to go on from.
+        lossless: nothing is ever dropped; agents wait for a slow reader, and cut it off, and are resumed.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Feed:
         path: str = "/events",
         params: Params = (),
         last_ids: dict[str, str] | None = None,
+        lossless: bool = False,
     ) -> None:
         self._upstream = upstream
         self._agents = agents
@@ -55,6 +57,7 @@ class Feed:
         self._queue: asyncio.Queue[Found] = asyncio.Queue(QUEUE_EVENTS)
         self._tasks: dict[Agent, asyncio.Task[None]] = {}
         self._keeper: asyncio.Task[None] | None = None
+        self._lossless = lossless
         self.last_ids = dict(last_ids or {})
         self.lost = False
 
@@ -98,10 +101,10 @@ class Feed:
                     async for event in events:
                         if tries or event.type == "hello":
                             tries, silent = 0, None
-                            self._put(agent.name, _contact(agent, None))
+                            await self._put(agent.name, _contact(agent, None))
                         if event.id is not None:
                             self.last_ids[agent.name] = event.id
-                        self._put(agent.name, event)
+                        await self._put(agent.name, event)
                 trouble = Trouble(Status.UNREACHABLE, "closed")
             except Trouble as error:
                 trouble = error
@@ -109,7 +112,7 @@ class Feed:
                 trouble = Trouble(Status.INCOMPATIBLE, "bad_body", error.detail)
             if silent is None or silent.reason_code != trouble.code:  # its `tried_at` stays: since then it is silent
                 silent = _contact(agent, trouble)
-                self._put(agent.name, silent)
+                await self._put(agent.name, silent)
             await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
             tries += 1
 
@@ -129,7 +132,10 @@ class Feed:
             async for event in parsed(answer.content.iter_chunked(CHUNK_BYTES)):
                 yield event
 
-    def _put(self, agent: str, found: ServerEvent | Contact) -> None:
+    async def _put(self, agent: str, found: ServerEvent | Contact) -> None:
+        if self._lossless:
+            await self._queue.put((agent, found))
+            return
         if self._queue.full():
             self.lost = True
             with suppress(asyncio.QueueEmpty):
