@@ -1,7 +1,136 @@
-"""One session: its tasks, timeline, events, artifacts and actions."""
+"""One session: its tasks, their timeline, what happened, its artifacts and what can be done with it."""
 
 from __future__ import annotations
 
-from webui.routes import Route
+import asyncio
+from typing import Any
 
-ROUTES: tuple[Route, ...] = ()
+from webui import tasklist, words
+from webui.clocks import ran_s, time_at
+from webui.found import found
+from webui.happenings import happening
+from webui.refusals import Refusal
+from webui.rendering import Page
+from webui.routes import Route
+from webui.rows import Row, many
+from webui.timeline import timeline
+from webui.upstream import Agent, segment
+from webui.visit import Visit
+
+EVENTS = 40
+#: More than EVENTS, for those that came while the session was asked.
+MOST_EVENTS = 2 * EVENTS
+ARTIFACTS = 100
+
+#: Fields that the page has a place for; the others are listed as they are.
+_KNOWN = {
+    *("agent", "session_id", "title", "labels", "policy", "owner", "archived", "conversations"),
+    *("created_at", "updated_at", "seq", "state", "counts", "reason", "tasks"),
+}
+
+
+async def session(visit: Visit) -> Page:
+    """`?state=&q=&limit=&cursor=` of its tasks, `before=` of its events, `files=` the cursor of its artifacts.
+
+    Raises:
+        Refusal: there is no such session, or a parameter is wrong.
+    """
+    agent = visit.agent(visit.request.match_info["agent"])
+    session_id = visit.request.match_info["session"]
+    answer = await visit.ask(agent, f"/sessions/{segment(session_id)}")
+    row = found(visit, answer, "session_id", "state", hint=f"The sessions page lists those that {agent.name} has.")
+    if row is None:
+        return _page(agent, session_id, {"session": None}, {})
+    tasks = _tasks(row)
+    listing, events, artifacts = await asyncio.gather(
+        tasklist.page(visit, agent, session_id, tasks),
+        _events(visit, agent, session_id, row, tasks),
+        _artifacts(visit, agent, session_id),
+    )
+    now = time_at(answer.contact)
+    model = {
+        "session": Row((name, value) for name, value in row.items() if name != "tasks"),
+        "tasks": listing.rows,
+        "next": listing.next,
+        **events,
+        **artifacts,
+    }
+    extra = {
+        "states": (*words.ACTIVE, *words.TERMINAL),
+        "counts": _counts(row),
+        "policy": _policy(row),
+        "first_failed": first_failed(tasks),
+        "timeline": timeline(tasks, now),
+        "happenings": [happening(event) for event in events["events"] or []],
+        "names": {task["task_id"]: words.command_of(task) for task in (*tasks, *listing.rows)},
+        "more_fields": {name: value for name, value in row.items() if name not in _KNOWN},
+        "at": lambda time: words.when(time, now),
+        "ran": lambda task: ran_s(task, now),
+    }
+    return _page(agent, session_id, model, extra, str(row["title"] or session_id))
+
+
+def _tasks(row: Row) -> list[Row]:
+    """The tasks that a session was answered with; what is none is left out."""
+    given = row["tasks"] if isinstance(row["tasks"], list) else []
+    own = {"agent": row["agent"], "session_id": row["session_id"]}
+    return [Row({**own, **task}) for task in given if isinstance(task, dict) and isinstance(task.get("task_id"), str)]
+
+
+def _page(agent: Agent, session_id: str, model: dict[str, Any], extra: dict[str, Any], title: str = "") -> Page:
+    return Page(
+        template="session.html",
+        title=title or session_id,
+        model=model,
+        extra=extra,
+        live={"agent": agent.name, "session": session_id},
+    )
+
+
+async def _events(visit: Visit, agent: Agent, session_id: str, row: Row, tasks: list[Row]) -> dict[str, Any]:
+    """The latest events, or those before `?before=`, oldest first; None when they are unknown."""
+    before = visit.query.get("before") or ""
+    if before and not (before.isascii() and before.isdigit() and len(before) <= 18):
+        raise Refusal(400, "malformed", "before: must be the number of an event", hint="Start again without it.")
+    end = int(before) if before else 1 + max((_seq(each) for each in (row, *tasks)), default=0)
+    after, most = max(end - EVENTS - 1, 0), EVENTS if before else MOST_EVENTS
+    params = [("after", str(after)), ("limit", str(most))]
+    answer = await visit.ask(agent, f"/sessions/{segment(session_id)}/events", params)
+    rows = many(visit, answer, "type")
+    if rows is None:
+        return {"events": None, "events_older": None, "events_gap": None}
+    rows = [event for event in rows if not before or _seq(event) < end][-EVENTS:]
+    gap = answer.value.get("gap")
+    first = _seq(rows[0]) if rows else after + 1
+    return {"events": rows, "events_older": first if first > 1 and gap is None else None, "events_gap": gap}
+
+
+async def _artifacts(visit: Visit, agent: Agent, session_id: str) -> dict[str, Any]:
+    params = [("limit", str(ARTIFACTS)), *(("cursor", cursor) for cursor in [visit.query.get("files")] if cursor)]
+    answer = await visit.ask(agent, f"/sessions/{segment(session_id)}/artifacts", params)
+    rows = many(visit, answer, "path")
+    following = answer.value.get("next") if rows is not None else None
+    return {"artifacts": rows, "artifacts_next": following if isinstance(following, str) else None}
+
+
+def first_failed(tasks: list[Row]) -> Row | None:
+    """The task that failed before all others did: mostly the one that the rest failed for."""
+    failed = [task for task in tasks if task["state"] in ("failed", "timeout")]
+    return min(failed, key=lambda task: (str(task["ended_at"]), str(task["task_id"])), default=None)
+
+
+def _seq(row: Row) -> int:
+    return row["seq"] if isinstance(row["seq"], int) else 0
+
+
+def _counts(row: Row) -> list[tuple[str, Any]]:
+    return list(row["counts"].items()) if isinstance(row["counts"], dict) else []
+
+
+def _policy(row: Row) -> dict[str, Any]:
+    """What the policy sets, without what is not set."""
+    given = row["policy"] if isinstance(row["policy"], dict) else {}
+    return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
+ROUTES: tuple[Route, ...] = (("GET", "/a/{agent}/s/{session}", session),)

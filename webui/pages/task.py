@@ -1,7 +1,146 @@
-"""One task: attempts, cause, transitions, usage, log."""
+"""One task: how it stands and why, its attempts, what it runs, what it left, and its log."""
 
 from __future__ import annotations
 
-from webui.routes import Route
+import asyncio
+import re
+import shlex
+from typing import Any
 
-ROUTES: tuple[Route, ...] = ()
+from aiohttp import web
+
+from webui import words
+from webui.blotting import blotted
+from webui.causes import explained, need_at_fault, signal_name
+from webui.clocks import ran_s, time_at
+from webui.found import found
+from webui.logs.window import first_window
+from webui.refusals import Refusal
+from webui.rendering import Page
+from webui.routes import Route
+from webui.rows import Row, one
+from webui.timeline import outcome, timeline
+from webui.upstream import Agent, segment
+from webui.visit import Visit, task_url
+
+#: Needs whose state is asked for; of more, the rest are links alone.
+MAX_NEEDS = 20
+#: Characters of a long value that are shown at once; `?whole=1` shows all.
+SHOWN = 8_000
+
+#: Fields that the page has a place for; the others are listed as they are.
+_KNOWN = {
+    *("agent", "task_id", "session_id", "kind", "spec", "name", "state", "cause", "priority", "queue", "needs"),
+    *("labels", "trigger", "attempt", "attempts", "timeout_s", "retry", "on_interrupt", "max_output_bytes"),
+    *("not_before", "next_attempt_at", "progress", "phase", "message", "items_processed", "items_failed", "result"),
+    *("created_at", "queued_at", "started_at", "ended_at", "duration_s", "wait_s", "cancel_requested_at"),
+    *("stop_cause", "awaiting", "retry_of", "transitions", "seq"),
+}
+_KNOWN_OF_ATTEMPT = {
+    *("n", "worker_id", "boot_id", "pid", "pid_started_at", "started_at", "ended_at", "duration_s", "exit_code"),
+    *("signal", "cause", "usage", "output_bytes"),
+}
+
+
+async def task(visit: Visit) -> Page | web.Response:
+    """`?attempt=` (default: the latest) and `?whole=1`; one of another session is redirected to where it is.
+
+    Raises:
+        Refusal: there is no such task or attempt.
+    """
+    agent = visit.agent(visit.request.match_info["agent"])
+    session_id, task_id = visit.request.match_info["session"], visit.request.match_info["task"]
+    answer = await visit.ask(agent, f"/tasks/{segment(task_id)}")
+    hint = f"Its session's page, {visit.url(f'/a/{segment(agent.name)}/s/{segment(session_id)}')}, lists those kept."
+    row = found(visit, answer, "task_id", "session_id", "state", hint=hint)
+    live = {"agent": agent.name, "session": session_id}
+    if row is None:
+        return Page(template="task.html", title=task_id, model={"task": None}, live=live)
+    if row["session_id"] != session_id:
+        there = visit.url(task_url(agent.name, row["session_id"], row["task_id"]))
+        query = f"?{visit.request.query_string}" if visit.request.query_string else ""
+        return web.Response(status=303, headers={"Location": there + query})
+    attempts = _attempts(row)
+    chosen = _chosen(visit, attempts)
+    needs, log = await asyncio.gather(
+        _needs(visit, agent, row), first_window(visit, agent, row, chosen if visit.query.get("attempt") else None)
+    )
+    now = time_at(answer.contact)
+    extra = {
+        "why": explained(row),
+        "at_fault": need_at_fault(row),
+        "attempts": [(each, outcome(row, each, last=each is attempts[-1])) for each in attempts],
+        "chosen": chosen,
+        "spec": _spec(row["spec"]),
+        "env": _env(row["spec"]),
+        "needs": needs,
+        "log": log,
+        "whole": visit.query.get("whole") == "1",
+        "SHOWN": SHOWN,
+        "timeline": timeline([row], now),
+        "more_fields": _unknown(row, _KNOWN),
+        "more_of_attempt": lambda attempt: _unknown(attempt, _KNOWN_OF_ATTEMPT),
+        "signal_name": signal_name,
+        "at": lambda time: words.when(time, now),
+        "between": _between,
+        "ran": lambda task: ran_s(task, now),
+    }
+    title = " ".join(words.command_of(row).split())[:80] or task_id
+    return Page(template="task.html", title=title, model={"task": row}, extra=extra, live=live)
+
+
+def _attempts(row: Row) -> list[Row]:
+    given = row["attempts"] if isinstance(row["attempts"], list) else []
+    return [each for each in given if isinstance(each, Row)]
+
+
+def _chosen(visit: Visit, attempts: list[Row]) -> int | None:
+    """The number of the attempt that is looked at; None before the first."""
+    given = visit.query.get("attempt")
+    if not given:
+        return int(attempts[-1]["n"]) if attempts and isinstance(attempts[-1]["n"], int) else None
+    if re.fullmatch(r"[0-9]{1,6}", given) is None or int(given) not in [each["n"] for each in attempts]:
+        there = f"it has {len(attempts)}" if attempts else "it has none yet"
+        raise Refusal(404, "attempt_not_found", f"attempt: the task has no attempt {given}; {there}")
+    return int(given)
+
+
+async def _needs(visit: Visit, agent: Agent, row: Row) -> list[tuple[str, Row | None]]:
+    """What the task needs, each with how it stands; None where that is not known, or no longer."""
+    needs = [need for need in row["needs"] or [] if isinstance(need, str)] if isinstance(row["needs"], list) else []
+
+    async def ask(need: str) -> Row | None:
+        return one(visit, await visit.ask(agent, f"/tasks/{segment(need)}"), "task_id", "state")
+
+    found_rows = await asyncio.gather(*map(ask, needs[:MAX_NEEDS]))
+    return list(zip(needs, [*found_rows, *[None] * max(0, len(needs) - MAX_NEEDS)], strict=True))
+
+
+def _spec(spec: object) -> list[tuple[str, Any]]:
+    """The fields of a spec, but its environment; arguments as one would type them."""
+    if not isinstance(spec, dict):
+        return [] if spec is None else [("spec", spec)]
+    fields = [(name, value) for name, value in blotted(spec).items() if name != "env" or not isinstance(value, dict)]
+    return [
+        (name, shlex.join(map(str, value)) if name == "argv" and isinstance(value, list) else value)
+        for name, value in fields
+        if value not in (None, {}, [])
+    ]
+
+
+def _env(spec: object) -> dict[str, Any]:
+    env = spec.get("env") if isinstance(spec, dict) else None
+    return dict(blotted(env)) if isinstance(env, dict) else {}
+
+
+def _unknown(row: Row, known: set[str]) -> dict[str, Any]:
+    return {name: blotted(value) for name, value in row.items() if name not in known}
+
+
+def _between(begin: object, end: object) -> float | None:
+    """Seconds from one time to another, None when one is no time."""
+    first, second = words.moment(begin), words.moment(end)
+    return (second - first).total_seconds() if first is not None and second is not None else None
+
+
+ROUTES: tuple[Route, ...] = (("GET", "/a/{agent}/s/{session}/t/{task}", task),)
