@@ -36,6 +36,7 @@ REASONS = {
     "read_timeout": "it accepted the connection and did not answer in time",
     "closed": "the connection was lost",
     "not_running": "its daemon does not run",
+    "removed": "it is no longer one of the viewer's agents",
     "no_token": "the viewer has no token for it",
     "token_rejected": "it does not know the token, or no longer",
     "forbidden": "it refuses this token here",

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from aiohttp import ClientResponse
+
 from agentd.client import AgentdError, ServerEvent, parsed
 from webui.contact import Contact, Status, Trouble
-from webui.upstream import CHUNK_BYTES, Agent, Params, Upstream
+from webui.upstream import Agent, Params, Upstream, rfc3339
 
 #: Between tries to reach an agent again, in seconds: a page heals within 5 s of a restart.
 PAUSES_S = (0.1, 0.3, 0.5, 1.0)
 #: A reader that is so many events behind is told to read anew, once.
 QUEUE_EVENTS = 1000
+#: A stream that stood for so long was one: the first try to reach its agent again comes at once.
+STOOD_S = 5.0
+#: How long an agent may take to begin a stream.
+HELLO_S = 5.0
+#: When nothing came for so long, the agent is asked whether it is there, and has so long to answer: an open page says
+#: within 6 s that an agent fell silent, however seldom that one's own heartbeat comes.
+SILENCE_S = 4.0
+PROBE_S = 2.0
+#: Of an event's id that is sent back.
+MAX_ID = 200
 #: The roster is compared with what is open after so long.
-ROSTER_S = 2.0
+ROSTER_S = 1.0
 
 Found = tuple[str, ServerEvent | Contact]
 Agents = Callable[[], tuple[Agent, ...]]
@@ -88,31 +100,39 @@ class Feed:
                 task = self._tasks.pop(agent)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+                if all(agent.name != each.name for each in wanted):
+                    await self._put(agent.name, _contact(agent, Trouble(Status.UNREACHABLE, "removed")))
             for agent in wanted - self._tasks.keys():
                 self._tasks[agent] = asyncio.create_task(self._follow(agent))
             await asyncio.sleep(ROSTER_S)
 
     async def _follow(self, agent: Agent) -> None:
+        loop = asyncio.get_running_loop()
         tries = 0
         silent: Contact | None = None
         while True:
+            began = loop.time()
             try:
                 async with aclosing(self._events(agent)) as events:
                     async for event in events:
-                        if tries or event.type == "hello":
-                            tries, silent = 0, None
+                        if event.type == "hello":
+                            silent = None
                             await self._put(agent.name, _contact(agent, None))
-                        if event.id is not None:
+                        if event.id is not None and len(event.id) <= MAX_ID:
                             self.last_ids[agent.name] = event.id
                         await self._put(agent.name, event)
                 trouble = Trouble(Status.UNREACHABLE, "closed")
             except Trouble as error:
                 trouble = error
+            except TimeoutError:
+                trouble = Trouble(Status.UNREACHABLE, "read_timeout")
             except AgentdError as error:
                 trouble = Trouble(Status.INCOMPATIBLE, "bad_body", error.detail)
-            if silent is None or silent.reason_code != trouble.code:  # its `tried_at` stays: since then it is silent
-                silent = _contact(agent, trouble)
+            if silent is None or silent.reason_code != trouble.code:
+                silent = _contact(agent, trouble, silent)
                 await self._put(agent.name, silent)
+            if loop.time() - began > STOOD_S:
+                tries = 0
             await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
             tries += 1
 
@@ -120,17 +140,49 @@ class Feed:
         headers = {"Accept": "text/event-stream"}
         if agent.name in self.last_ids:
             headers["Last-Event-ID"] = self.last_ids[agent.name]
-        async with self._upstream.exchange(
-            agent, "GET", self._path, token=self._token_for(agent), params=self._params, headers=headers
-        ) as answer:
+        async with (
+            asyncio.timeout(HELLO_S) as patience,
+            self._upstream.exchange(
+                agent,
+                "GET",
+                self._path,
+                token=self._token_for(agent),
+                params=self._params,
+                headers=headers,
+                read_s=None,
+            ) as answer,
+        ):
             if answer.status == 401:
                 raise Trouble(Status.UNAUTHORIZED, "token_rejected")
+            if answer.status == 403:
+                raise Trouble(Status.UNAUTHORIZED, "forbidden")
             if answer.status != 200:
+                self.last_ids.pop(agent.name, None)  # it may be what was refused
                 raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status} {answer.reason}")
             if answer.content_type != "text/event-stream":
-                raise Trouble(Status.INCOMPATIBLE, "bad_body")
-            async for event in parsed(answer.content.iter_chunked(CHUNK_BYTES)):
-                yield event
+                raise Trouble(Status.INCOMPATIBLE, "bad_body", "its answer is not a stream of events")
+            async with aclosing(self._blocks(agent, answer)) as blocks, aclosing(parsed(blocks)) as events:
+                async for event in events:
+                    if patience.when() is not None:
+                        if event.type != "hello":
+                            raise Trouble(Status.INCOMPATIBLE, "bad_shape", "its stream does not begin as agentd's do")
+                        patience.reschedule(None)
+                    yield event
+
+    async def _blocks(self, agent: Agent, answer: ClientResponse) -> AsyncGenerator[bytes, None]:
+        """What comes; while nothing does, the agent is asked whether it is there at all."""
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    block = await answer.content.readany()
+            except TimeoutError:
+                if not await self._upstream.answers(agent, self._token_for(agent), PROBE_S):
+                    detail = "it fell silent, and does not answer"
+                    raise Trouble(Status.UNREACHABLE, "read_timeout", detail) from None
+                continue
+            if not block:
+                return
+            yield block
 
     async def _put(self, agent: str, found: ServerEvent | Contact) -> None:
         if self._lossless:
@@ -143,8 +195,9 @@ class Feed:
         self._queue.put_nowait((agent, found))
 
 
-def _contact(agent: Agent, trouble: Trouble | None) -> Contact:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _contact(agent: Agent, trouble: Trouble | None, before: Contact | None = None) -> Contact:
+    """How it is with an agent now; in trouble, its `tried_at` is when that began."""
+    now = rfc3339(time.time())
     if trouble is None:
         return Contact(agent=agent.name, status=Status.FRESH, tried_at=now, answered_at=now, url=agent.url)
     return Contact(
@@ -152,6 +205,6 @@ def _contact(agent: Agent, trouble: Trouble | None) -> Contact:
         status=trouble.status,
         reason_code=trouble.code,
         reason=trouble.detail,
-        tried_at=now,
+        tried_at=before.tried_at if before is not None else now,
         url=agent.url,
     )

@@ -71,7 +71,7 @@ async def parsed(blocks: AsyncIterator[bytes]) -> AsyncGenerator[ServerEvent, No
             value = value.removeprefix(b" ")
             if name == b"data":
                 data.append(value)
-                size += len(value)
+                size += len(line)
             elif name == b"event":
                 kind = value.decode("utf-8", "replace")
             elif name == b"id":
