@@ -138,8 +138,13 @@ class Upstream:
         params: Params = (),
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        shape: Any = Any,
     ) -> Answer:
-        """A whole answer in JSON within a time, or why there is none. Raises nothing that an agent can cause."""
+        """A whole answer in JSON within a time, or why there is none. Raises nothing that an agent can cause.
+
+        Args:
+            shape: a type, where only some fields of a large answer are wanted; of a problem the whole is.
+        """
         began = time.time()
         known: dict[str, Any] = {"agent": agent.name, "url": agent.url, "tried_at": rfc3339(began)}
         try:
@@ -154,7 +159,7 @@ class Upstream:
             known["answered_at"] = rfc3339(ended)
             known["skew_ms"] = skew_ms(answer.headers.get("Date"), began, ended)
             known["role"] = answer.headers.get("Agentd-Role")
-            value = _value(text, answer)
+            value = _value(text, answer, shape)
         except TimeoutError:
             code = "slow" if within_s < SOON_S else "read_timeout"
             trouble = Trouble(Status.UNREACHABLE, code, f"it did not answer within {within_s:.2g} s")
@@ -213,14 +218,16 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _value(text: bytes, answer: aiohttp.ClientResponse) -> Any:
+def _value(text: bytes, answer: aiohttp.ClientResponse, shape: Any) -> Any:
     """What an agent says: what was asked for, or a problem that is about this request and not about the agent."""
     if answer.status == 401:
         raise Trouble(Status.UNAUTHORIZED, "token_rejected")
     if not text and answer.status in (202, 204, 304):
         return None
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(text, type=shape if answer.status < 400 else Any)
+    except msgspec.ValidationError as error:
+        raise Trouble(Status.INCOMPATIBLE, "bad_shape") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if answer.status >= 500:
             raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}, and not as agentd does") from error
