@@ -6,14 +6,14 @@ import asyncio
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import msgspec
 from aiohttp import web
 
 from webui.contact import REASONS, Contact, Status
-from webui.identity import Identity, Role
-from webui.refusals import Refusal, unknown_agent
+from webui.identity import Identity, Role, role_needed
+from webui.refusals import Refusal, too_low, unknown_agent
 from webui.roster import Roster
 from webui.settings import Settings
 from webui.upstream import MAX_DETAIL, Agent, Answer, Params, Upstream, segment
@@ -62,8 +62,15 @@ class Visit:
         names = dict.fromkeys(self.query.getall("agent", []))
         return tuple(self.agent(name) for name in names if name) or self.agents
 
-    def token_for(self, agent: Agent) -> str | None:
-        """The token that goes to an agent for this person."""
+    def token_for(self, agent: Agent, method: str = "GET", path: str = "/") -> str | None:
+        """The token that goes to an agent for this person, to do this there; `path` is as the agent decodes it.
+
+        Raises:
+            Refusal: the viewer's own token may do it, but not for this person.
+        """
+        needed = role_needed(method, path)
+        if self.identity.most_at(agent.name) < needed:
+            raise too_low(self.identity.most_at(agent.name), needed)
         return self.identity.token_for(agent.name, agent.token)
 
     async def ask(
@@ -82,13 +89,13 @@ class Visit:
             agent,
             method,
             path,
-            token=self.token_for(agent),
+            token=self.token_for(agent, method, unquote(path)),
             within_s=self.patience_s if within_s is None else within_s,
             params=params,
             body=body,
             headers=headers,
         )
-        self._note(answer.contact)
+        self.note(answer.contact)
         return answer
 
     async def ask_each(self, agents: Iterable[Agent], path: str, params: Params = ()) -> list[tuple[Agent, Answer]]:
@@ -97,7 +104,8 @@ class Visit:
         answers = await asyncio.gather(*(self.ask(agent, path, params) for agent in asked))
         return list(zip(asked, answers, strict=True))
 
-    def _note(self, contact: Contact) -> None:
+    def note(self, contact: Contact) -> None:
+        """Keep how it went with an agent; one that failed once stays failed."""
         before = self.contacts.get(contact.agent)
         if before is None or before.status is Status.FRESH:
             self.contacts[contact.agent] = contact
@@ -135,8 +143,10 @@ class Visit:
     def role_at(self, agent: str) -> Role:
         """What this person may do at an agent, as far as it is known: it decides itself."""
         contact = self.contacts.get(agent)
-        told = Role.named(contact.role) if contact is not None else None
-        return Role(min(told or Role.ADMIN, self.identity.role))
+        told = Role.ADMIN
+        if contact is not None and contact.role is not None:
+            told = Role.named(contact.role) or Role.VIEWER
+        return min(told, self.identity.most_at(agent))
 
     def require(self, role: Role) -> None:
         """Refuse who may only look.
@@ -145,12 +155,7 @@ class Visit:
             Refusal: the identity's role is lower.
         """
         if self.identity.role < role:
-            raise Refusal(
-                403,
-                "forbidden",
-                f"this login is that of a {Role(self.identity.role).name.lower()}; it takes {role.name.lower()}",
-                hint="Log in with a token that may do this.",
-            )
+            raise too_low(Role(self.identity.role), role)
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
         """A parameter that must be one of these; the first where it is absent or empty.
