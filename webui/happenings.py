@@ -91,11 +91,6 @@ def _retried(event: Row) -> str:
     return "the attempt ended" + (f": {why}" if why else "") + "; another follows"
 
 
-def _finished(event: Row) -> str:
-    why = _cause(event)
-    return f"ended {event['state']}" + (f": {why}" if why else "")
-
-
 _SAY: dict[str, Callable[[Row], str]] = {
     "session.created": lambda event: "the session was made",
     "session.updated": _updated,
@@ -112,6 +107,6 @@ _SAY: dict[str, Callable[[Row], str]] = {
     "task.progress": _progress,
     "task.awaiting": lambda event: "asks its user" if event["awaiting"] else "asks its user no longer",
     "task.stop_requested": lambda event: f"asked to stop: {_cause(event) or 'no reason given'}",
-    "task.finished": _finished,
+    "task.finished": lambda event: _cause(event) or "ended",
     "task.retried": _retried,
 }

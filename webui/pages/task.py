@@ -27,6 +27,7 @@ from webui.visit import Visit, task_url
 MAX_NEEDS = 20
 #: Characters of a long value that are shown at once; `?whole=1` shows all.
 SHOWN = 8_000
+TITLE = 100
 
 #: Fields that the page has a place for; the others are listed as they are.
 _KNOWN = {
@@ -85,8 +86,12 @@ async def task(visit: Visit) -> Page | web.Response:
         "between": _between,
         "ran": lambda task: ran_s(task, now),
     }
-    title = " ".join(words.command_of(row).split())[:80] or task_id
-    return Page(template="task.html", title=title, model={"task": row}, extra=extra, live=live)
+    return Page(template="task.html", title=_title(row), model={"task": row}, extra=extra, live=live)
+
+
+def _title(row: Row) -> str:
+    text = " ".join(words.command_of(row).split()) or str(row["task_id"])
+    return text if len(text) <= TITLE else text[: TITLE - 1] + "…"
 
 
 def _attempts(row: Row) -> list[Row]:
