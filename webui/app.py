@@ -1,11 +1,12 @@
 """The viewer as a whole: its routes, and the one way that every request takes.
 
-The Host is checked, the prefix taken off, then the cookie, then for writes the Origin and the CSRF token; only then a
-page's code sees the visit. Whatever goes wrong becomes a page or a problem document, once, in one place.
+The prefix is taken off, the Host is checked, then the cookie, then for writes the Origin, the role and the CSRF token;
+only then a page's code sees the visit. Whatever goes wrong becomes a page or a problem document, once, in one place.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -13,12 +14,13 @@ from urllib.parse import quote
 
 import structlog
 from aiohttp import web
+from yarl import URL
 
 from webui import actions, api, pages
 from webui.assets import Assets
-from webui.doorkeeper import Doorkeeper
+from webui.doorkeeper import READING, Doorkeeper
 from webui.identity import Role, Seals
-from webui.links import Links, make_link
+from webui.links import Links
 from webui.login import Login
 from webui.refusals import Refusal
 from webui.rendering import Page, Renderer, wants_json
@@ -29,6 +31,8 @@ from webui.ticks import live
 from webui.upstream import Upstream
 from webui.visit import Visit
 
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 #: Of a form; uploads are streams and have their own.
 MAX_FORM_BYTES = 2 << 20
 #: No inline anything, nothing from elsewhere (CSP level 3).
@@ -36,12 +40,14 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_HEADERS = {
+#: Of every answer that has none of its own.
+HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
 }
 log = structlog.get_logger()
 
@@ -51,99 +57,134 @@ class Viewer:
 
     def __init__(self, settings: Settings, environ: Mapping[str, str], secret: bytes) -> None:
         self.settings = settings
-        self.seals = Seals(secret)
         self.roster = Roster(settings, environ)
         self.upstream = Upstream()
-        self.doorkeeper = Doorkeeper(settings, self.seals)
-        self.assets = Assets(settings.prefix)
-        self.renderer = Renderer(self.assets, self.seals)
-        links = Links(self.seals, time.time)
-        self._login = Login(settings, self.seals, links, self.doorkeeper, self.roster, self.upstream, self.renderer)
+        self._links = Links(secret, time.time)
+        seals = Seals(secret)
+        self._doorkeeper = Doorkeeper(settings, seals)
+        self._assets = Assets(settings.prefix)
+        self._renderer = Renderer(self._assets, seals)
+        self._login = Login(settings, self._links, self._doorkeeper, self.roster, self.upstream, self._renderer)
+        self._streams: set[asyncio.Task[object]] = set()  # requests whose answer ends only when somebody leaves
 
     def link(self, role: Role = Role.ADMIN) -> str:
-        """A path that logs in once."""
-        return f"{self.settings.prefix}/login/{make_link(self.seals, time.time(), role)}"
+        """A path, without the prefix, that logs in once."""
+        return f"/login/{self._links.make(role)}"
 
     def application(self) -> web.Application:
         """The aiohttp application."""
         app = web.Application(middlewares=[self._answered], client_max_size=MAX_FORM_BYTES)
-        routes = app.router
-        at = self.settings.prefix
-        routes.add_get(f"{at}/healthz", _healthy)
-        routes.add_get(f"{at}/static/{{name:.+}}", self._static)
-        routes.add_get(f"{at}/login", self._login.form)
-        routes.add_post(f"{at}/login", self._login.take)
-        routes.add_get(f"{at}/login/{{link}}", self._login.link)
-        routes.add_post(f"{at}/login/{{link}}", self._login.link)
-        routes.add_post(f"{at}/logout", self._login.leave)
-        routes.add_get(f"{at}/live", self._visited(live))
-        for method, path, handler in (*pages.ROUTES, *actions.ROUTES, *api.ROUTES):
-            routes.add_route(method, at + path, self._visited(handler))
-        if at:
-            routes.add_get(at, self._to_root)
+        for method, path, answer in (
+            ("GET", "/healthz", _healthy),
+            ("GET", "/static/{name:.+}", self._static),
+            ("GET", "/login", self._login.form),
+            ("POST", "/login", self._login.take),
+            ("GET", "/login/{link}", self._login.link),
+            ("POST", "/login/{link}", self._login.take_link),
+            ("POST", "/logout", self._login.leave),
+        ):
+            self._add(app, method, path, answer, head=True)
+        for method, path, handler in pages.ROUTES:
+            self._add(app, method, path, self._visited(handler), head=True)
+        for method, path, handler in (("GET", "/live", live), *actions.ROUTES, *api.ROUTES):
+            self._add(app, method, path, self._visited(handler))
+        if self.settings.prefix:
+            app.router.add_get(self.settings.prefix, self._to_root)
         app.cleanup_ctx.append(self._connected)
+        app.on_response_prepare.append(self._prepared)
+        app.on_shutdown.append(self._end_streams)
         return app
+
+    def refused(self, request: web.Request, refusal: Refusal) -> web.Response:
+        """The answer to a request that is refused, whoever refuses it."""
+        response = self._renderer.refusal(request, refusal, self.settings.prefix)
+        if refusal.status == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    def _add(self, app: web.Application, method: str, path: str, answer: Answer, *, head: bool = False) -> None:
+        """A route, with the prefix and without: a proxy may keep it or take it off."""
+        for at in {self.settings.prefix, ""}:
+            if method == "GET" and head:
+                app.router.add_get(at + path, answer)
+            else:
+                app.router.add_route(method, at + path, answer)
+
+    def _inside(self, request: web.Request) -> web.Request:
+        """The request as it is without the prefix: what comes behind the door knows of none."""
+        prefix = self.settings.prefix
+        if not prefix or not request.path.startswith(prefix + "/"):
+            return request
+        return request.clone(rel_url=URL(str(request.rel_url)[len(prefix) :], encoded=True))
+
+    @web.middleware
+    async def _answered(self, request: web.Request, handler: Answer) -> web.StreamResponse:
+        """The answer to a request, whatever happens."""
+        request = self._inside(request)
+        try:
+            self._doorkeeper.check_host(request)
+            if request.method not in READING:
+                self._doorkeeper.check_origin(request)
+            return await handler(request)
+        except Refusal as error:
+            return self.refused(request, error)
+        except web.HTTPException as error:
+            response = self.refused(request, _refusal_of(request, error))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
+        except ConnectionError:
+            raise
+        except Exception:
+            request_id = secrets.token_hex(6)
+            route = request.match_info.route.resource
+            log.exception("request.failed", route=route and route.canonical, request_id=request_id)
+            detail = f"an error of the viewer's own; its log has it under {request_id}"
+            return self.refused(request, Refusal(500, "internal", detail))
+        finally:
+            self._streams.discard(_this_task())
+
+    async def _prepared(self, request: web.Request, response: web.StreamResponse) -> None:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if response.content_type == "text/event-stream":
+            self._streams.add(_this_task())
+
+    async def _end_streams(self, app: web.Application) -> None:
+        """Browsers come back by themselves; the viewer that stops does not wait for them to leave."""
+        for task in self._streams:
+            task.cancel()
 
     async def _connected(self, app: web.Application) -> AsyncIterator[None]:
         async with self.upstream:
             yield
 
-    @web.middleware
-    async def _answered(
-        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-    ) -> web.StreamResponse:
-        """The answer to a request, whatever happens."""
-        try:
-            self.doorkeeper.check_host(request)
-            if request.method not in ("GET", "HEAD"):
-                self.doorkeeper.check_origin(request)
-            response = await handler(request)
-        except Refusal as error:
-            response = self._refused(request, error)
-        except web.HTTPException as error:
-            response = self._refused(request, _refusal_of(request, error))
-            if "Allow" in error.headers:
-                response.headers["Allow"] = error.headers["Allow"]
-        except ConnectionError:
-            raise
-        except Exception:
-            request_id = secrets.token_hex(6)
-            log.exception("webui.failed", path=request.path, request_id=request_id)
-            detail = f"an error of the viewer's own; its log has it under {request_id}"
-            response = self._refused(request, Refusal(500, "internal", detail))
-        if not response.prepared:
-            for name, value in _HEADERS.items():
-                response.headers.setdefault(name, value)
-            response.headers.setdefault("Cache-Control", "no-store")
-        return response
-
-    def _refused(self, request: web.Request, refusal: Refusal) -> web.Response:
-        return self.renderer.refusal(request, refusal, self.settings.prefix)
-
-    def _visited(self, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _visited(self, handler: Handler) -> Answer:
         """A route for people who are logged in."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            identity = self.doorkeeper.identity(request)
+            identity = self._doorkeeper.identity(request)
             if identity is None:
                 return self._turned_away(request)
-            if request.method not in ("GET", "HEAD"):
-                await self.doorkeeper.check_form(request, identity)
+            if request.method not in READING:
+                await self._doorkeeper.check_write(request, identity)
             visit = Visit(request, identity, self.roster, self.upstream, self.settings)
             found = await handler(visit)
-            return self.renderer.page(visit, found) if isinstance(found, Page) else found
+            return self._renderer.page(visit, found) if isinstance(found, Page) else found
 
         return answer
 
     def _turned_away(self, request: web.Request) -> web.StreamResponse:
-        path = request.path.removeprefix(self.settings.prefix)
-        if wants_json(request) or path.startswith("/api/") or path == "/live" or request.method != "GET":
+        for_program = wants_json(request) or request.path.startswith("/api/") or request.path == "/live"
+        if for_program or request.method not in READING:
             raise Refusal(401, "unauthorized", "log in first", hint="Open the login page.")
-        then = quote(path + ("?" + request.query_string if request.query_string else ""), safe="")
-        return web.Response(status=303, headers={"Location": f"{self.settings.prefix}/login?next={then}"})
+        then = f"?next={quote(str(request.rel_url), safe='')}" if request.path != "/" else ""
+        return web.Response(status=303, headers={"Location": f"{self.settings.prefix}/login{then}"})
 
     async def _static(self, request: web.Request) -> web.Response:
-        return self.assets.answer(request)
+        return self._assets.answer(request)
 
     async def _to_root(self, request: web.Request) -> web.Response:
         return web.Response(status=303, headers={"Location": f"{self.settings.prefix}/"})
@@ -151,6 +192,12 @@ class Viewer:
 
 async def _healthy(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
+
+
+def _this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 def _refusal_of(request: web.Request, error: web.HTTPException) -> Refusal:

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from webui.identity import Identity, Seals
+from webui.identity import Identity, Role, Seals
 from webui.refusals import Refusal
 from webui.settings import Settings
 
-COOKIE = "agentd"
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
-#: Failed logins a minute and address before more are refused.
-MAX_FAILURES = 10
-_WINDOW_S = 60.0
-_MAX_ADDRESSES = 1024
+#: How long a form may take to arrive.
+FORM_S = 30.0
+READING = ("GET", "HEAD")
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_WILDCARDS = frozenset({"0.0.0.0", "[::]", "::", ""})  # noqa: S104 - nothing is bound here
+_WILDCARDS = frozenset({"0.0.0.0", "[::]", ""})  # noqa: S104 - nothing is bound here
 
 
 class Doorkeeper:
-    """Checks requests before any page sees them."""
+    """Checks requests before any page sees them, and gives and takes the cookie."""
 
     def __init__(self, settings: Settings, seals: Seals, *, now: Callable[[], float] = time.time) -> None:
         self._settings = settings
         self._seals = seals
         self._now = now
-        public = urlsplit(settings.public_url).hostname if settings.public_url else None
-        named = {settings.host, *settings.allowed_hosts, *([public] if public else [])}
+        public = urlsplit(settings.public_url or "")
+        named = {settings.host, *settings.allowed_hosts, public.hostname or ""}
         self._hosts = _LOOPBACK | {_bracketed(name).lower() for name in named} - _WILDCARDS
-        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._public_origin = f"{public.scheme}://{public.netloc}".lower()
+        self._path = settings.prefix or "/"
+        # Browsers take a cookie of such a name only over TLS and, with Host, from nobody else in the domain.
+        kept = "" if not settings.secure else "__Secure-" if settings.prefix else "__Host-"
+        self.cookie = f"{kept}agentd-{seals.tag}"
 
     def check_host(self, request: web.Request) -> None:
         """Refuse a Host that is not the viewer's: a name that another site made point here (DNS rebinding).
@@ -52,14 +56,6 @@ class Doorkeeper:
                 hint="Start agentd-web with --allowed-host NAME, or with --public-url.",
             )
 
-    def identity(self, request: web.Request) -> Identity | None:
-        """Whose cookie, or sealed token in `Authorization: Bearer`, the request carries; None without one."""
-        sealed = request.cookies.get(COOKIE)
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            sealed = given.strip()
-        return self._seals.identity(sealed, self._now()) if sealed else None
-
     def check_origin(self, request: web.Request) -> None:
         """Refuse what another site's page sends.
 
@@ -67,25 +63,49 @@ class Doorkeeper:
             Refusal: the browser says that it does.
         """
         origin = request.headers.get("Origin")
-        own = {f"{scheme}://{request.headers.get('Host', '')}".lower() for scheme in ("http", "https")}
-        if self._settings.public_url:
-            parts = urlsplit(self._settings.public_url)
-            own.add(f"{parts.scheme}://{parts.netloc}".lower())
+        host = request.headers.get("Host", "")
+        own = {f"http://{host}".lower(), f"https://{host}".lower(), self._public_origin}
+        # The page of a link sends no referrer, hence this for an origin; who can send a link needs no other's browser.
+        if request.path.startswith("/login/") and origin == "null":
+            origin = None
         foreign = origin is not None and origin.lower() not in own
         if foreign or request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
             raise Refusal(403, "forbidden", "requests of other sites are refused")
 
-    async def check_form(self, request: web.Request, identity: Identity) -> None:
-        """Refuse a write that does not carry the identity's CSRF token; a sealed token in a header needs none.
+    def identity(self, request: web.Request) -> Identity | None:
+        """Whose sealed token (`Authorization: Bearer`) or cookie the request carries; None without one."""
+        sealed = _bearer(request) or request.cookies.get(self.cookie)
+        return self._seals.identity(sealed, self._now()) if sealed else None
+
+    async def check_write(self, request: web.Request, identity: Identity) -> None:
+        """Refuse a write of who may only look, and one without the identity's CSRF token.
+
+        A sealed token in a header needs none: no other site can make a browser send it.
 
         Raises:
-            Refusal: there is none, or it is another's.
+            Refusal: the login may only look, there is no token, or it is another's.
         """
-        if "Authorization" in request.headers:
+        if identity.role < Role.OPERATOR:
+            raise Refusal(
+                403, "forbidden", "this login may look and change nothing", hint="Log in with a token that may do this."
+            )
+        await self.check_form(request, identity)
+
+    async def check_form(self, request: web.Request, identity: Identity) -> None:
+        """Refuse a form that is not of this login.
+
+        Raises:
+            Refusal: it carries no CSRF token or another's, or did not arrive in time.
+        """
+        if _bearer(request) is not None:
             return
         given = request.headers.get(CSRF_HEADER)
-        if given is None and request.content_type in ("application/x-www-form-urlencoded", "multipart/form-data"):
-            field = (await request.post()).get(CSRF_FIELD)
+        if given is None and request.content_type in _FORMS:
+            try:
+                async with asyncio.timeout(FORM_S):
+                    field = (await request.post()).get(CSRF_FIELD)
+            except TimeoutError:
+                raise Refusal(408, "malformed", f"the form did not arrive within {FORM_S:g} s") from None
             given = field if isinstance(field, str) else None
         if given is None or not self._seals.is_csrf(identity, given):
             raise Refusal(
@@ -95,25 +115,35 @@ class Doorkeeper:
                 hint="Go back, load the page again, send it once more.",
             )
 
-    def check_failures(self, request: web.Request) -> None:
-        """Refuse a login after too many that failed.
+    def let_in(self, response: web.Response, identity: Identity) -> None:
+        """Give the browser the cookie of an identity.
 
         Raises:
-            Refusal: wait a minute.
+            ValueError: it has more tokens than a cookie holds.
         """
-        since, count = self._failures.get(request.remote or "", (0.0, 0))
-        if count >= MAX_FAILURES and self._now() - since < _WINDOW_S:
-            raise Refusal(429, "rate_limited", "too many failed logins", hint="Wait a minute and try again.")
+        sealed = self._seals.seal(identity)
+        if self._seals.identity(sealed, 0) is None:
+            raise ValueError("a cookie holds no more")
+        response.set_cookie(
+            self.cookie,
+            sealed,
+            max_age=max(0, int(identity.expires_at - self._now())),
+            path=self._path,
+            secure=self._settings.secure,
+            httponly=True,
+            samesite="Strict",
+        )
 
-    def failed(self, request: web.Request) -> None:
-        """Count a login that failed."""
-        address = request.remote or ""
-        since, count = self._failures.pop(address, (self._now(), 0))
-        if self._now() - since >= _WINDOW_S:
-            since, count = self._now(), 0
-        self._failures[address] = (since, count + 1)
-        if len(self._failures) > _MAX_ADDRESSES:
-            self._failures.popitem(last=False)
+    def let_out(self, response: web.Response) -> None:
+        """Take the cookie back."""
+        response.del_cookie(
+            self.cookie, path=self._path, secure=self._settings.secure, httponly=True, samesite="Strict"
+        )
+
+
+def _bearer(request: web.Request) -> str | None:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return given.strip() if scheme.lower() == "bearer" else None
 
 
 def _host_name(host: str) -> str:

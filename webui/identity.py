@@ -7,12 +7,9 @@ import hashlib
 import hmac
 import secrets
 from enum import IntEnum
-from typing import TypeVar
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken
-
-T = TypeVar("T", bound=msgspec.Struct)
 
 #: A cookie may be 4 KiB with its name and attributes (RFC 6265 §6.1).
 MAX_SEALED = 3800
@@ -31,16 +28,27 @@ class Role(IntEnum):
         return cls[name.upper()] if name is not None and name.upper() in cls.__members__ else None
 
 
+#: Parts of an agent's API that an operator may write to; all others take an admin, those to come included.
+_OPERATED = frozenset({"sessions", "tasks"})
+
+
+def role_needed(method: str, path: str) -> Role:
+    """The role that a request to an agent takes; `path` is decoded and begins with a slash."""
+    if method in ("GET", "HEAD"):
+        return Role.VIEWER
+    return Role.OPERATOR if path.split("/")[1] in _OPERATED else Role.ADMIN
+
+
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
     """Who a cookie stands for.
 
-    With `configured` it acts by the viewer's configured tokens, at most as `role`; else by the tokens it brought
-    itself, by agent.
+    It acts by the tokens it brought, each at its own agent and nowhere else; at other agents, if it came by a link,
+    by the viewer's configured tokens, and there at most as the link allows.
     """
 
     sid: str  #: random; CSRF tokens are bound to it
-    role: int = Role.ADMIN
-    configured: bool = False  #: it came by a link, and uses the viewer's own tokens
+    role: int  #: the highest that it has anywhere: what pages of the viewer itself go by
+    configured: int = 0  #: the most that it may do by the viewer's own tokens; 0: it may not use them
     tokens: dict[str, str] = {}  #: by agent
     expires_at: float  #: epoch seconds
 
@@ -48,32 +56,36 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         """The token that goes to an agent for this person."""
         return self.tokens.get(agent) or (configured if self.configured else None)
 
+    def most_at(self, agent: str) -> Role:
+        """The most that it may do at an agent, which may allow less."""
+        if agent in self.tokens:
+            return Role.ADMIN  # the agent alone knows what its token may do
+        return Role(self.configured or Role.VIEWER)
+
 
 class Seals:
-    """Seals identities and links under one secret of at least 32 bytes; holds nothing else."""
+    """Seals identities under the viewer's secret; holds nothing else."""
 
     def __init__(self, secret: bytes) -> None:
-        self._fernet = Fernet(_key(secret, b"cookie"))
-        self._csrf = hashlib.sha256(b"csrf" + secret).digest()
+        self._fernet = Fernet(base64.urlsafe_b64encode(derived(secret, b"cookie")))
+        self._csrf = derived(secret, b"csrf")
+        #: Names the secret, and tells nothing of it: viewers on one host share cookies, whatever their ports.
+        self.tag = derived(secret, b"tag").hex()[:8]
 
-    def seal(self, value: msgspec.Struct) -> str:
-        """The value, encrypted and signed, as text that a cookie or URL can hold."""
-        return self._fernet.encrypt(type(value).__name__.encode() + b" " + msgspec.json.encode(value)).decode()
+    def seal(self, identity: Identity) -> str:
+        """The identity, encrypted and signed, as text that a cookie can hold."""
+        return self._fernet.encrypt(msgspec.json.encode(identity)).decode().rstrip("=")
 
     def identity(self, sealed: str, now: float) -> Identity | None:
         """The identity that was sealed; None when it is not ours or has expired."""
-        found = self.open(sealed, Identity)
-        return found if found is not None and found.expires_at > now else None
-
-    def open(self, sealed: str, kind: type[T]) -> T | None:
-        """What was sealed, if it is ours and of this kind."""
-        if len(sealed) > 2 * MAX_SEALED:
+        if len(sealed) > MAX_SEALED:
             return None
         try:
-            name, _, text = self._fernet.decrypt(sealed.encode()).partition(b" ")
-            return msgspec.json.decode(text, type=kind) if name == kind.__name__.encode() else None
+            text = self._fernet.decrypt(sealed.encode() + b"=" * (-len(sealed) % 4))
+            found = msgspec.json.decode(text, type=Identity)
         except (InvalidToken, msgspec.MsgspecError, UnicodeEncodeError):
             return None
+        return found if found.expires_at > now else None
 
     def csrf(self, identity: Identity) -> str:
         """The token that forms of this identity carry."""
@@ -89,5 +101,6 @@ def new_sid() -> str:
     return secrets.token_urlsafe(16)
 
 
-def _key(secret: bytes, use: bytes) -> bytes:
-    return base64.urlsafe_b64encode(hmac.new(secret, use, hashlib.sha256).digest())
+def derived(secret: bytes, use: bytes) -> bytes:
+    """A key of 32 bytes for one use of the secret."""
+    return hmac.new(secret, use, hashlib.sha256).digest()

@@ -1,29 +1,25 @@
-"""`agentd-web`: settings from flags, environment and webui.yaml; then serve until told to stop."""
+"""`agentd-web`: its flags and commands."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import secrets
-import signal
-import ssl
 import sys
 import time
 from pathlib import Path
 
 import click
-import structlog
-from aiohttp import web
+from click.core import ParameterSource
 
-from webui.app import Viewer
-from webui.identity import Role, Seals
-from webui.links import make_link
-from webui.settings import AgentSetting, Settings, SettingsError, agent_setting, read_file
+from webui.identity import Identity, Role, Seals, new_sid
+from webui.links import Links
+from webui.running import address
+from webui.secret import read_secret, state_dir
+from webui.serving import serve
+from webui.settings import LOG_FORMATS, LOG_LEVELS, Settings, SettingsError, agent_settings, load
 
-#: What requests in progress get when the viewer stops.
-SHUTDOWN_S = 1.0
-SECRET_BYTES = 32
+_FILE = click.Path(path_type=Path)
+_ROLES = click.Choice([role.name.lower() for role in Role])
 
 
 @click.group(
@@ -31,7 +27,7 @@ SECRET_BYTES = 32
     context_settings={"auto_envvar_prefix": "AGENTD_WEB", "help_option_names": ["-h", "--help"]},
 )
 @click.option("--host", metavar="ADDRESS", help="Where to listen.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65_535), help="Which port; 0 picks one.  [default: 8421]")
+@click.option("--port", type=int, metavar="PORT", help="Which port; 0 picks one.  [default: 8421]")
 @click.option(
     "--agent",
     "agents",
@@ -52,136 +48,85 @@ SECRET_BYTES = 32
 @click.option(
     "--config",
     metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Settings and agents; read again when it changes.  [default: webui.yaml, if it is there]",
+    type=_FILE,
+    help="Settings and agents; the agents are read again when it changes.  [default: webui.yaml, if it is there]",
 )
 @click.option(
     "--secret-file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Seals cookies; made if absent.  [default: ~/.local/state/agentd-web/secret]",
+    type=_FILE,
+    help="Seals logins; made if absent.  [default: ~/.local/state/agentd-web/secret]",
 )
 @click.option("--public-url", metavar="URL", help="How browsers reach it behind a proxy, with its path prefix.")
 @click.option(
     "--allowed-host", "allowed_hosts", metavar="NAME", multiple=True, help="A Host to accept beside loopback."
 )
-@click.option("--tls-cert", metavar="FILE", type=click.Path(path_type=Path), help="Serve TLS with this certificate.")
-@click.option("--tls-key", metavar="FILE", type=click.Path(path_type=Path), help="The key of the certificate.")
+@click.option(
+    "--trust-forwarded", is_flag=True, default=None, help="Believe X-Forwarded-For: behind a proxy that sets it."
+)
+@click.option("--tls-cert", metavar="FILE", type=_FILE, help="Serve TLS with this certificate (PEM).")
+@click.option("--tls-key", metavar="FILE", type=_FILE, help="Its key.  [default: in the same file]")
+@click.option("--login-hours", metavar="HOURS", type=float, help="How long a login lasts.  [default: 12]")
+@click.option("--log-level", metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)}.  [default: info]")
+@click.option(
+    "--log-format", metavar="FORM", help=f"{', '.join(LOG_FORMATS)}.  [default: auto: json but on a terminal]"
+)
 @click.pass_context
 def main(ctx: click.Context, /, **flags: object) -> None:
     """Show the sessions and tasks of agentd daemons in a browser, and act on them.
 
-    Prints a link that logs in once. Without --agent it shows the daemons of this machine.
+    Prints a link that logs in once. Without --agent it shows the daemons of this machine. Each flag is also a variable
+    of the environment (AGENTD_WEB_PORT, …) and a key of webui.yaml; see docs/viewer.md.
     """
     try:
-        settings = _settings(flags)
-        secret = _secret(settings.secret_file)
+        settings = _settings(ctx, flags)
+        secret = read_secret(settings.secret_file)
+        if ctx.invoked_subcommand is None:
+            asyncio.run(serve(settings, secret))
     except SettingsError as error:
-        raise click.UsageError(str(error)) from error
+        click.echo(f"agentd-web: {error}", err=True)
+        sys.exit(2)
     ctx.obj = (settings, secret)
-    if ctx.invoked_subcommand is None:
-        sys.exit(asyncio.run(serve(settings, secret)))
 
 
 @main.command()
-@click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), default="admin", show_default=True)
+@click.option("--role", type=_ROLES, default="admin", show_default=True, help="The most that the login may do.")
 @click.pass_obj
 def link(obj: tuple[Settings, bytes], role: str) -> None:
-    """Print a new link that logs in once, within ten minutes."""
+    """Print a new link to the running viewer; it logs in once, within ten minutes."""
     settings, secret = obj
-    url = settings.public_url or f"{'https' if settings.secure else 'http'}://{settings.host}:{settings.port}"
-    click.echo(f"{url.rstrip('/')}/login/{make_link(Seals(secret), time.time(), Role[role.upper()])}")
-
-
-async def serve(settings: Settings, secret: bytes) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    viewer = Viewer(settings, os.environ, secret)
-    runner = web.AppRunner(
-        viewer.application(), access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_S
-    )
-    await runner.setup()
-    try:
-        context = None
-        if settings.tls_cert is not None:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(settings.tls_cert, settings.tls_key)
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=context)
-        await site.start()
-    except (OSError, ssl.SSLError) as error:
-        click.echo(f"agentd-web: cannot listen on {settings.host}:{settings.port}: {error}", err=True)
-        await runner.cleanup()
-        return 2
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    port = runner.addresses[0][1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    origin = f"{'https' if context else 'http'}://{host}:{port}"
-    if settings.public_url:
-        origin = settings.public_url.rstrip("/").removesuffix(settings.prefix)
-    click.echo(f"agentd-web: open {origin}{viewer.link()}", err=False)
-    sys.stdout.flush()
-    await stop.wait()
-    await runner.cleanup()
-    return 0
-
-
-def _settings(flags: dict[str, object]) -> Settings:
-    given = {name: value for name, value in flags.items() if value not in (None, ())}
-    config = given.pop("config", None)
-    if config is None and Path("webui.yaml").exists():
-        config = Path("webui.yaml")
-    if config is not None:
-        file = read_file(Path(str(config)))
-        for name in ("host", "port", "public_url", "allowed_hosts", "login_hours"):
-            if (value := getattr(file, name)) is not None:
-                given.setdefault(name, value)
-    agents = [agent_setting(str(text), "flag") for text in given.pop("agents", ())]  # type: ignore[attr-defined]
-    for text in given.pop("token_files", ()):  # type: ignore[attr-defined]
-        name, _, path = str(text).partition("=")
-        at = next((i for i, agent in enumerate(agents) if agent.name == name), None)
-        if at is None or not path:
-            raise SettingsError(f"--token-file {text!r}: write NAME=FILE, with the NAME of an --agent")
-        agents[at] = AgentSetting(
-            name=name, url=agents[at].url, data_dir=agents[at].data_dir, token_file=path, source="flag"
+    url = settings.public_url or address(settings.secret_file)
+    if url is None:
+        click.echo(
+            f"agentd-web: no viewer runs with {settings.secret_file}; start it, or name its --public-url", err=True
         )
-    secret_file = given.pop("secret_file", None) or _state_dir() / "secret"
-    return Settings(agents=tuple(agents), config=config, secret_file=Path(str(secret_file)), **given)  # type: ignore[arg-type]
+        sys.exit(3)
+    click.echo(f"{url.rstrip('/')}/login/{Links(secret, time.time).make(Role[role.upper()])}")
 
 
-def _state_dir() -> Path:
-    """Where the XDG base directory specification wants state."""
-    home = os.environ.get("XDG_STATE_HOME", "")
-    return Path(home if os.path.isabs(home) else Path.home() / ".local" / "state") / "agentd-web"
+@main.command()
+@click.option("--role", type=_ROLES, default="viewer", show_default=True, help="The most that it may do.")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), help="How long it lasts.  [default: as a login]")
+@click.pass_obj
+def token(obj: tuple[Settings, bytes], role: str, hours: float | None) -> None:
+    """Print a token for scripts that ask the viewer: `Authorization: Bearer TOKEN`.
 
-
-def _secret(path: Path) -> bytes:
-    """The secret in the file; a new one if there is none.
-
-    Raises:
-        SettingsError: it cannot be read or made, is too short, or others may read it.
+    It acts by the tokens that the viewer has for its agents. It ends by time, or with the secret file.
     """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(SECRET_BYTES))
-        except FileExistsError:
-            pass
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o077:
-                raise SettingsError(f"{path} can be read by others: chmod 600 it")
-            secret = file.read(4096).strip()
-    except OSError as error:
-        raise SettingsError(f"--secret-file {path}: {error.strerror}") from error
-    if len(secret) < SECRET_BYTES:
-        raise SettingsError(f"{path} holds less than {SECRET_BYTES} bytes: remove it, and a new one is made")
-    return secret
+    settings, secret = obj
+    expires_at = time.time() + (settings.login_hours if hours is None else hours) * 3600
+    most = Role[role.upper()]
+    click.echo(Seals(secret).seal(Identity(sid=new_sid(), role=most, configured=most, expires_at=expires_at)))
+
+
+def _settings(ctx: click.Context, flags: dict[str, object]) -> Settings:
+    given = dict(flags)
+    agents, token_files = flags["agents"], flags["token_files"]
+    assert isinstance(agents, tuple) and isinstance(token_files, tuple)
+    from_environment = ctx.get_parameter_source("agents") is ParameterSource.ENVIRONMENT
+    given["agents"] = agent_settings(agents, token_files, "environment" if from_environment else "flag")
+    del given["token_files"]
+    return load(given, secret_file=state_dir(os.environ) / "secret")
 
 
 if __name__ == "__main__":

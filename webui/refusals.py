@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from http import HTTPStatus
 
 
@@ -38,3 +39,17 @@ def unknown_agent(name: str) -> Refusal:
     return Refusal(
         404, "agent_not_found", f"no agent is named {name!r}", hint="The agents page lists those that there are."
     )
+
+
+def too_low(role: IntEnum, needed: IntEnum) -> Refusal:
+    """A login may not do this."""
+    return Refusal(
+        403,
+        "forbidden",
+        f"this login may do what {_a(role)} may; this takes {_a(needed)}",
+        hint="Log in with a token that may do this.",
+    )
+
+
+def _a(role: IntEnum) -> str:
+    return f"{'a' if role.name == 'VIEWER' else 'an'} {role.name.lower()}"

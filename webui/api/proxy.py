@@ -16,7 +16,6 @@ from aiohttp import hdrs, web
 
 from webui.contact import Status, Trouble, trouble_of
 from webui.doorkeeper import CSRF_HEADER
-from webui.identity import Role
 from webui.refusals import Refusal
 from webui.rendering import json_answer
 from webui.routes import Route
@@ -75,27 +74,24 @@ STALLED_S = 30.0
 _VISIBLE = re.compile(r"[!-~]*")
 _FIELD = re.compile(r"[\t -~]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: Parts of an agent's API that an operator may write to; all others take an admin, those to come included.
-_OPERATED = frozenset({"sessions", "tasks"})
 
 
 async def proxy(visit: Visit) -> web.StreamResponse:
     """`/api/agents/{agent}/{path}` is the agent's own `/{path}`: every method, status, body and stream."""
     request = visit.request
     agent = visit.agent(request.match_info["agent"])
-    target, path = _target(request, visit.settings.prefix)
+    target, path = _target(request)
     reads = request.method in ("GET", "HEAD")
     if not reads:
         if "Authorization" not in request.headers and CSRF_HEADER not in request.headers:
             raise Refusal(403, "csrf", f"a write of the API carries the login's CSRF token in {CSRF_HEADER}")
-        visit.require(Role.OPERATOR if path.partition("/")[0] in _OPERATED else Role.ADMIN)
     response: web.StreamResponse | None = None
     try:
         async with visit.upstream.exchange(
             agent,
             request.method,
             target,
-            token=visit.token_for(agent),
+            token=visit.token_for(agent, request.method, "/" + path),
             body=request.content.iter_chunked(CHUNK_BYTES) if request.body_exists else None,
             headers=_sent(request),
             read_s=SILENCE_S if reads and not path.endswith("/wait") else ANSWER_S,
@@ -125,13 +121,13 @@ def no_answer(agent: str, trouble: Trouble) -> web.Response:
     return json_answer({**problem, "agent": agent, "reason_code": trouble.code}, status, "application/problem+json")
 
 
-def _target(request: web.Request, prefix: str) -> tuple[str, str]:
+def _target(request: web.Request) -> tuple[str, str]:
     """What to ask an agent for, as it was written, and its path decoded.
 
     Raises:
         Refusal: read by any server on the way, it could mean a place outside the agent's API.
     """
-    raw = request.rel_url.raw_path.split("/", prefix.count("/") + 4)[-1]
+    raw = request.rel_url.raw_path.split("/", 4)[-1]
     query = request.rel_url.raw_query_string
     try:
         path = unquote(raw, errors="strict")
