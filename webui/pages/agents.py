@@ -51,6 +51,7 @@ async def agents(visit: Visit) -> Page:
             "file_problem": visit.roster.file_problem,
             "sources": SOURCES,
             "clock": clock,
+            "started": _utc,
             "CLOCK_OFF_MS": CLOCK_OFF_MS,
             "DISK_LOW": DISK_LOW,
         },
@@ -64,6 +65,11 @@ def clock(skew_ms: int | None) -> str:
     if abs(skew_ms) < 1000:
         return "its clock agrees with the viewer's"
     return f"its clock is {duration(round(abs(skew_ms) / 1000))} {'ahead' if skew_ms > 0 else 'behind'}"
+
+
+def _utc(time: object) -> str:
+    at = moment(time)
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at is not None else str(time)
 
 
 def _urgency(row: Row) -> tuple[int, str]:
