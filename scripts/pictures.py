@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.daemon.harness import RealDaemon, until
+from tests.daemon.harness import RealDaemon
 from tests.webui.conftest import CHROMIUM, FLAGS, enter
 from tests.webui.viewer import RealViewer
 
@@ -29,7 +29,6 @@ printf '\033[1;31mFAILED\033[0m test_061: expected \033[36m200\033[0m, found \03
 exit 1
 """
 _STEADY = r"""
-agentd progress 62 --phase "download" --message "62 of 100 shards" --items-processed 62
 n=0
 while :; do
   n=$((n + 1))
@@ -85,7 +84,9 @@ def seeded(work: RealDaemon, lab: RealDaemon) -> tuple[dict[str, Any], dict[str,
     lab.request("POST", "/sessions", {"session_id": "nightly-eval", "title": "Nightly evaluation"})
     running = lab.shell("nightly-eval", _STEADY, name="download")
     lab.shell("nightly-eval", "true", name="score", needs=[running["task_id"]])
-    until(lambda: lab.task(running["task_id"])["progress"])
+    lab.state(running["task_id"], "running")
+    report = {"progress": 62, "phase": "download", "message": "62 of 100 shards", "items_processed": 62}
+    lab.request("POST", f"/tasks/{running['task_id']}/progress", report)
     return work.task(tests["task_id"]), lab.task(running["task_id"])
 
 
