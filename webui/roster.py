@@ -6,6 +6,7 @@ A configured agent never disappears, whatever becomes of it; it is only said wha
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ class Roster:
         self._settings = settings
         self._environ = environ
         self._from_file: tuple[AgentSetting, ...] = ()
-        self._file_version: tuple[int, int] | None = None
+        self._file_version: tuple[int, ...] | None = ()
         self._looked_at = float("-inf")
         self._agents: dict[str, Agent] = {}
         self.file_problem: str | None = None  #: why webui.yaml is not what counts now
@@ -47,20 +48,23 @@ class Roster:
 
     def _found(self) -> Iterator[Agent]:
         self._read_file_again()
-        taken: set[str] = set()
-        for setting in (*self._settings.agents, *self._from_file)[:MAX_AGENTS]:
-            if setting.name not in taken:
-                taken.add(setting.name)
-                yield self._agent(setting)
-        configured = {
-            os.path.realpath(each.data_dir) for each in (*self._settings.agents, *self._from_file) if each.data_dir
-        }
+        settings: dict[str, AgentSetting] = {}
+        for setting in (*self._settings.agents, *self._from_file):
+            settings.setdefault(setting.name, setting)  # a flag stands over the file
+        agents = [self._agent(setting) for setting in list(settings.values())[:MAX_AGENTS]]
+        yield from agents
+        directories = {os.path.realpath(setting.data_dir) for setting in settings.values() if setting.data_dir}
+        urls = {agent.url for agent in agents}
+        taken = set(settings)
         for directory in self._settings.data_dirs or data_dirs(None, self._environ):
-            if os.path.realpath(directory) in configured or not os.path.exists(os.path.join(directory, "format.json")):
+            if os.path.realpath(directory) in directories or not os.path.exists(os.path.join(directory, "format.json")):
                 continue
-            name = _free_name("local" if "local" not in taken else Path(directory).name, taken)
+            name = _free_name(directory, taken)
             taken.add(name)
-            yield self._agent(AgentSetting(name=name, data_dir=directory, source="local"))
+            directories.add(os.path.realpath(directory))
+            found = self._agent(AgentSetting(name=name, data_dir=directory, source="local"))
+            if not found.url or found.url not in urls:  # else it was configured, by its URL
+                yield found
 
     def _agent(self, setting: AgentSetting) -> Agent:
         if setting.url is not None:
@@ -78,7 +82,7 @@ class Roster:
             return
         try:
             found = os.stat(path)
-            version: tuple[int, int] | None = (found.st_mtime_ns, found.st_ino)
+            version: tuple[int, ...] | None = (found.st_mtime_ns, found.st_ino, found.st_size)
         except OSError:
             version = None
         if version == self._file_version:
@@ -102,7 +106,11 @@ def _token(setting: AgentSetting) -> str | None:
         return None
 
 
-def _free_name(wanted: str, taken: set[str]) -> str:
+def _free_name(directory: str, taken: set[str]) -> str:
+    """A name for a local agent: `local`, or after its directory when there are several."""
+    wanted = "local"
+    if wanted in taken:
+        wanted = re.sub(r"[^A-Za-z0-9_.-]", "-", Path(os.path.realpath(directory)).name).strip("._-")[:60] or wanted
     name, number = wanted, 2
     while name in taken:
         name, number = f"{wanted}-{number}", number + 1

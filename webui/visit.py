@@ -197,7 +197,7 @@ class Visit:
         """This page with some of its parameters changed; None removes one. `cursor` never stays."""
         kept = [(name, value) for name, value in self.query.items() if name not in changes and name != "cursor"]
         kept += [(name, str(value)) for name, value in changes.items() if value is not None]
-        return self.request.rel_url.raw_path + ("?" + urlencode(kept) if kept else "")
+        return self.settings.prefix + self.request.rel_url.raw_path + ("?" + urlencode(kept) if kept else "")
 
 
 def patience_s(request: web.Request, default_s: float = PAGE_PATIENCE_S) -> float:

@@ -2,51 +2,121 @@
 import { Connection } from "./agentd.js";
 
 const { Idiomorph } = window;
-/** With how much patience a page asks again for agents that were slow. */
+/** How long agents that were slow may take when the page asks once more, in seconds: in the background; in its turn. */
 const PATIENCE_S = 10;
-const shownAt = new Map(); // agent -> when it last answered for this page
+const TURN_S = 2;
+/** While something is wrong with the viewer itself, the page asks again after so long. */
+const AGAIN_MS = 2000;
+const ANSWER_MS = 15_000;
+/** A page that is costly to make is asked for half of the time at most, but not more seldom than this. */
+const REST_MS = 1000;
 
-const connectionLine = document.getElementById("connection");
+const heard = new Map(); // agent -> when the page last showed what it said
+let lost = null; // since when there is no stream
+let failed = null; // since when the viewer does not answer, and how
+let asked = 0; // an answer that was asked for before another was taken in is old
 let wanted = false;
 let asking = false;
+let filling = false;
+let owed = false; // the slow agents' turn: their answer came, and was old by then
+let timer = 0;
 
 /** Ask for this page and take it in; one at a time, and once more if something changed meanwhile. */
 export async function refresh() {
   wanted = true;
   if (asking) return;
   asking = true;
-  try {
-    while (wanted) {
-      wanted = false;
-      const answer = await fetch(location.href, {
-        headers: { Accept: "text/html", Prefer: `wait=${PATIENCE_S}` },
-        cache: "no-store",
-      });
-      if (answer.redirected && new URL(answer.url).pathname.endsWith("/login")) return location.assign(answer.url);
-      take(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      if (!lost) say("");
-    }
-  } catch {
-    say("the viewer does not answer");
-  } finally {
-    asking = false;
+  while (wanted) {
+    wanted = false;
+    const began = performance.now();
+    const page = await ask(owed ? TURN_S : 0);
+    owed = false;
+    if (page) take(page);
+    const took = performance.now() - began;
+    await new Promise((done) => setTimeout(done, Math.min(took, REST_MS)));
   }
+  asking = false;
+}
+
+/** Ask with patience for the agents that were slow, while ticks go on to be answered at once. */
+async function fillIn() {
+  if (filling) return;
+  filling = true;
+  const before = asked;
+  const page = await ask(PATIENCE_S);
+  filling = false;
+  if (page && asked === before) return take(page);
+  if (!document.querySelector("#main[data-pending]")) return;
+  owed = Boolean(page);
+  refresh();
+}
+
+/** This page anew; null when there is none to take in, which is then said. */
+async function ask(patience) {
+  const headers = { Accept: "text/html", ...(patience && { Prefer: `wait=${patience}` }) };
+  const signal = AbortSignal.timeout(ANSWER_MS);
+  try {
+    const answer = await fetch(location.href, { headers, signal, cache: "no-store" });
+    if (answer.redirected) return void location.assign(answer.url); // to the login
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (page.getElementById("main")) return page;
+    fail(page.querySelector("main p")?.textContent ?? `the viewer answered ${answer.status}`);
+  } catch {
+    fail("the viewer does not answer");
+  }
+  return null;
+}
+
+function fail(why) {
+  failed = { since: failed?.since ?? new Date(), why };
+  ageAll();
+  later();
+}
+
+/** Ask again soon, as long as no tick will tell when to. */
+function later() {
+  tell();
+  clearTimeout(timer);
+  if (lost || failed) timer = setTimeout(() => document.hidden || refresh(), AGAIN_MS);
+}
+
+function tell() {
+  const line = document.getElementById("connection");
+  const since = failed?.since ?? lost;
+  const text = since
+    ? `not live since ${since.toLocaleTimeString()}: ${failed?.why ?? `asked again every ${AGAIN_MS / 1000} s`}`
+    : "";
+  if (line && line.textContent !== text) line.textContent = text;
 }
 
 function take(page) {
+  asked++;
+  failed = null;
   const main = page.getElementById("main");
-  if (!main) return;
-  const unknown = new Set([...main.querySelectorAll("[data-unknown]")].map((each) => each.dataset.unknown));
-  if (main.hasAttribute("data-whole") || !unknown.size) forget(unknown);
-  keepWhatWasKnown(main, unknown);
+  const unknown = new Set();
+  for (const notice of main.querySelectorAll("[data-unknown]")) {
+    unknown.add(notice.dataset.unknown);
+    sayHeard(notice, heard.get(notice.dataset.unknown));
+  }
+  note(main);
+  if (unknown.size) keepWhatWasKnown(main, unknown);
   Idiomorph.morph(document.getElementById("main"), main, options);
   const status = page.getElementById("status");
-  if (status) {
-    status.querySelector("#connection")?.replaceWith(connectionLine.cloneNode(true));
-    Idiomorph.morph(document.getElementById("status"), status, { morphStyle: "outerHTML" });
-  }
-  if (page.title) document.title = page.title;
+  status?.querySelector("#connection")?.replaceWith(document.getElementById("connection").cloneNode(true));
+  if (status) Idiomorph.morph(document.getElementById("status"), status, { morphStyle: "outerHTML" });
+  document.title = page.title;
   document.dispatchEvent(new Event("agentd:shown"));
+  later();
+  if (main.hasAttribute("data-pending")) fillIn();
+}
+
+/** Remember which agents answered for what is shown. */
+function note(main) {
+  for (const name of main.dataset.heard?.split(" ") ?? []) heard.set(name, new Date());
+}
+
+function sayHeard(notice, at) {
+  if (at) notice.append(` Last heard of at ${at.toLocaleTimeString()}: what is grey is from then.`);
 }
 
 const options = {
@@ -54,58 +124,70 @@ const options = {
   ignoreActiveValue: true,
   callbacks: {
     beforeNodeMorphed(old, fresh) {
-      if (!(old instanceof Element)) return true;
+      if (!(old instanceof Element) || !(fresh instanceof Element)) return true;
       if (old.hasAttribute("data-keep") && !old.hasAttribute("data-unlocked")) return false;
-      if (old.tagName === "DETAILS" && fresh instanceof Element) fresh.open = old.open;
-      if (old.tagName === "DIALOG" && old.open) return false;
-      return true;
+      if (old.tagName === "DETAILS") fresh.open = old.open;
+      return !(old.tagName === "DIALOG" && old.open);
     },
   },
 };
 
-/** Rows of an agent that fell silent stay, greyed and said to be unknown: the answer cannot have them. */
+/** What an agent said before it fell silent stays, greyed and said to be unknown: the answer cannot have it. */
 function keepWhatWasKnown(fresh, unknown) {
-  if (!unknown.size) return;
   const now = document.getElementById("main");
-  if (fresh.hasAttribute("data-nothing") && !now.hasAttribute("data-nothing")) {
-    const notices = [...fresh.querySelectorAll("[data-unknown]")];
-    fresh.replaceChildren(...notices, ...[...now.cloneNode(true).childNodes].filter((each) => !each.dataset?.unknown));
-    for (const each of fresh.children) if (!each.dataset.unknown) age(each);
+  if (fresh.hasAttribute("data-nothing")) {
+    if (now.hasAttribute("data-nothing")) return; // it never knew more
+    fresh.removeAttribute("data-nothing");
+    const known = [...now.cloneNode(true).children].filter((each) => !each.matches("[data-unknown]"));
+    fresh.replaceChildren(...fresh.querySelectorAll("[data-unknown]"), ...known);
+    known.forEach(age);
     return;
   }
   for (const row of now.querySelectorAll("[data-row][data-agent]")) {
-    if (!unknown.has(row.dataset.agent) || fresh.querySelector(`#${CSS.escape(row.id)}`)) continue;
+    if (!unknown.has(row.dataset.agent) || find(fresh, row)) continue;
     const kept = row.cloneNode(true);
     age(kept);
-    const before = row.previousElementSibling && fresh.querySelector(`#${CSS.escape(row.previousElementSibling.id)}`);
-    const home = row.closest("[data-rows][id]"); // of a page with a list for each agent
+    const before = row.previousElementSibling && find(fresh, row.previousElementSibling);
     if (before) before.after(kept);
-    else fresh.querySelector(home ? `#${CSS.escape(home.id)}` : "[data-rows]")?.prepend(kept);
+    else listOf(row, fresh).prepend(kept);
   }
+}
+
+/** The list in an answer that a row belongs to; where nothing was left to list, as it was before, without rows. */
+function listOf(row, fresh) {
+  const list = row.closest("[data-rows]");
+  const found = list.id ? find(fresh, list) : fresh.querySelector("[data-rows]");
+  if (found) return found;
+  const whole = (list.closest("table") ?? list).cloneNode(true);
+  for (const each of whole.querySelectorAll("[data-row]")) each.remove();
+  fresh.append(whole);
+  return whole.matches("[data-rows]") ? whole : whole.querySelector("[data-rows]");
+}
+
+function find(fresh, element) {
+  return element.id ? fresh.querySelector(`#${CSS.escape(element.id)}`) : null;
 }
 
 /** Nothing may be said to run that nobody vouches for. */
 function age(element) {
+  if (element.matches("h1, form, .notice, [data-keep]")) return;
   element.classList.add("stale");
-  for (const state of element.querySelectorAll("[data-state]:not([data-was])")) {
-    state.dataset.was = state.dataset.state;
+  for (const state of element.querySelectorAll("[data-state]")) {
+    if (state.dataset.state === "unknown") continue;
+    state.setAttribute("title", `was ${state.dataset.state} when last heard of`);
     state.dataset.state = "unknown";
-    state.className = "state odd";
-    state.title = `was ${state.dataset.was} when last heard of`;
+    state.setAttribute("class", "state odd");
     state.textContent = "? unknown";
   }
+  for (const each of element.querySelectorAll("[data-passing]")) each.remove();
 }
 
-function forget(unknown) {
-  for (const name of unknown) shownAt.delete(name);
+function ageAll() {
+  for (const each of document.getElementById("main").children) age(each);
+  for (const each of [...document.getElementById("status").childNodes]) if (each.id !== "connection") each.remove();
 }
 
-function say(text) {
-  const line = document.getElementById("connection");
-  if (line && line.textContent !== text) line.textContent = text;
-}
-
-let lost = false;
+note(document.getElementById("main"));
 const url = document.body.dataset.live;
 if (url) {
   const connection = new Connection(url, ["changed", "agent", "log"]);
@@ -113,16 +195,18 @@ if (url) {
     const pass = ({ detail }) => document.dispatchEvent(new CustomEvent(`agentd:${type}`, { detail }));
     connection.addEventListener(type, pass); // a page has one stream: what else it tells is for the page's other modules
   }
-  connection.addEventListener("changed", refresh);
-  connection.addEventListener("hello", refresh);
-  connection.addEventListener("lost", (event) => {
-    lost = true;
-    say(`not live since ${event.detail.since.toLocaleTimeString()}: the viewer does not answer`);
-    for (const each of document.querySelectorAll("#main > *")) if (!each.matches("form,h1,.notice")) age(each);
+  connection.addEventListener("changed", refresh); // told of each agent on every connect: nothing is missed before
+  connection.addEventListener("lost", ({ detail }) => {
+    lost = detail.since;
+    ageAll();
+    later();
   });
   connection.addEventListener("restored", () => {
-    lost = false;
-    say("");
+    lost = null;
+    refresh();
   });
+  // What was shown when the tab was left is old, and no tick has told of it.
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  addEventListener("pageshow", ({ persisted }) => persisted && refresh());
 }
-if (document.querySelector("[data-pending]")) refresh();
+if (document.querySelector("#main[data-pending]")) fillIn();
