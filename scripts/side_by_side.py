@@ -34,7 +34,7 @@ class SideBySide:
                 asyncio.get_running_loop().add_signal_handler(number, self._stop)
         try:
             daemon = await self._start("agentd", "serve", "--data-dir", self._data_dir, *self._arguments)
-            while not self._stopped.is_set() and daemon.returncode is None and not self._answers(daemon.pid):
+            while not self._stopped.is_set() and daemon.returncode is None and not self._answers(daemon.pid):  # noqa: ASYNC110 - a file
                 await asyncio.sleep(LOOK_S)
             if self._stopped.is_set() or daemon.returncode is not None:
                 return await self._end("agentd", daemon)
