@@ -1,0 +1,164 @@
+"""The daemon and the viewer side by side, as scripts/serve runs them: real processes, a real terminal."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.daemon.harness import alive, until
+
+ROOT = Path(__file__).parents[2]
+LINK = re.compile(rb"http://127\.0\.0\.1:\d+/login/[\w-]+")
+
+
+class Serving:
+    """`scripts/serve` without what it installs, on a terminal of its own or none."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.data_dir = place / "data"
+        self.out = place / "out"
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
+        self.environ |= {"XDG_STATE_HOME": str(place / "state"), "AGENTD_WEB_PORT": "0"}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.master = -1
+
+    def start(self, *arguments: str, terminal: bool = False) -> Serving:
+        command = [sys.executable, str(ROOT / "scripts/side_by_side.py"), "--data-dir", str(self.data_dir)]
+        with open(self.out, "wb") as out:
+            slave: int | None = None
+            if terminal:
+                self.master, slave = pty.openpty()
+            self.process = subprocess.Popen(
+                [*command, "--port", "0", *arguments],
+                stdin=slave if terminal else subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=self.environ,
+                cwd=self.place,
+                start_new_session=True,
+                preexec_fn=_take_terminal if terminal else None,
+            )
+            if slave is not None:
+                os.close(slave)
+        return self
+
+    def until_ready(self) -> Serving:
+        until(lambda: self.process is not None and (self.process.poll() is not None or LINK.search(self.text())), 20)
+        assert LINK.search(self.text()), self.text()
+        return self
+
+    def text(self) -> bytes:
+        return self.out.read_bytes()
+
+    def code(self) -> int:
+        assert self.process is not None
+        return self.process.wait(20)
+
+    def children(self) -> dict[str, int]:
+        """The two processes, by program."""
+        assert self.process is not None
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in listed}
+        return {os.path.basename(words[1]).decode(): pid for pid, words in commands.items()}
+
+    def end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            for pid in [*self.children().values(), self.process.pid]:
+                os.kill(pid, signal.SIGKILL)
+            self.process.wait()
+        if self.master >= 0:
+            os.close(self.master)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    serving = Serving(tmp_path)
+    yield serving
+    serving.end()
+
+
+def test_one_link_is_printed_and_it_logs_in_to_the_daemon_that_was_started(serving: Serving) -> None:
+    serving.start().until_ready()
+    assert len(LINK.findall(serving.text())) == 1
+    link = urlsplit(LINK.findall(serving.text())[0].decode())
+    connection = http.client.HTTPConnection(link.netloc, timeout=20)
+    connection.request("POST", link.path)
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 303
+    cookie = answer.headers["Set-Cookie"].split(";")[0]
+    connection.request("GET", "/agents", headers={"Cookie": cookie, "Accept": "application/json"})
+    found = json.loads(connection.getresponse().read())
+    connection.close()
+    assert [(each["agent"], each["status"]) for each in found["agents"]] == [("local", "fresh")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_stops_both_and_that_is_success(serving: Serving, number: int) -> None:
+    serving.start().until_ready()
+    pids = serving.children()
+    assert set(pids) == {"agentd", "agentd-web"}
+    assert serving.process is not None
+    serving.process.send_signal(number)
+    assert serving.code() == 0
+    assert not any(alive(pid) for pid in pids.values())
+    assert b"agent.stopped" in serving.text() and b"viewer.stopping" in serving.text()
+
+
+def test_ctrl_c_on_a_terminal_stops_both_once(serving: Serving) -> None:
+    serving.start(terminal=True).until_ready()
+    pids = serving.children()
+    os.write(serving.master, b"\x03")
+    assert serving.code() == 0, serving.text()
+    assert not any(alive(pid) for pid in pids.values())
+    assert serving.text().count(b"agent.draining") == 1
+
+
+@pytest.mark.parametrize(("killed", "other"), [("agentd", "agentd-web"), ("agentd-web", "agentd")])
+def test_when_one_dies_the_other_is_stopped_and_it_is_said(serving: Serving, killed: str, other: str) -> None:
+    serving.start().until_ready()
+    pids = serving.children()
+    os.kill(pids[killed], signal.SIGKILL)
+    assert serving.code() == 1
+    assert f"{killed} ended with SIGKILL; stopping {other}".encode() in serving.text()
+    assert not alive(pids[other])
+
+
+def test_a_port_that_is_taken_stops_both_and_says_which_setting_to_change(serving: Serving, tmp_path: Path) -> None:
+    first = serving.start().until_ready()
+    port = urlsplit(LINK.findall(first.text())[0].decode()).port
+    second = Serving(tmp_path / "second")
+    second.place.mkdir()
+    second.environ["AGENTD_WEB_PORT"] = str(port)
+    try:
+        assert second.start().code() == 2
+        assert f"cannot listen on 127.0.0.1:{port}: Address already in use".encode() in second.text()
+        assert b"--port" in second.text()
+        assert b"agentd-web ended with exit code 2; stopping agentd" in second.text()
+    finally:
+        second.end()
+
+
+def test_a_daemon_that_cannot_start_starts_no_viewer(serving: Serving) -> None:
+    assert serving.start("--workers-max", "-1").code() == 2
+    assert b"agentd-web" not in serving.text()
+    assert b"workers" in serving.text()
