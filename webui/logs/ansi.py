@@ -42,7 +42,7 @@ _SPECIAL = re.compile(
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"})
 
 
-def line(text: str, style: Style = PLAIN) -> tuple[Markup, Style]:
+def line(text: str, style: Style = PLAIN, most_runs: int = MAX_RUNS) -> tuple[Markup, Style]:
     """The HTML of a line without its line feed, and the style that the next line begins with."""
     if style == PLAIN and _SPECIAL.search(text) is None:
         return Markup(text.translate(_ESCAPES)), PLAIN  # noqa: S704 - escaped
@@ -50,20 +50,20 @@ def line(text: str, style: Style = PLAIN) -> tuple[Markup, Style]:
         hidden, text = _last_shown(text)
         style = after(hidden, style)
     parts: list[str] = []
-    at = runs = 0
+    at, left = 0, most_runs
     begun = PLAIN  # the look of the span that is open
     for found in _SPECIAL.finditer(text):
         if found.start() > at:
-            begun, runs = _turn(parts, begun, style, runs)
+            begun, left = _turn(parts, begun, style, left)
             parts.append(text[at : found.start()].translate(_ESCAPES))
         at = found.end()
         if found["sgr"] is not None:
             style = applied(style, found["sgr"])
         elif found["control"] is not None:
-            begun, runs = _turn(parts, begun, style, runs)
+            begun, left = _turn(parts, begun, style, left)
             parts.append(_picture(found["control"]))
     if at < len(text):
-        begun, _ = _turn(parts, begun, style, runs)
+        begun, _ = _turn(parts, begun, style, left)
         parts.append(text[at:].translate(_ESCAPES))
     if begun != PLAIN:
         parts.append("</span>")
@@ -153,15 +153,15 @@ def nearest(red: int, green: int, blue: int) -> int:
     return hue + 8 if most > 215 and least > 60 else hue
 
 
-def _turn(parts: list[str], begun: Style, style: Style, runs: int) -> tuple[Style, int]:
+def _turn(parts: list[str], begun: Style, style: Style, left: int) -> tuple[Style, int]:
     """End the span that is open and begin one of this style, if it is another."""
-    if style == begun or runs >= MAX_RUNS:
-        return begun, runs
+    if style == begun or not left:
+        return begun, left
     if begun != PLAIN:
         parts.append("</span>")
     if style != PLAIN:
         parts.append(f'<span class="{_classes(style)}">')
-    return style, runs + 1
+    return style, left - 1
 
 
 @lru_cache(maxsize=1024)

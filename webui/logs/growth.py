@@ -14,7 +14,7 @@ import msgspec
 from agentd.client import AgentdError, parsed
 from webui.contact import Status, Trouble
 from webui.feed import PAUSES_S
-from webui.logs.window import which_log
+from webui.logs.log import params
 from webui.refusals import Refusal
 from webui.upstream import CHUNK_BYTES, Agent, segment
 from webui.visit import Visit
@@ -80,7 +80,7 @@ class Growth:
             "GET",
             f"/tasks/{segment(self._log['task'])}/output/growth",
             token=self._visit.token_for(agent),
-            params=which_log(attempt or None, self._log["stream"]),
+            params=params(attempt, self._log["stream"]),
             headers={"Accept": "text/event-stream"},
         ) as answer:
             if 400 <= answer.status < 500:

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from webui.logs.window import channel, first_window, whole_number
+from aiohttp import web
+
+from webui.found import found as answered
+from webui.logs import ansi, raw
+from webui.logs.log import Log, attempt_of, channel, log_of, number_of
+from webui.logs.search import MAX_MATCHES, Found, Needle, before, following
+from webui.logs.window import CHUNK_LINES, MAX_LINES, Window, first_window, lines_of, unanswered
 from webui.refusals import Refusal
-from webui.rendering import Page
+from webui.rendering import Page, json_answer, wants_json
 from webui.routes import Route
-from webui.rows import Row, one
+from webui.rows import Row
 from webui.upstream import Agent, segment
-from webui.visit import Visit
+from webui.visit import Visit, session_url
 
 _AT = "/a/{agent}/s/{session}/t/{task}/log"
+#: Matches that the page lists for browsers without scripts.
+LISTED_MATCHES = 20
+#: Bytes of a long line that are shown at a time, and how often its look may change in them.
+PIECE_BYTES = 256 << 10
+PIECE_RUNS = 5000
 
 
 async def log(visit: Visit) -> Page:
-    """`?attempt=&stream=&line=&ts=1&q=`; `follow=` is for the page's own script."""
+    """`?attempt=&stream=&line=&ts=1`, `&q=&from=&case=1` to search; `follow=` is for the page's own script."""
     agent, task = await _task(visit)
-    attempt = attempt_of(visit)
     names = visit.request.match_info
-    window = await first_window(visit, agent, task, attempt) if task is not None else None
+    attempt = attempt_of(visit)
+    window: Window | None = None
+    matches: Found | None = None
+    if task is not None:
+        window = await first_window(visit, agent, task, attempt)
+        if window is not None and visit.query.get("q"):
+            needle = _needle(visit, log_of(visit, agent, task, attempt))
+            matches = await following(visit, needle, number_of(visit, "from", 1, least=1), LISTED_MATCHES)
     return Page(
         template="log.html",
         title=f"Log of {names['task']}",
-        model={"task": task, "log": window},
+        model={"task": task, "log": window, "found": matches},
         extra={"agent": agent.name, "session_id": names["session"], "task_id": names["task"]},
         live={
             "agent": agent.name,
@@ -32,9 +49,61 @@ async def log(visit: Visit) -> Page:
     )
 
 
-def attempt_of(visit: Visit) -> int | None:
-    """The attempt that the address names; None for the latest."""
-    return whole_number(visit, "attempt", 0, least=1) if visit.query.get("attempt") else None
+async def lines(visit: Visit) -> web.Response:
+    """`?line=&count=&attempt=&stream=&ts=1`: rows, and in attributes how much there is; the same in JSON."""
+    named = await _log(visit)
+    count = number_of(visit, "count", CHUNK_LINES, least=1, most=MAX_LINES)
+    window = await lines_of(visit, named, number_of(visit, "line", 1), count)
+    if window is None:
+        raise unanswered(visit, named.agent)
+    if wants_json(visit.request):
+        return json_answer(window)
+    known = f'data-total="{window.total_lines}" data-size="{window.size}"{" data-ended" if window.ended else ""}'
+    return web.Response(text=f'<div class="set" {known}>{window.rows}</div>', content_type="text/html")
+
+
+async def search(visit: Visit) -> web.Response:
+    """`?q=&case=1&attempt=&stream=`, then `&from=` a line on or `&before=` one, at most `&limit=`; in JSON."""
+    needle = _needle(visit, await _log(visit))
+    limit = number_of(visit, "limit", 100, least=1, most=MAX_MATCHES)
+    if "before" in visit.query:
+        return json_answer(await before(visit, needle, number_of(visit, "before", 1, least=1), limit))
+    return json_answer(await following(visit, needle, number_of(visit, "from", 1, least=1), limit))
+
+
+async def whole(visit: Visit) -> web.StreamResponse:
+    """`?attempt=&stream=`: the bytes, or those of a Range, or of `&lines=10-20`, as a file."""
+    return await raw.streamed(visit, await _log(visit))
+
+
+async def line(visit: Visit) -> Page:
+    """`?attempt=&stream=&piece=1`: one line in pieces, for those that are too long for a row."""
+    agent, task = await _task(visit)
+    number = int(visit.request.match_info["line"])
+    piece = number_of(visit, "piece", 1, least=1)
+    window, text, pieces = None, None, 1
+    if task is not None:
+        named = log_of(visit, agent, task, attempt_of(visit))
+        window = await lines_of(visit, named, number, 1)
+        if window is not None:
+            if not window.lines:
+                raise Refusal(404, "line_not_found", f"the log has {window.total_lines} lines, none is {number}")
+            shown = window.lines[0]
+            pieces = max(1, -(-shown.length // PIECE_BYTES))
+            if piece > pieces:
+                raise Refusal(404, "line_not_found", f"piece: line {number} has {pieces}, none is {piece}")
+            begin, end = shown.offset + (piece - 1) * PIECE_BYTES, shown.offset + shown.length
+            text = await raw.piece(visit, named, begin, min(begin + PIECE_BYTES, end)) if end > begin else ""
+    names = visit.request.match_info
+    return Page(
+        template="log_line.html",
+        title=f"Line {number}",
+        model={"line": number, "log": window, "text": text, "piece": piece, "pieces": pieces},
+        extra={
+            "html": ansi.line(text, most_runs=PIECE_RUNS)[0] if text is not None else None,
+            "task_id": names["task"],
+        },
+    )
 
 
 async def _task(visit: Visit) -> tuple[Agent, Row | None]:
@@ -46,12 +115,38 @@ async def _task(visit: Visit) -> tuple[Agent, Row | None]:
     names = visit.request.match_info
     agent = visit.agent(names["agent"])
     answer = await visit.ask(agent, f"/tasks/{segment(names['task'])}")
-    if answer.problem is not None and answer.http_status == 404:
-        raise Refusal(404, str(answer.problem.get("code")), str(answer.problem.get("detail")))
-    task = one(visit, answer, "task_id", "session_id", "state")
+    hint = f"Its session's page, {visit.url(session_url(agent.name, names['session']))}, lists those kept."
+    task = answered(visit, answer, "task_id", "session_id", "state", hint=hint)
     if task is not None and task["session_id"] != names["session"]:
         raise Refusal(404, "task_not_found", f"session {names['session']} has no task {names['task']}")
     return agent, task
 
 
-ROUTES: tuple[Route, ...] = (("GET", _AT, log),)
+async def _log(visit: Visit) -> Log:
+    """The log that the address names, for scripts; the agent is asked for the task only to know the latest attempt.
+
+    Raises:
+        Refusal: there is no such task, or the agent did not say.
+    """
+    names = visit.request.match_info
+    attempt = attempt_of(visit)
+    if attempt is not None:
+        known = Row(task_id=names["task"], session_id=names["session"])
+        return log_of(visit, visit.agent(names["agent"]), known, attempt)
+    agent, task = await _task(visit)
+    if task is None:
+        raise unanswered(visit, agent)
+    return log_of(visit, agent, task, None)
+
+
+def _needle(visit: Visit, named: Log) -> Needle:
+    return Needle(log=named, text=visit.query.get("q", ""), exact=visit.query.get("case") == "1")
+
+
+ROUTES: tuple[Route, ...] = (
+    ("GET", _AT, log),
+    ("GET", _AT + "/lines", lines),
+    ("GET", _AT + "/search", search),
+    ("GET", _AT + "/raw", whole),
+    ("GET", _AT + "/line/{line:[1-9][0-9]{0,14}}", line),
+)
