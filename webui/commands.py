@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -56,3 +57,29 @@ def as_agentd(agent: Agent, words: Sequence[object], operands: Sequence[object] 
     given = [str(each) for each in operands]
     end = ["--"] if any(each.startswith("-") for each in given) else []
     return shlex.join(["agentd", *map(str, words), "--url", agent.url, *end, *given])
+
+
+def submit_command(agent: Agent, task: Mapping[str, Any]) -> str | None:
+    """`agentd submit` for a new task as POST /tasks takes it; None when that command has no option for some of it."""
+    words: list[object] = ["submit", "--kind", task.get("kind", "shell")]
+    for name, value in task.items():
+        match name, value:
+            case ("kind", _):
+                pass
+            case ("spec", _):
+                words += ["--spec", msgspec.json.encode(value).decode()]
+            case ("session_id", _):
+                words += ["-s", value]
+            case ("timeout_s", _):
+                words += ["--timeout", f"{value}s"]
+            case ("labels", dict()):
+                words += [word for key, each in value.items() for word in ("--label", f"{key}={each}")]
+            case ("needs", list()):
+                words += [word for each in value for word in ("--needs", each)]
+            case ("retry", {"max": most, **rest}) if not rest:
+                words += ["--retries", most]
+            case ("name" | "priority" | "queue" | "on_interrupt" | "not_before", _):
+                words += [f"--{name.replace('_', '-')}={value}"]
+            case _:
+                return None
+    return as_agentd(agent, words)

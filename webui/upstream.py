@@ -136,7 +136,7 @@ class Upstream:
         token: str | None,
         within_s: float,
         params: Params = (),
-        body: bytes | None = None,
+        body: bytes | AsyncIterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         shape: Any = Any,
     ) -> Answer:

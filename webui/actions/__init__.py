@@ -1,12 +1,14 @@
 """What people do: forms and the POSTs behind them, each answered by a way back to the truth."""
 
-from webui.actions import artifacts, care, sessions, tasks, workers
+from webui.actions import artifacts, care, new_session, new_task, sessions, tasks, workers
 from webui.routes import Route
 
 #: (method, path, handler) of each.
 ROUTES: tuple[Route, ...] = (
     *artifacts.ROUTES,
     *care.ROUTES,
+    *new_session.ROUTES,
+    *new_task.ROUTES,
     *sessions.ROUTES,
     *tasks.ROUTES,
     *workers.ROUTES,
