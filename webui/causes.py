@@ -61,6 +61,7 @@ _TEXTS = {
     "agent_error": ("the coding agent reported an error", "The end of its log says which."),
     "no_result": ("the coding agent left without its final record", "The end of its log may say why; then retry."),
 }
+CODES = tuple(_TEXTS)
 #: What exit codes mean by convention of the shell.
 _EXIT_REMEDIES = {
     126: "The command was found and cannot be executed: look at its permissions.",

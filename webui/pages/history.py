@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date, timedelta
 
+from webui.causes import CODES
 from webui.merging import Order, merged
 from webui.refusals import Refusal
 from webui.rendering import Page
@@ -16,12 +17,7 @@ SORTS = ("-created_at", "created_at")
 PAGE_ROWS = 50
 #: What `state` may be beside a state: all of them.
 ANY = "any"
-#: What the filters suggest; any other is passed on as typed, for an agent that knows more.
-CAUSES = (
-    *("ok", "exit_code", "signal", "spawn_failed", "timeout", "session_timeout", "cancelled_by_user"),
-    *("session_cancelled", "shutdown", "interrupted", "worker_lost", "no_result", "agent_error"),
-    *("dependency_failed", "output_limit", "out_of_memory", "invalid_spec"),
-)
+#: What the filters suggest, with the codes of causes; any other is passed on as typed, for an agent that knows more.
 TRIGGERS = ("manual", "schedule", "api", "webhook", "retry", "workflow")
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -56,7 +52,7 @@ async def history(visit: Visit) -> Page:
         extra={
             "states": (*TERMINAL, *ACTIVE, ANY),
             "sorts": {"-created_at": "newest", "created_at": "oldest"},
-            "suggested": {"cause": CAUSES, "trigger": TRIGGERS, "kind": sorted(kinds)},
+            "suggested": {"cause": CODES, "trigger": TRIGGERS, "kind": sorted(kinds)},
             "is_day": lambda text: not text or _DAY.fullmatch(text) is not None,
         },
     )
