@@ -74,12 +74,12 @@ class Group:
         self.ended = 0
         self.took_s = array("d")
 
-    def add(self, task: TaskFacts) -> None:
+    def add(self, state: str, ended: bool, took_s: float | None) -> None:
         """Count a task in."""
-        _count(self.states, _text(task.state))
-        self.ended += task.ended
-        if task.took_s is not None:
-            self.took_s.append(task.took_s)
+        _count(self.states, state)
+        self.ended += ended
+        if took_s is not None:
+            self.took_s.append(took_s)
 
     def figures(self) -> dict[str, Any]:
         """`success_rate` is of those that ended and were not cancelled; None when there are none."""
@@ -105,19 +105,21 @@ class Sums:
 
     def add(self, agent: str, tasks: Sequence[TaskFacts]) -> None:
         """Count an agent's tasks in."""
+        slow: list[tuple[float, str, TaskFacts]] = []
         for task in tasks:
-            kind = _text(task.kind)
+            state, kind, ended, took_s = _text(task.state), _text(task.kind), task.ended, task.took_s
             if kind not in self._kinds and len(self._kinds) >= MAX_NAMES:
                 kind = OTHER
             day = self._days.get(str(task.created_at)[:10], self._other_days)
             for group in (self._all, day, self._kinds.setdefault(kind, Group())):
-                group.add(task)
-            if task.ended:
-                _count(self._causes, (_text(task.state), _code(task)), (OTHER, OTHER))
-        slow = heapq.nlargest(SLOWEST, ((took, agent, task) for task in tasks if (took := task.took_s)), key=_took)
-        for _, _, task in slow:
-            task.spec = task.spec.copy()  # of its own, not a view that keeps the whole page alive
+                group.add(state, ended, took_s)
+            if ended:
+                _count(self._causes, (state, _code(task)), (OTHER, OTHER))
+            if took_s is not None:
+                slow.append((took_s, agent, task))
         self._slowest = heapq.nlargest(SLOWEST, [*self._slowest, *slow], key=_took)
+        for _, _, task in self._slowest:
+            task.spec = task.spec.copy()  # of its own, not a view that keeps the whole page alive
 
     def figures(self) -> dict[str, Any]:
         """Everything that was added, as JSON has it."""
