@@ -128,10 +128,12 @@ async def _read(
     """Read pages of one agent until there are rows enough, leaving out those shown before; in one patience."""
     cursor = part.place.cursor
     loop = asyncio.get_running_loop()
-    end = loop.time() + visit.patience_s
+    left_s = visit.patience_s
+    end = loop.time() + left_s
     for _ in range(MAX_PAGES):
         window = [("limit", str(limit)), ("sort", order.name), *([("cursor", cursor)] if cursor else [])]
-        answer = await visit.ask(part.agent, path, [*params, *window], within_s=max(0.0, end - loop.time()))
+        answer = await visit.ask(part.agent, path, [*params, *window], within_s=left_s)
+        left_s = max(0.0, end - loop.time())
         rows = many(visit, answer, order.id_field)
         if rows is None:
             visit.note_not_taken(answer)
