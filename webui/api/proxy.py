@@ -176,4 +176,4 @@ def _given(answer: aiohttp.ClientResponse, at: str) -> Mapping[str, str]:
     return given
 
 
-ROUTES: tuple[Route, ...] = tuple((method, "/api/agents/{agent}/{path:.*}", proxy) for method in METHODS)
+ROUTES: tuple[Route, ...] = tuple((method, "/api/agents/{agent}/{path:[\\s\\S]*}", proxy) for method in METHODS)
