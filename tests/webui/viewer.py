@@ -118,6 +118,14 @@ class RealViewer:
         form = urlencode({"csrf": self.csrf, **fields}).encode()
         return self.request("POST", path, form, Content_Type="application/x-www-form-urlencoded", Accept="text/html")
 
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        """Another `agentd-web` by the same secret: `link`, `token`."""
+        program = [sys.executable, "-m", "webui.main", "--secret-file", str(self.place / "secret")]
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
+        return subprocess.run(
+            [*program, *arguments], capture_output=True, check=check, timeout=20, env=environ, cwd=self.place
+        )
+
     def kill9(self) -> None:
         assert self.process is not None
         self.process.kill()
