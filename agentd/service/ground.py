@@ -117,8 +117,6 @@ class Ground:
         store.on_dropped = self._dropped
         store.on_damaged = self._damaged
 
-    # ------------------------------------------------------------------ small things
-
     def now(self) -> str:
         """The time, as events carry it."""
         return rfc3339(self.clock.time())
@@ -134,12 +132,15 @@ class Ground:
     # ------------------------------------------------------------------ finding
 
     def history_of(self, session_id: str) -> History:
-        """The finished records of a session; its directory is read on first use."""
+        """The finished records of a session; its directory is read on first use, what ended lately is known without."""
         history = self._histories.get(session_id)
         if history is None:
             if len(self._histories) >= self.settings.limits.resident_sessions:
                 self._histories.pop(next(iter(self._histories)))
             history = self._histories[session_id] = History(self.store.path(session_id), self._records)
+            entry = self.store.entries.get(session_id)
+            if entry is not None and entry.ledger is not None:  # their records may not be in the directory yet
+                self._dropped(session_id, [task for task in entry.ledger.tasks.values() if task.terminal])
         return history
 
     async def find(self, task_id: str) -> Task:
@@ -278,12 +279,11 @@ class Ground:
             self._dependents.pop(task.task_id, None)
             if history is not None:
                 history.add(seq, task.state, task.task_id)
-            for waiter in list(self._ends.get(task.task_id, ())):
-                if not waiter.done():
-                    waiter.set_result(task)
+            for waiter in [each for each in self._ends.get(task.task_id, ()) if not each.done()]:
+                waiter.set_result(task)
 
     def _dropped(self, session_id: str, tasks: Sequence[Task]) -> None:
-        """Finished tasks left memory: from now on their records are all there is."""
+        """Finished tasks leave memory, or may: from then on their records are all there is."""
         if (history := self._histories.get(session_id)) is not None:
             for task in tasks:
                 history.add(task.seq, task.state, task.task_id)
