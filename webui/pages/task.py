@@ -64,7 +64,7 @@ async def task(visit: Visit) -> Page | web.Response:
     attempts = _attempts(row)
     chosen = _chosen(visit, attempts)
     needs, log = await asyncio.gather(
-        _needs(visit, agent, row), first_window(visit, agent, row, chosen if visit.query.get("attempt") else None)
+        _needs(visit, agent, row), _log(visit, agent, row, chosen if visit.query.get("attempt") else None)
     )
     now = time_at(answer.contact)
     extra = {
@@ -108,6 +108,14 @@ def _chosen(visit: Visit, attempts: list[Row]) -> int | None:
         there = f"it has {len(attempts)}" if attempts else "it has none yet"
         raise Refusal(404, "attempt_not_found", f"attempt: the task has no attempt {given}; {there}")
     return int(given)
+
+
+async def _log(visit: Visit, agent: Agent, row: Row, attempt: int | None) -> dict[str, Any] | str | None:
+    """The end of the log; a sentence where there is none: a task outlives its log."""
+    try:
+        return await first_window(visit, agent, row, attempt)
+    except Refusal as refusal:
+        return str(refusal)
 
 
 async def _needs(visit: Visit, agent: Agent, row: Row) -> list[tuple[str, Row | None]]:
