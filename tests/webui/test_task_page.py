@@ -22,10 +22,9 @@ def path_of(task: dict[str, str]) -> str:
 
 
 def cause_on(viewer: RealViewer, task: dict[str, str]) -> str:
-    """What the page says of the end of a task."""
-    found = re.search(r'id="cause".*?>(.*?)</(div>\s*{0}|div>)', viewer.html(path_of(task)), re.DOTALL)
-    assert found is not None
-    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", found[1])).split())
+    """What the page says of how a task stands."""
+    section = viewer.html(path_of(task)).split('<section id="standing"')[1].split("</section>")[0]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", section)).split())
 
 
 def test_a_task_that_ended_before_the_first_look_is_shown_as_ended_with_its_cause(

@@ -99,6 +99,12 @@ def test_of_many_tasks_those_that_run_and_the_newest_are_drawn_in_the_order_they
     assert found.left_out == 1001 - MAX_LANES
 
 
+def test_what_ran_is_drawn_before_what_only_waits() -> None:
+    ran = task(0, task_id="ran", ended_at=at(1), attempts=[{"n": 1, "started_at": at(0), "ended_at": at(1)}])
+    waits = (task(n, state="waiting", transitions=[{"state": "waiting", "at": at(0)}]) for n in range(1, 100))
+    assert drawn(ran, *waits).lanes[0].task["task_id"] == "ran"
+
+
 def test_an_attempt_of_an_unknown_state_is_drawn_as_it_is_called() -> None:
     found = drawn(task(state="paused", attempts=[{"n": 1, "started_at": at(0)}]))
     assert (found.lanes[0].bars[0].state, found.lanes[0].bars[0].tone) == ("paused", "odd")

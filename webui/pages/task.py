@@ -14,7 +14,7 @@ from webui.blotting import blotted
 from webui.causes import explained, need_at_fault, signal_name
 from webui.clocks import ran_s, time_at
 from webui.found import found
-from webui.logs.window import first_window
+from webui.logs.window import Window, first_window
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
@@ -110,7 +110,7 @@ def _chosen(visit: Visit, attempts: list[Row]) -> int | None:
     return int(given)
 
 
-async def _log(visit: Visit, agent: Agent, row: Row, attempt: int | None) -> dict[str, Any] | str | None:
+async def _log(visit: Visit, agent: Agent, row: Row, attempt: int | None) -> Window | str | None:
     """The end of the log; a sentence where there is none: a task outlives its log."""
     try:
         return await first_window(visit, agent, row, attempt)
