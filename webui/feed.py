@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeGuard
 
 from aiohttp import ClientResponse
 
@@ -118,7 +118,7 @@ class Feed:
                         if event.type == "hello":
                             silent = None
                             await self._put(agent.name, _contact(agent, None))
-                        if event.id is not None and len(event.id) <= MAX_ID:
+                        if _can_be_sent_back(event.id):
                             self.last_ids[agent.name] = event.id
                         await self._put(agent.name, event)
                 trouble = Trouble(Status.UNREACHABLE, "closed")
@@ -193,6 +193,10 @@ class Feed:
             with suppress(asyncio.QueueEmpty):
                 self._queue.get_nowait()
         self._queue.put_nowait((agent, found))
+
+
+def _can_be_sent_back(event_id: str | None) -> TypeGuard[str]:
+    return event_id is not None and len(event_id) <= MAX_ID and event_id.isascii() and event_id.isprintable()
 
 
 def _contact(agent: Agent, trouble: Trouble | None, before: Contact | None = None) -> Contact:

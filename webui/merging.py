@@ -71,6 +71,10 @@ class _Part:
         self.known = True
         self.refusal: Refusal | None = None  #: why the agent did not take the question
 
+    def goes_on(self, place: _Place) -> bool:
+        """Whether there is more from this place; of an agent that never answered for this list, nothing is known."""
+        return not place.ended and (self.known or place != _Place())
+
     def after(self, shown: int, order: Order) -> _Place:
         """Where to go on when the first so many of the rows were shown."""
         if not self.known:
@@ -118,7 +122,7 @@ async def merged(
         if len(rows) == limit or cut_short:
             break
     at = {part.agent.name: part.after(shown[part], order) for part in parts}
-    more = any(part.known and not at[part.agent.name].ended for part in parts)
+    more = any(part.goes_on(at[part.agent.name]) for part in parts)
     return rows, _packed(_Cursor(order.name, at)) if more else None
 
 

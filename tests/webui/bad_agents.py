@@ -111,8 +111,15 @@ class BadAgent:
                 mode = self.mode
                 if mode in ("good", "odd_types", "odd_words", "off_clock") and target.path == "/events":
                     mode = f"stream_{self.stream_mode}"
-                await MODES[mode](self, writer, target.path, parse_qs(target.query))
-                await writer.drain()
+                answer = asyncio.create_task(MODES[mode](self, writer, target.path, parse_qs(target.query)))
+                left = asyncio.create_task(reader.read(1))
+                try:
+                    await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
+                    await writer.drain()
+                finally:
+                    answer.cancel()
+                    left.cancel()
+                    await asyncio.gather(answer, left, return_exceptions=True)
             finally:
                 self.streams.discard(writer)
                 writer.close()

@@ -226,7 +226,7 @@ def test_ten_thousand_sessions_over_three_agents_are_listed_each_once(tmp_path: 
         times: list[tuple[str, str]] = []
         cursor = ""
         while True:
-            found = viewer.get(f"/?limit=1000{cursor}")
+            found = viewer.get(f"/?limit=1000{cursor}", Prefer="wait=10")
             seen += [(row["agent"], row["session_id"]) for row in found["data"]]
             times += [(row["updated_at"], row["session_id"]) for row in found["data"]]
             if len(seen) == 3000:  # what comes at the top meanwhile moves nothing below
