@@ -40,7 +40,7 @@ async def upload(visit: Visit) -> Page | web.Response:
     folder, stored = "", 0
     parts = await parts_of(visit.request)
     while (part := await _next(parts)) is not None:
-        name = (part.filename or "").replace("\\", "/").rpartition("/")[2]
+        name = (part.filename or "").rpartition("/")[2]
         if part.name == "folder":
             folder = (await part.read_chunk(_FIELD_BYTES)).decode("utf-8", "replace").strip().strip("/")
         if part.name != "file" or not name:
