@@ -1,0 +1,134 @@
+"""The commands beside each action do what the button does, run by a real shell against a real daemon."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.harness import RealDaemon
+from webui.commands import as_agentd, as_curl, submit_command
+from webui.upstream import Agent
+
+from .viewer import RealViewer
+
+#: Runs a line with `sh`, and gives what it printed.
+Run = Callable[[str], str]
+
+
+def commands_in(page: str) -> dict[str, list[str]]:
+    """The commands of a page by the name of what they do."""
+    found: dict[str, list[str]] = {}
+    for name, lines in re.findall(r'<div class="copy"><strong>([^<]+)</strong>\n(.*?)</div>', page, re.DOTALL):
+        found[name] = [html.unescape(line) for line in re.findall(r"<pre[^>]*>([^<]*)</pre>", lines)]
+    return found
+
+
+@pytest.fixture
+def run(daemon: RealDaemon, tmp_path: Path) -> Run:
+    """Runs a line with `sh`, which finds curl and agentd, and the token in its environment."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    agentd = programs / "agentd"
+    agentd.write_text(f'#!/bin/sh\nexec {sys.executable} -m agentd.cli.main "$@"\n')
+    agentd.chmod(0o755)
+    root = Path(__file__).parents[2]
+
+    def run(line: str) -> str:
+        environ = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "AGENTD_TOKEN": daemon.token}
+        environ["PYTHONPATH"] = str(root)
+        done = subprocess.run(["sh", "-c", line], capture_output=True, cwd=tmp_path, env=environ, timeout=30)
+        assert done.returncode == 0, (line, done.stderr)
+        return done.stdout.decode()
+
+    return run
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["curl", "agentd"])
+def test_cancel_and_retry_are_done_by_their_commands(
+    viewer: RealViewer, daemon: RealDaemon, run: Run, which: int
+) -> None:
+    task = daemon.shell("build", "sleep 100")
+    daemon.state(task["task_id"], "running")
+    at = f"/a/one/s/build/t/{task['task_id']}"
+    line = commands_in(viewer.html(at))["Cancel"][which]
+    assert daemon.token not in line
+    run(line)
+    assert daemon.wait(task["task_id"])["state"] == "cancelled"
+    run(commands_in(viewer.html(at))["Retry"][which])
+    assert [each["retry_of"] for each in daemon.get("/sessions/build/tasks?state=running&state=queued")["data"]] == [
+        task["task_id"]
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["curl", "agentd"])
+def test_a_session_is_changed_and_deleted_by_its_commands(
+    viewer: RealViewer, daemon: RealDaemon, run: Run, which: int
+) -> None:
+    daemon.wait(daemon.shell("build", "true")["task_id"])
+    title = 'it\'s "$HOME" `id` $(id) \\ \t; & <b>'
+    assert daemon.request("PATCH", "/sessions/build", {"title": title}).status == 200
+    lines = commands_in(viewer.html("/a/one/s/build"))
+    daemon.request("PATCH", "/sessions/build", {"title": "other"})
+    run(lines["Edit"][which])
+    assert daemon.get("/sessions/build")["title"] == title
+    run(lines["New task"][which])
+    run(lines["Cancel all tasks"][which])
+    run(lines["Archive"][which])
+    assert daemon.get("/sessions/build")["archived"] is True
+    run(lines["Delete"][which])
+    assert daemon.request("GET", "/sessions/build").status == 404
+
+
+def test_artifacts_go_both_ways_by_their_commands(
+    viewer: RealViewer, daemon: RealDaemon, run: Run, tmp_path: Path
+) -> None:
+    daemon.wait(daemon.shell("build", "true")["task_id"])
+    (tmp_path / "FILE").write_text("hello")
+    run(commands_in(viewer.html("/a/one/s/build"))["Upload"][0])
+    assert daemon.request("GET", "/sessions/build/artifacts/FILE").body == b"hello"
+    (tmp_path / "FILE").unlink()
+    run(commands_in(viewer.html("/a/one/s/build"))["Download"][0])
+    assert (tmp_path / "FILE").read_text() == "hello"
+
+
+def test_care_is_taken_by_its_commands(viewer: RealViewer, daemon: RealDaemon, run: Run) -> None:
+    lines = commands_in(viewer.html("/agents"))
+    for line in (*lines["Clean up"], *lines["Emergency reset"]):
+        run(line)
+    for line in commands_in(viewer.html("/workers"))["Scale"]:
+        run(line)
+        assert daemon.get("/status")["workers"]["max"] == 8
+        daemon.request("POST", "/workers/scale", {"max": 5})
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["curl", "agentd"])
+def test_the_form_shows_the_commands_that_would_start_the_task_and_starts_none(
+    viewer: RealViewer, daemon: RealDaemon, run: Run, which: int
+) -> None:
+    fields = {"field:spec.command": "echo \"it's\" '$HOME'\necho 2", "field:session_id": "build", "field:name": "-n"}
+    fields |= {"field:labels": "a=it's", "field:timeout_s": "1.5", "field:priority": "-3", "field:retry.max": "1"}
+    page = viewer.post("/new", agent="one", kind="shell", show="commands", **fields)
+    assert page.status == 200
+    assert daemon.get("/tasks")["data"] == []
+    run(commands_in(page.body.decode())["Start this task"][which])
+    [task] = daemon.get("/tasks")["data"]
+    assert (task["spec"]["command"], task["name"]) == ("echo \"it's\" '$HOME'\necho 2", "-n")
+    assert (task["labels"], task["timeout_s"], task["priority"]) == ({"a": "it's"}, 1.5, -3)
+    assert task["retry"]["max"] == 1
+
+
+def test_a_unix_socket_and_an_id_like_an_option_are_written_as_shells_and_programs_need_them() -> None:
+    local = Agent(name="local", url="unix:///run/my agent.sock")
+    assert as_curl(local, "GET", ["sessions", "a/b?c"], {"q": "x&y"}) == (
+        "curl -sS --unix-socket '/run/my agent.sock' -H \"Authorization: Bearer $AGENTD_TOKEN\""
+        " 'http://localhost/sessions/a%2Fb%3Fc?q=x%26y'"
+    )
+    assert as_agentd(local, ["rm"], ["-rf"]) == "agentd rm --url 'unix:///run/my agent.sock' -- -rf"
+    assert submit_command(local, {"kind": "shell", "spec": {}, "invented": 1}) is None
