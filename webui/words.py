@@ -22,7 +22,7 @@ LOOKS = {
     "running": Look("▶", "run"),
     "completed": Look("✓", "good"),
     "failed": Look("✕", "bad"),
-    "timeout": Look("⏱", "bad"),
+    "timeout": Look("◔", "bad"),
     "cancelled": Look("⊘", "off"),
     "working": Look("▶", "run"),
     "idle": Look("·", "off"),

@@ -114,8 +114,8 @@ def watched() -> Watched:
 
 
 @pytest.fixture
-def context(browser: Browser, watched: Watched) -> Iterator[BrowserContext]:
-    """A browser without history or cookies."""
+def context(browser: Browser, watched: Watched, make_viewer: MakeViewer) -> Iterator[BrowserContext]:
+    """A browser without history or cookies; closed before the viewers end, so that it does not complain of that."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE_MS)
     watched.listen(context)

@@ -30,10 +30,10 @@ def seeded(make_daemon: MakeDaemon, make_viewer: MakeViewer) -> tuple[RealViewer
 def seed(daemon: RealDaemon) -> list[str]:
     """Tasks in every state; the paths of all pages."""
     daemon.request("POST", "/sessions", {"session_id": "build", "title": "A <b>build</b>", "labels": {"team": "web"}})
-    colours = r"printf '\033[31mred\033[0m \033[38;5;226myellow\033[0m \033[2mdim\033[0m\n'; exit 3"
+    colours = r"sleep 0.1; printf '\033[31mred\033[0m \033[38;5;226myellow\033[0m \033[2mdim\033[0m\n'; exit 3"
     failed = daemon.shell("build", colours, retry={"max": 1, "backoff_s": 0.01, "on": ["exit_code"]})
-    daemon.wait(failed["task_id"])
     daemon.shell("build", "true", needs=[failed["task_id"]])
+    daemon.wait(failed["task_id"])
     slow = daemon.shell("build", "sleep 60", timeout_s=0.2)
     daemon.wait(slow["task_id"])
     done = daemon.shell("other", 'echo \'{"n": 1}\' > "$AGENTD_RESULT"')
@@ -123,14 +123,14 @@ def test_every_page_can_be_read_without_scripts(browser: Browser, seeded: tuple[
         page.goto(viewer.url + path)
         expect(page.locator("h1")).to_be_visible()
     page.goto(f"{viewer.url}/a/one/s/build")
-    page.locator("a[data-go]").first.click()
-    expect(page.locator("main")).to_contain_text("exit code 3")
+    page.locator("tr", has_text="printf").locator("a[data-go]").first.click()
+    expect(page.locator("main")).to_contain_text("exited with code 3")
     context.close()
 
 
 def test_every_page_has_a_twin_in_json(seeded: tuple[RealViewer, list[str]]) -> None:
     viewer, paths = seeded
-    for path in paths:
+    for path in [path for path in paths if path != "/login"]:
         answer = viewer.request("GET", path, Accept="application/json")
         assert answer.headers["content-type"].partition(";")[0] in ("application/json", "application/problem+json"), (
             path
