@@ -25,7 +25,7 @@ ARTIFACTS = 100
 #: Fields that the page has a place for; the others are listed as they are.
 _KNOWN = {
     *("agent", "session_id", "title", "labels", "policy", "owner", "archived", "conversations"),
-    *("created_at", "updated_at", "seq", "state", "counts", "reason", "tasks"),
+    *("created_at", "updated_at", "seq", "state", "counts", "reason"),
 }
 
 
@@ -38,10 +38,11 @@ async def session(visit: Visit) -> Page:
     agent = visit.agent(visit.request.match_info["agent"])
     session_id = visit.request.match_info["session"]
     answer = await visit.ask(agent, f"/sessions/{segment(session_id)}")
+    given = answer.value.pop("tasks", None) if isinstance(answer.value, dict) else None
     row = found(visit, answer, "session_id", "state", hint=f"The sessions page lists those that {agent.name} has.")
     if row is None:
         return _page(agent, session_id, {"session": None}, {})
-    tasks = _tasks(row)
+    tasks = _tasks(row, given)
     listing, events, artifacts = await asyncio.gather(
         tasklist.page(visit, agent, session_id, tasks),
         _events(visit, agent, session_id, row, tasks),
@@ -49,7 +50,7 @@ async def session(visit: Visit) -> Page:
     )
     now = time_at(answer.contact)
     model = {
-        "session": Row((name, value) for name, value in row.items() if name != "tasks"),
+        "session": row,
         "tasks": listing.rows,
         "next": listing.next,
         **events,
@@ -70,11 +71,11 @@ async def session(visit: Visit) -> Page:
     return _page(agent, session_id, model, extra, str(row["title"] or session_id))
 
 
-def _tasks(row: Row) -> list[Row]:
-    """The tasks that a session was answered with; what is none is left out."""
-    given = row["tasks"] if isinstance(row["tasks"], list) else []
+def _tasks(row: Row, given: object) -> list[Row]:
+    """The tasks that a session was answered with; rows at the top alone, for there may be thousands."""
     own = {"agent": row["agent"], "session_id": row["session_id"]}
-    return [Row({**own, **task}) for task in given if isinstance(task, dict) and isinstance(task.get("task_id"), str)]
+    objects = [task for task in given if isinstance(task, dict)] if isinstance(given, list) else []
+    return [Row({**own, **task}) for task in objects if isinstance(task.get("task_id"), str)]
 
 
 def _page(agent: Agent, session_id: str, model: dict[str, Any], extra: dict[str, Any], title: str = "") -> Page:
