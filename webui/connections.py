@@ -89,5 +89,5 @@ def _refusal(status: int, error: BaseException | None, message: str | None) -> R
     if message is not None and "too many" in message.lower():
         return Refusal(431, "headers_too_large", f"there are more than {MAX_HEADERS} headers")
     if status < 500:
-        return Refusal(status, "malformed", (message or "the request cannot be read").split("\n")[0][:200])
+        return Refusal(status, "malformed", (message or "the request cannot be read").split("\n")[0].rstrip(":")[:200])
     return Refusal(500, "internal", "the request could not be answered")
