@@ -62,18 +62,17 @@ async def before(visit: Visit, needle: Needle, line: int, limit: int) -> Found:
     total, begun = await _ask(visit, needle, 1, MAX_MATCHES)
     start, matches, left = 1, begun, total
     if len(begun) < total and begun[-1].line < line:  # more lie between these and the line
-        least, most, span = 0, 0, max(1, line * MAX_MATCHES // (2 * total))
+        near, far = 0, line - 1  # no match is so near; from so far on, the nearest are not among those given
+        span = line * MAX_MATCHES // (2 * total)
         for _ in range(MAX_LOOKS):
-            start = max(1, line - span)
+            span = min(max(span, near + 1), far)
+            start = line - span
             left, matches = await _ask(visit, needle, start, MAX_MATCHES)
-            if not matches or matches[0].line >= line:  # too near
-                least = span
-            elif len(matches) < left and matches[-1].line < line - 1:  # too far: the nearest are not among them
-                most = span
+            if not matches or matches[0].line >= line:
+                near, span = span, span * 4 if span * 4 < far else (span + far) // 2
+            elif len(matches) < left and matches[-1].line < line - 1:
+                far, span = span, (near + span) // 2
             else:
-                break
-            span = (least + most) // 2 if most else span * 4
-            if span in (least, most) or start == 1:
                 break
     below = [each for each in matches if each.line < line]
     shown = below[-limit:]
