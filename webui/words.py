@@ -83,12 +83,12 @@ def size(number: float | None) -> str:
 
 
 def moment(text: object) -> datetime | None:
-    """The time that an agent wrote, None when it is none."""
+    """The time that an agent wrote, in UTC; None when it is none, or lies outside of the years 1 to 9999."""
     try:
         found = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
-    except ValueError:
+        return found.astimezone(UTC) if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def when(text: object, now: datetime) -> Markup:

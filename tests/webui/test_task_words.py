@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +15,7 @@ from webui.blotting import BLOT, blotted
 from webui.causes import explained, need_at_fault
 from webui.happenings import happening
 from webui.rows import Row, rowed
+from webui.words import when
 
 
 def why(code: str, message: str = "", **fields: Any) -> tuple[str, str, str]:
@@ -68,6 +71,11 @@ def test_every_type_of_event_is_told_in_words() -> None:
 def test_an_event_of_an_unknown_type_is_shown_with_all_it_holds() -> None:
     found = happening(rowed({"type": "task.dreamt", "seq": 7, "task_id": "t", "of": "sheep", "crc": "0"}))
     assert (found.task_id, found.words, found.rest) == ("t", "task.dreamt", {"of": "sheep"})
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:00", "soon", "", "12"])
+def test_a_time_that_is_none_is_shown_as_it_is(text: str) -> None:
+    assert str(when(text, datetime.now(UTC))) == text
 
 
 odd = st.recursive(
