@@ -44,6 +44,7 @@ class RealViewer:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.cookie = ""
+        self.environ: dict[str, str] = {}  #: beside what tests have of it
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> RealViewer:
@@ -54,6 +55,7 @@ class RealViewer:
         for name, target in self.agents.items():
             command += ["--agent", f"{name}={target}"]
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
+        environ |= self.environ
         with open(self.place / "out", "wb") as out, open(self.place / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.flags], stdout=out, stderr=log, env=environ, cwd=self.place
