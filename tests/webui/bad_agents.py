@@ -60,6 +60,12 @@ class BadAgent:
         file.write_text(self.token)
         return "--token-file", f"{self.name}={file}"
 
+    def mode_for(self, path: str) -> str:
+        """The mode that a request meets."""
+        if path == "/events" and self.mode in ("good", "odd_types", "odd_words", "off_clock"):
+            return f"stream_{self.stream_mode}"
+        return self.mode
+
     def tell(self, kind: str, **facts: object) -> None:
         """Send an event on all streams."""
         block = f"event: {kind}\ndata: {json.dumps({'type': kind, **facts})}\n\n".encode()
@@ -108,10 +114,8 @@ class BadAgent:
                 head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 target = urlsplit(head.split(" ", 2)[1])
                 self.requests.append(target.path)
-                mode = self.mode
-                if mode in ("good", "odd_types", "odd_words", "off_clock") and target.path == "/events":
-                    mode = f"stream_{self.stream_mode}"
-                answer = asyncio.create_task(MODES[mode](self, writer, target.path, parse_qs(target.query)))
+                handler = MODES[self.mode_for(target.path)]
+                answer = asyncio.create_task(handler(self, writer, target.path, parse_qs(target.query)))
                 left = asyncio.create_task(reader.read(1))
                 try:
                     await asyncio.wait({answer, left}, return_when=asyncio.FIRST_COMPLETED)
@@ -211,8 +215,11 @@ def _odd_words(agent: BadAgent, path: str, query: Query) -> bytes:
     return http({"data": [row], "next": None, "hint": "more"})
 
 
-async def _silent(*_: Any) -> None:
-    await asyncio.Event().wait()
+async def _silent(agent: BadAgent, writer: asyncio.StreamWriter, path: str, query: Query) -> None:
+    """As an agent that is stopped: when it goes on, it answers what was asked meanwhile."""
+    while agent.mode == "silent":
+        await asyncio.sleep(0.02)
+    await MODES[agent.mode_for(path)](agent, writer, path, query)
 
 
 async def _closes(*_: Any) -> None:

@@ -14,6 +14,7 @@ const REST_MS = 1000;
 const heard = new Map(); // agent -> when the page last showed what it said
 let lost = null; // since when there is no stream
 let failed = null; // since when the viewer does not answer, and how
+let losses = 0; // of the stream
 let asked = 0; // an answer that was asked for before another was taken in is old
 let wanted = false;
 let asking = false;
@@ -53,12 +54,14 @@ async function fillIn() {
 
 /** This page anew; null when there is none to take in, which is then said. */
 async function ask(patience) {
+  const before = losses;
   const headers = { Accept: "text/html", ...(patience && { Prefer: `wait=${patience}` }) };
   const signal = AbortSignal.timeout(ANSWER_MS);
   try {
     const answer = await fetch(location.href, { headers, signal, cache: "no-store" });
     if (answer.redirected) return void location.assign(answer.url); // to the login
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    if (losses !== before) return null; // it was true before the stream was lost; nobody says that it still is
     if (page.getElementById("main")) return page;
     fail(page.querySelector("main p")?.textContent ?? `the viewer answered ${answer.status}`);
   } catch {
@@ -198,6 +201,7 @@ if (url) {
   connection.addEventListener("changed", refresh); // told of each agent on every connect: nothing is missed before
   connection.addEventListener("lost", ({ detail }) => {
     lost = detail.since;
+    losses++;
     ageAll();
     later();
   });
