@@ -148,9 +148,9 @@ def test_the_api_works_under_a_prefix_and_names_no_place_outside_it(
     made = viewer.request("POST", f"{at}/api/agents/one/tasks", body, Content_Type="application/json", **bearer)
     assert made.status == 201
     assert made.headers["location"].startswith(f"{PREFIX}/api/agents/one/")
-    missing = viewer.request("GET", f"{at}/api/agents/two/status", **bearer)
+    missing = viewer.request("GET", f"{at}/api/agents/two/status", body=None, **bearer)
     assert missing.status == 404 and missing.headers["content-type"].startswith("application/problem+json")
-    assert viewer.request("GET", PREFIX, **bearer).headers["location"] == f"{PREFIX}/"
+    assert viewer.request("GET", PREFIX, body=None, **bearer).headers["location"] == f"{PREFIX}/"
 
 
 def test_forms_of_the_public_address_are_its_own_and_those_of_its_neighbours_are_not(
