@@ -44,11 +44,12 @@ class Growth:
             raise Refusal(
                 400, "malformed", f"log: {given[:100]!r} is not AGENT/TASK/ATTEMPT or AGENT/TASK/ATTEMPT/STREAM"
             )
-        self._agent = visit.agent(self._log["agent"]) if self._log is not None else None
+        if self._log is not None:
+            visit.agent(self._log["agent"])
 
     async def __aenter__(self) -> Self:
-        if self._agent is not None:
-            self._following = asyncio.create_task(self._follow(self._agent))
+        if self._log is not None:
+            self._following = asyncio.create_task(self._follow(self._log))
         return self
 
     async def __aexit__(
@@ -58,29 +59,30 @@ class Growth:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
 
-    async def _follow(self, agent: Agent) -> None:
+    async def _follow(self, log: re.Match[str]) -> None:
         tries = 0
         while True:
             try:
-                async with aclosing(self._grown(agent)) as grown:
+                agent = self._visit.agent(log["agent"])  # where it is now
+                async with aclosing(self._grown(agent, log)) as grown:
                     async for told in grown:
                         tries = 0
                         await self._tell(told)
                 return
+            except Refusal:
+                return  # it is no agent of the viewer any more
             except (Trouble, AgentdError):
                 pass  # the page is told by its feed of events, which has the same agent
             await asyncio.sleep(PAUSES_S[min(tries, len(PAUSES_S) - 1)])
             tries += 1
 
-    async def _grown(self, agent: Agent) -> AsyncGenerator[dict[str, Any], None]:
-        assert self._log is not None
-        attempt = int(self._log["attempt"])
+    async def _grown(self, agent: Agent, log: re.Match[str]) -> AsyncGenerator[dict[str, Any], None]:
         async with self._visit.upstream.exchange(
             agent,
             "GET",
-            f"/tasks/{segment(self._log['task'])}/output/growth",
+            f"/tasks/{segment(log['task'])}/output/growth",
             token=self._visit.token_for(agent),
-            params=params(attempt, self._log["stream"]),
+            params=params(int(log["attempt"]), log["stream"]),
             headers={"Accept": "text/event-stream"},
         ) as answer:
             if 400 <= answer.status < 500:

@@ -1,0 +1,336 @@
+"""The log view in a browser: what it shows of logs of any size, follows, holds, finds and copies."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.daemon.harness import RealDaemon, until
+
+from .conftest import Watched
+from .test_log_page import done, log_of
+from .viewer import RealViewer
+
+#: 200 MB in 2,000,000 lines with colours, in about a second.
+LARGE = (
+    r"""awk 'BEGIN{for(i=1;i<=2000000;i++) printf "\033[32mINFO\033[0m line %d of the build """
+    r"""\033[1;31mwarning\033[0m with some more words to read %d\n", i, i}'"""
+)
+#: A log that grows until `stop` is there, at about 20,000 lines a second.
+GROWING = "n=0; while [ ! -e stop ]; do seq $n $((n+499)); n=$((n+500)); sleep 0.025; done; echo the last line"
+
+
+def top(page: Page) -> int:
+    """The number of the line at the top of the view."""
+    found = page.evaluate(
+        """() => {
+          const box = document.querySelector(".lines").getBoundingClientRect();
+          return document.elementFromPoint(box.left + 20, box.top + 12)?.closest(".ln")?.id.slice(1) ?? "0";
+        }"""
+    )
+    return int(found)
+
+
+def total(page: Page) -> int:
+    """How many lines the view knows of."""
+    return int(page.locator("#log-size").inner_text().split()[0].replace(",", ""))
+
+
+def last(page: Page) -> Locator:
+    return page.locator(".set > .ln").last
+
+
+def is_at_end(page: Page) -> bool:
+    """Whether the last line is in sight."""
+    found = page.evaluate(
+        """() => {
+          const box = document.querySelector(".lines");
+          return box.scrollTop + box.clientHeight >= box.scrollHeight - 2;
+        }"""
+    )
+    return bool(found)
+
+
+def look_at(page: Page, viewer: RealViewer, task: dict[str, Any], more: str = "") -> None:
+    """Open a log, and wait until its script has taken over."""
+    page.goto(viewer.url + log_of(task, more))
+    taken_over(page)
+
+
+def taken_over(page: Page) -> None:
+    expect(page.locator("[data-act=copy]")).to_be_visible()
+
+
+def follow_button(page: Page) -> Locator:
+    return page.locator("[data-act=follow]")
+
+
+def stop(daemon: RealDaemon) -> None:
+    """End what GROWING began."""
+    (daemon.data_dir / "sessions" / "s" / "workspace" / "stop").touch()
+
+
+def test_two_hundred_megabytes_are_looked_at_like_a_page(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    task = done(daemon, LARGE)
+    look_at(page, viewer, task)
+    expect(page.locator("#L2000000")).to_be_visible()
+    expect(page.locator("#log-end")).to_contain_text("completed")
+    page.keyboard.press("g")
+    expect(page.locator("#L1")).to_be_visible()
+    page.get_by_label("Go to line").fill("1234567")
+    page.keyboard.press("Enter")
+    expect(page.locator("#L1234567 .f2")).to_have_text("INFO")
+    page.get_by_label("Search the log").fill("line 1999999 ")
+    page.keyboard.press("Enter")
+    expect(page.locator(".ln.hit")).to_have_id("L1999999")
+    expect(page.locator("#log-found")).to_have_text("1 of 1 line")
+    page.get_by_label("Search the log").fill("WARNING")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log-found")).to_contain_text("of 2,000,000 lines")
+    page.evaluate("document.querySelector('.lines').scrollTop /= 2")
+    until(lambda: 0 < top(page) < 1_900_000)
+    assert page.evaluate("document.querySelectorAll('.log *').length") < 1000
+    look_at(page, viewer, task, "#L600000-L600003")
+    page.reload()
+    taken_over(page)
+    expect(page.locator(".ln.sel")).to_have_count(4)
+    expect(page.locator("#L600000")).to_be_in_viewport()
+
+
+def test_a_view_that_follows_stays_at_the_end_and_one_that_is_paused_stays_where_it_is(
+    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched
+) -> None:
+    watched.expected.append("ERR_")
+    task = daemon.shell("s", GROWING)
+    look_at(page, viewer, task)
+    expect(follow_button(page)).to_have_text("Following")
+    until(lambda: total(page) > 10_000)
+    assert is_at_end(page)
+    page.locator(".lines").hover()
+    page.mouse.wheel(0, -3000)
+    expect(follow_button(page)).to_contain_text("new line")
+    held, known = top(page), total(page)
+    until(lambda: total(page) > known + 10_000)
+    assert abs(top(page) - held) <= 3  # the wheel may still have been rolling
+    held = top(page)
+    page.reload()
+    taken_over(page)
+    expect(follow_button(page)).to_have_attribute("aria-pressed", "false")
+    known = total(page)
+    until(lambda: total(page) > known + 5_000)
+    assert top(page) == held
+    viewer.kill9()
+    viewer.start()
+    known = total(page)
+    until(lambda: total(page) > known + 5_000, 15)
+    assert top(page) == held
+    page.keyboard.press("f")
+    expect(follow_button(page)).to_have_text("Following")
+    until(lambda: is_at_end(page))
+    stop(daemon)
+    expect(page.locator(".set")).to_contain_text("the last line")
+    expect(page.locator("#log-end")).to_contain_text("completed")
+    expect(follow_button(page)).to_be_hidden()
+
+
+def test_a_viewer_killed_while_one_follows_is_healed_from_to_the_last_byte(
+    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched
+) -> None:
+    watched.expected.append("ERR_")
+    task = daemon.shell("s", GROWING)
+    look_at(page, viewer, task)
+    until(lambda: total(page) > 5_000)
+    viewer.kill9()
+    known = total(page)
+    expect(page.locator("#connection")).to_contain_text("not live since")
+    assert page.locator(".set > .ln").count() > 20
+    viewer.start()
+    until(lambda: total(page) > known, 15)
+    expect(page.locator("#log")).not_to_have_class(re.compile("stale"))
+    stop(daemon)
+    daemon.wait(task["task_id"])
+    (file,) = daemon.data_dir.glob(f"sessions/s/output/{task['task_id']}.1.log")
+    count = file.read_bytes().count(b"\n")
+    until(lambda: total(page) == count)
+    expect(page.locator(f"#L{count}")).to_contain_text("the last line")
+    assert viewer.request("GET", log_of(task, "/raw")).body == file.read_bytes()
+
+
+def test_an_agent_killed_while_one_follows_is_said_to_be_silent_and_then_the_truth(
+    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched
+) -> None:
+    watched.expected.append("502")
+    task = daemon.shell("s", GROWING)
+    look_at(page, viewer, task)
+    until(lambda: total(page) > 3_000)
+    daemon.kill9()
+    expect(page.locator("#log-note-agent")).to_contain_text("No more is known since")
+    expect(page.locator("#log")).to_have_class(re.compile("stale"))
+    expect(page.locator("[data-state=running]")).to_have_count(0)
+    assert page.locator(".set > .ln").count() > 20
+    daemon.start()
+    expect(page.locator("#log-note-agent")).to_have_count(0)
+    expect(page.locator("#log-end [data-state=failed]")).to_be_visible()
+    expect(follow_button(page)).to_be_hidden()
+    (file,) = daemon.data_dir.glob(f"sessions/s/output/{task['task_id']}.1.log")
+    until(lambda: total(page) == file.read_bytes().count(b"\n"))
+
+
+def test_a_log_that_could_not_be_read_at_first_comes_when_its_agent_answers(
+    viewer: RealViewer, daemon: RealDaemon, page: Page
+) -> None:
+    task = daemon.shell("s", GROWING)
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        page.goto(viewer.url + log_of(task))
+        expect(page.locator("#main [data-unknown=one]")).to_be_visible()
+        expect(page.locator("#log")).to_have_count(0)
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    taken_over(page)
+    until(lambda: total(page) > 3_000)
+    assert is_at_end(page)
+    stop(daemon)
+
+
+def test_a_link_to_lines_holds_while_the_log_grows_and_is_made_by_clicks(
+    viewer: RealViewer, daemon: RealDaemon, page: Page
+) -> None:
+    task = daemon.shell("s", GROWING)
+    until(lambda: daemon.get(f"/tasks/{task['task_id']}/output/lines?count=1")["total_lines"] > 4000)
+    look_at(page, viewer, task, "#L1500")
+    expect(page.locator("#L1500")).to_have_class("ln sel")
+    known = total(page)
+    until(lambda: total(page) > known + 4000)
+    expect(page.locator("#L1500")).to_be_in_viewport()
+    page.locator("#L1502 > a").click()
+    page.locator("#L1505 > a").click(modifiers=["Shift"])
+    assert page.url.endswith("#L1502-L1505")
+    page.reload()
+    taken_over(page)
+    expect(page.locator(".ln.sel")).to_have_count(4)
+    expect(page.locator("#L1502")).to_be_in_viewport()
+    expect(follow_button(page)).to_have_attribute("aria-pressed", "false")
+    stop(daemon)
+
+
+def test_lines_are_copied_as_they_are_in_the_file(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    task = done(daemon, r"seq 99999; printf '\033[31mred\033[0m\ttab\n'; seq 3000")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    look_at(page, viewer, task, "#L99999-L100001")
+    page.get_by_role("button", name="Copy lines 99999 to 100001").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "99999\n\x1b[31mred\x1b[0m\ttab\n1\n"
+
+
+def test_the_raw_log_is_downloaded_whole(viewer: RealViewer, daemon: RealDaemon, page: Page, tmp_path: Path) -> None:
+    task = done(daemon, r"seq 100000; printf '\377'")
+    look_at(page, viewer, task)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Raw").click()
+    download.value.save_as(tmp_path / "raw")
+    (file,) = daemon.data_dir.glob(f"sessions/s/output/{task['task_id']}.1.log")
+    assert (tmp_path / "raw").read_bytes() == file.read_bytes()
+    assert download.value.suggested_filename == f"{task['task_id']}.1.log"
+
+
+def test_a_line_of_6_mb_is_a_short_row_that_opens(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    task = done(
+        daemon, r"""awk 'BEGIN{for(i=0;i<300000;i++) printf "\033[3%dmword%d ", i%8, i; print ""; print "after"}'"""
+    )
+    look_at(page, viewer, task)
+    expect(page.locator("#L2")).to_contain_text("after")
+    assert page.locator("#L1 *").count() < 250
+    page.locator("#L1 .whole").click()
+    expect(page.locator("h1")).to_contain_text("Line 1")
+    expect(page.locator("pre")).to_contain_text("word5000")
+    page.get_by_role("link", name="Last").click()
+    expect(page.locator("pre")).to_contain_text("word299999")
+
+
+def test_matches_are_walked_both_ways_and_round_the_end(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    task = done(daemon, "seq 5000")
+    look_at(page, viewer, task)
+    page.keyboard.press("g")
+    page.keyboard.press("/")
+    page.keyboard.type("999")
+    page.keyboard.press("Enter")
+    hit = page.locator(".ln.hit")
+    expect(hit).to_have_id("L999")
+    page.keyboard.press("Escape")
+    for key, line, where in (
+        ("n", 1999, "2 of 5 lines"),
+        ("N", 999, "1 of 5 lines"),
+        ("N", 4999, "5 of 5 lines"),
+        ("n", 999, "1 of 5 lines"),
+    ):
+        page.keyboard.press(key)
+        expect(hit).to_have_id(f"L{line}")
+        expect(page.locator("#log-found")).to_have_text(where)
+    page.reload()
+    taken_over(page)
+    expect(page.locator("#log-found")).to_contain_text("of 5 lines")
+    page.get_by_label("Search the log").fill("nowhere")
+    page.keyboard.press("Enter")
+    expect(page.locator("#log-found")).to_have_text("no line has it")
+
+
+def test_the_browsers_search_opens_that_of_the_whole_log_where_the_page_has_only_a_part(
+    viewer: RealViewer, daemon: RealDaemon, page: Page
+) -> None:
+    small, large = done(daemon, "seq 100"), done(daemon, "seq 3000")
+    for task, ours in ((small, False), (large, True)):
+        look_at(page, viewer, task)
+        expect(follow_button(page)).to_be_hidden()
+        page.keyboard.press("Control+f")
+        focused = page.evaluate("document.activeElement.name === 'q'")
+        assert focused is ours
+
+
+def test_a_retry_is_followed_and_each_attempt_can_be_seen(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    command = "echo attempt $AGENTD_ATTEMPT; while [ ! -e go ]; do sleep 0.02; done; [ $AGENTD_ATTEMPT = 2 ]"
+    task = daemon.shell("s", command, retry={"max": 1, "on": ["exit_code"], "backoff_s": 0})
+    look_at(page, viewer, task)
+    expect(page.locator("#L1")).to_contain_text("attempt 1")
+    (daemon.data_dir / "sessions" / "s" / "workspace" / "go").touch()
+    expect(page.locator("#L1")).to_contain_text("attempt 2")
+    expect(page.locator("#log-end")).to_contain_text("completed")
+    expect(page.locator("#log-attempts")).to_contain_text("Attempt 2 of 2")
+    taken_over(page)
+    page.keyboard.press("[")
+    expect(page.locator("#L1")).to_contain_text("attempt 1")
+    taken_over(page)
+    page.keyboard.press("]")
+    expect(page.locator("#L1")).to_contain_text("attempt 2")
+
+
+def test_a_log_that_outgrows_one_page_becomes_a_window(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    task = daemon.shell("s", "seq 1500; while [ ! -e stop ]; do sleep 0.02; done; seq 9000; exec sleep 100")
+    look_at(page, viewer, task)
+    expect(page.locator(".set > .ln")).to_have_count(1500)
+    stop(daemon)
+    until(lambda: total(page) == 10_500)
+    expect(last(page)).to_have_id("L10500")
+    assert page.locator(".set > .ln").count() < 300
+    assert is_at_end(page)
+
+
+def test_a_log_can_be_read_by_all_on_screens_of_all_widths(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    colours = "".join(rf"\033[3{n}mtext\033[0m \033[4{n}mground\033[0m \033[7;9{n}minverse\033[0m\n" for n in range(8))
+    task = done(daemon, f"printf '{colours}'; seq 3000 | sed 's/$/ {'x' * 300}/'; echo err >&2")
+    axe = (Path(__file__).parent / "vendor" / "axe-4.14.1.min.js").read_text()
+    for more in ("?ts=1&line=1#L2-L3", "/line/9"):
+        page.goto(viewer.url + log_of(task, more))
+        expect(page.locator(".ln, .ln-whole").first).to_be_visible()
+        page.evaluate(axe)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            for width in (1280, 320):
+                page.set_viewport_size({"width": width, "height": 800})
+                assert [each["id"] for each in page.evaluate("axe.run()")["violations"]] == []
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
