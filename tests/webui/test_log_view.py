@@ -309,6 +309,20 @@ def test_a_retry_is_followed_and_each_attempt_can_be_seen(viewer: RealViewer, da
     expect(page.locator("#L1")).to_contain_text("attempt 2")
 
 
+def test_the_page_of_a_task_shows_its_log_as_it_grows(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    task = daemon.shell("s", GROWING)
+    page.goto(viewer.url + log_of(task).removesuffix("/log"))
+    taken_over(page)
+    until(lambda: total(page) > 5_000)
+    assert is_at_end(page)
+    page.keyboard.press("f")
+    assert "follow=0" in page.url
+    stop(daemon)
+    expect(page.locator("#log-end")).to_contain_text("completed")
+    page.get_by_role("link", name="Whole log").click()
+    expect(page.locator("h1")).to_contain_text("Log of")
+
+
 def test_a_log_that_outgrows_one_page_becomes_a_window(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
     task = daemon.shell("s", "seq 1500; while [ ! -e stop ]; do sleep 0.02; done; seq 9000; exec sleep 100")
     look_at(page, viewer, task)
@@ -329,7 +343,7 @@ def test_a_log_can_be_read_by_all_on_screens_of_all_widths(viewer: RealViewer, d
         expect(page.locator(".ln, .ln-whole").first).to_be_visible()
         page.evaluate(axe)
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             for width in (1280, 320):
                 page.set_viewport_size({"width": width, "height": 800})
                 assert [each["id"] for each in page.evaluate("axe.run()")["violations"]] == []

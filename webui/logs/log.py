@@ -12,6 +12,7 @@ from webui.upstream import Agent, segment
 from webui.visit import Visit, task_url
 
 STREAMS = ("", "out", "err")
+_ATTEMPT = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"-?[0-9]{1,15}")
 
 
@@ -67,14 +68,15 @@ def params(attempt: int, stream: str | None) -> list[tuple[str, str]]:
     return found + ([("stream", stream)] if stream else [])
 
 
-def channel(visit: Visit, agent: str, task_id: str, attempt: int | None) -> str:
+def channel(visit: Visit, agent: str, task_id: str) -> str:
     """The `log` parameter of a page's stream: it tells how the log grows that the page shows.
 
-    Args:
-        attempt: None for the latest, and those that begin after it.
+    That is the attempt of `?attempt=`, else the latest and those that begin after it.
     """
+    given = visit.query.get("attempt", "")
+    attempt = int(given) if _ATTEMPT.fullmatch(given) else 0  # what is none, the page itself refuses
     stream = stream_of(visit)
-    return f"{agent}/{task_id}/{attempt or 0}" + (f"/{stream}" if stream else "")
+    return f"{agent}/{task_id}/{attempt}" + (f"/{stream}" if stream else "")
 
 
 def stream_of(visit: Visit) -> str | None:

@@ -82,7 +82,7 @@ async def first_window(visit: Visit, agent: Agent, task: Row, attempt: int | Non
     """The log that a page about a task shows with the macro `log_view`; None when the agent did not give it.
 
     It is the whole of a small log, else the lines from `?line=` on, else its end; `?stream=` and `?ts=1` narrow and
-    extend it. The page's `live` needs `"log": channel(visit, agent.name, task_id, attempt)` as well.
+    extend it. The page's `live` needs `"log": channel(visit, agent.name, task_id)` as well.
 
     Args:
         task: what the agent says of the task.

@@ -44,7 +44,7 @@ async def log(visit: Visit) -> Page:
         live={
             "agent": agent.name,
             "session": names["session"],
-            "log": channel(visit, agent.name, names["task"], attempt),
+            "log": channel(visit, agent.name, names["task"]),
         },
     )
 

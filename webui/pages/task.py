@@ -14,6 +14,7 @@ from webui.blotting import blotted
 from webui.causes import explained, need_at_fault, signal_name
 from webui.clocks import ran_s, time_at
 from webui.found import found
+from webui.logs.log import channel
 from webui.logs.window import Window, first_window
 from webui.refusals import Refusal
 from webui.rendering import Page
@@ -54,7 +55,7 @@ async def task(visit: Visit) -> Page | web.Response:
     answer = await visit.ask(agent, f"/tasks/{segment(task_id)}")
     hint = f"Its session's page, {visit.url(f'/a/{segment(agent.name)}/s/{segment(session_id)}')}, lists those kept."
     row = found(visit, answer, "task_id", "session_id", "state", hint=hint)
-    live = {"agent": agent.name, "session": session_id}
+    live = {"agent": agent.name, "session": session_id, "log": channel(visit, agent.name, task_id)}
     if row is None:
         return Page(template="task.html", title=task_id, model={"task": None}, live=live)
     if row["session_id"] != session_id:
