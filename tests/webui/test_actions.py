@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -64,9 +66,8 @@ def test_all_tasks_of_a_session_are_cancelled_after_a_question_that_says_how_man
 
 def test_title_and_labels_are_edited(viewer: RealViewer, daemon: RealDaemon) -> None:
     daemon.wait(daemon.shell("build", "true")["task_id"])
-    version = str(daemon.get("/sessions/build")["seq"])
-    fields = {"field:title": "The build", "field:labels": "team=web\r\nempty=\r\n", "version": version}
-    assert viewer.post("/a/one/s/build/edit", **fields).status == 303
+    fields = {"field:title": "The build", "field:labels": "team=web\r\nempty=\r\n"}
+    assert viewer.post("/a/one/s/build/edit", **fields, was='{"title":null,"labels":{}}').status == 303
     session = daemon.get("/sessions/build")
     assert (session["title"], session["labels"]) == ("The build", {"team": "web", "empty": ""})
     assert 'value="The build"' in viewer.html("/a/one/s/build/edit")
@@ -76,13 +77,27 @@ def test_an_edit_over_that_of_somebody_else_shows_both_and_loses_neither(
     viewer: RealViewer, daemon: RealDaemon
 ) -> None:
     daemon.wait(daemon.shell("build", "true")["task_id"])
-    version = str(daemon.get("/sessions/build")["seq"])
     daemon.request("PATCH", "/sessions/build", {"title": "theirs"})
-    answer = viewer.post("/a/one/s/build/edit", **{"field:title": "mine", "field:labels": "", "version": version})
-    assert answer.status == 412
-    assert 'value="mine"' in answer.body.decode()
-    assert "Title is now: theirs" in answer.body.decode()
+    fields = {"field:title": "mine", "field:labels": "", "was": '{"title":null,"labels":{}}'}
+    answer = viewer.post("/a/one/s/build/edit", **fields)
+    page = answer.body.decode()
+    assert answer.status == 409
+    assert 'value="mine"' in page
+    assert "Title is now: theirs" in page
     assert daemon.get("/sessions/build")["title"] == "theirs"
+    was = re.search(r'name="was" value="([^"]*)"', page)
+    assert was is not None
+    assert viewer.post("/a/one/s/build/edit", **{**fields, "was": html.unescape(was[1])}).status == 303
+    assert daemon.get("/sessions/build")["title"] == "mine"
+
+
+def test_edits_of_different_fields_at_the_same_time_are_both_kept(viewer: RealViewer, daemon: RealDaemon) -> None:
+    daemon.wait(daemon.shell("build", "true")["task_id"])
+    daemon.request("PATCH", "/sessions/build", {"labels": {"team": "theirs"}})
+    fields = {"field:title": "mine", "field:labels": "", "was": '{"title":null,"labels":{}}'}
+    assert viewer.post("/a/one/s/build/edit", **fields).status == 303
+    session = daemon.get("/sessions/build")
+    assert (session["title"], session["labels"]) == ("mine", {"team": "theirs"})
 
 
 def test_a_wrong_label_is_named_beside_its_field_and_what_was_typed_stays(

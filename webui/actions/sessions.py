@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 from aiohttp import web
 
 from webui.actions.filling import Filled
 from webui.actions.outcomes import (
+    ACT_S,
     Action,
     act,
     ask_first,
@@ -27,6 +31,8 @@ from webui.upstream import Answer
 from webui.visit import Visit, session_url
 from webui.words import ACTIVE
 
+#: A session's version changes with each of its tasks: an edit that was overtaken by one is tried so often.
+MAX_TRIES = 5
 #: What can be edited, as the agents' own schema has it.
 _FIELDS = fields_of(
     {
@@ -35,6 +41,7 @@ _FIELDS = fields_of(
             "labels": {
                 "type": "object",
                 "additionalProperties": {"type": "string"},
+                "default": {},
                 "description": "Keys and values to find it by.",
             },
         }
@@ -46,48 +53,70 @@ _FIELDS = fields_of(
 async def edit_form(visit: Visit) -> Page:
     """Title and labels as they are, to change."""
     visit.require(Role.OPERATOR)
-    answer, session = await _session(visit)
-    if session is None:
-        return _edit(visit, Filled(), None)
-    return _edit(visit, Filled(typed=typed_of(_FIELDS, answer.value)), session["seq"])
+    answer, _ = await _session(visit)
+    return _edit(visit, Filled(typed=typed_of(_FIELDS, answer.value)) if answer.ok else Filled(), _editable(answer))
 
 
 async def edit(visit: Visit) -> Page | web.Response:
-    """Set title and labels, unless somebody else did since the form was shown."""
+    """Set what was changed in the form, unless somebody else changed the very same since the form was shown."""
     form = await posted(visit)
-    filled = Filled.of(form)
-    version = str(form.get("version") or "")
+    filled, was = Filled.of(form), _remembered(form.get("was"))
     values = filled.values(_FIELDS)
     if values is None:
-        return _edit(visit, filled, version)
-    body = {"title": values.get("title"), "labels": values.get("labels", {})}
-    agent = visit.agent(named(visit, "agent"))
-    answer = await act(visit, agent, "PATCH", session_path(visit), body=body, headers={"If-Match": f'"{version}"'})
+        return _edit(visit, filled, was)
+    asked = {"title": values.get("title"), "labels": values.get("labels", {})}
+    changes = {name: value for name, value in asked.items() if was is None or was.get(name) != value}
+    agent, action = visit.agent(named(visit, "agent")), Action(title="Edit the session", truth=_truth(visit))
+    for _ in range(MAX_TRIES):
+        answer, session = await _session(visit, within_s=ACT_S)
+        now = _editable(answer)
+        if session is None or now is None:
+            return not_done(visit, answer, action, form)
+        if not changes:
+            break
+        if was is not None and any(now[name] not in (was.get(name), changes[name]) for name in changes):
+            return _overtaken(visit, filled, now)
+        bound = {"If-Match": f'"{session["seq"]}"'}
+        answer = await act(visit, agent, "PATCH", session_path(visit), body=changes, headers=bound)
+        if answer.http_status != 412:
+            break
     if answer.ok:
         return see_other(visit, _truth(visit))
-    if answer.http_status == 412:
-        return await _overtaken(visit, filled, version)
     if answer.http_status == 422:
         filled.refused(visit, _FIELDS, answer)
-        return _edit(visit, filled, version)
-    return not_done(visit, answer, Action(title="Edit the session", truth=_truth(visit)), form)
+        return _edit(visit, filled, was)
+    return not_done(visit, answer, action, form)
 
 
-async def _overtaken(visit: Visit, filled: Filled, version: object) -> Page:
+def _editable(answer: Answer) -> dict[str, Any] | None:
+    """What can be edited, as an agent has it; None when it did not say."""
+    if not answer.ok or not isinstance(answer.value, dict):
+        return None
+    return {"title": answer.value.get("title"), "labels": answer.value.get("labels") or {}}
+
+
+def _remembered(text: object) -> dict[str, Any] | None:
+    """What a form was filled with when it was shown; None when it does not say."""
+    try:
+        return msgspec.json.decode(str(text), type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return None
+
+
+def _overtaken(visit: Visit, filled: Filled, now: dict[str, Any]) -> Page:
     """The form again with what was typed, beside what somebody else has set meanwhile."""
-    answer, session = await _session(visit)
-    filled.status = 412
-    filled.notices = ["Somebody changed the session since this form was shown, so nothing was saved."]
-    if session is not None:
-        now = typed_of(_FIELDS, answer.value).texts
-        filled.notices += [f"{field.label} is now: {now.get(field.name) or '(none)'}" for field in _FIELDS]
-        filled.notices.append("Save again to put yours in its place.")
-        version = session["seq"]
-    return _edit(visit, filled, version)
+    filled.status = 409
+    theirs = typed_of(_FIELDS, now).texts
+    filled.notices = [
+        "Somebody changed the same since this form was shown, so nothing was saved.",
+        *(f"{field.label} is now: {theirs.get(field.name) or '(none)'}" for field in _FIELDS),
+        "Save again to put yours in its place.",
+    ]
+    return _edit(visit, filled, now)
 
 
-def _edit(visit: Visit, filled: Filled, version: object) -> Page:
-    """`version` is None where the agent did not answer: there is nothing to edit then."""
+def _edit(visit: Visit, filled: Filled, was: dict[str, Any] | None) -> Page:
+    """`was` is what the agent has, as far as the form knows; without it and without a text there is nothing to edit."""
     return Page(
         template="edit.html",
         title=f"Edit {named(visit, 'session')}",
@@ -98,7 +127,12 @@ def _edit(visit: Visit, filled: Filled, version: object) -> Page:
             "errors": filled.errors,
             "notices": filled.notices,
         },
-        extra={"filled": filled, "version": version, "truth": _truth(visit)},
+        extra={
+            "filled": filled,
+            "was": msgspec.json.encode(was).decode(),
+            "known": was is not None or bool(filled.errors or filled.notices),
+            "truth": _truth(visit),
+        },
         status=filled.status,
         live=None,
     )
@@ -166,13 +200,13 @@ async def delete(visit: Visit) -> Page | web.Response:
     return see_other(visit, "/")
 
 
-async def _session(visit: Visit) -> tuple[Answer, Row | None]:
+async def _session(visit: Visit, within_s: float | None = None) -> tuple[Answer, Row | None]:
     """The session of this request as its agent has it; None when the agent did not answer.
 
     Raises:
         Refusal: the agent has no such session.
     """
-    answer = await visit.ask(visit.agent(named(visit, "agent")), session_path(visit))
+    answer = await visit.ask(visit.agent(named(visit, "agent")), session_path(visit), within_s=within_s)
     if answer.problem is not None:
         raise refusal_of(answer)
     return answer, one(visit, answer, "session_id")
