@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from agentd.cli.main import COMMANDS
@@ -17,6 +18,8 @@ from agentd.errors import AgentdError, by_code
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
 from agentd.model.task import CauseCode, State
 from agentd.setting import read
+from webui.main import main as viewer_command
+from webui.settings import File
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(p for d in ("docs", "examples", "scripts") for p in (ROOT / d).rglob("*.md"))])
@@ -51,6 +54,16 @@ def test_operations_lists_every_setting_with_its_default() -> None:
     for setting in every_setting():
         if not isinstance(setting.default, tuple):
             assert read(setting, rows[setting.key]) == setting.default, setting.key
+
+
+def test_the_viewers_page_lists_every_flag_with_its_variable_and_key() -> None:
+    rows = re.findall(r"^\| `(--[a-z-]+)` \| `(\w+)` \|([^|]*)\|", text("docs/viewer.md"), re.MULTILINE)
+    options = [each for each in viewer_command.params if isinstance(each, click.Option)]
+    assert [(flag, variable) for flag, variable, _ in rows] == [
+        (option.opts[0], f"AGENTD_WEB_{(option.name or '').upper()}") for option in options
+    ]
+    keys = {key.strip(" `") for _, _, key in rows if "`" in key and " in " not in key}
+    assert keys == set(File.__struct_fields__)
 
 
 def test_every_decision_is_in_the_index_and_says_what_why_and_at_what_cost() -> None:
@@ -115,7 +128,11 @@ def test_every_script_is_listed_and_can_run() -> None:
 
 def test_every_dependency_is_explained_and_pinned() -> None:
     project = tomllib.loads(text("pyproject.toml"))["project"]
-    explained = set(re.findall(r"^\| ([\w-]+) \|", text("docs/dependencies.md"), re.MULTILINE)) - {"library", "---"}
+    explained = set(re.findall(r"^\| ([\w-]+) \|", text("docs/dependencies.md"), re.MULTILINE)) - {
+        "library",
+        "file",
+        "---",
+    }
     wanted = {re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]}
     assert {name.lower() for name in explained} == wanted
     pinned = re.findall(r"^([\w.-]+)==[\w.]+$", text("requirements.txt"), re.MULTILINE)
