@@ -344,3 +344,17 @@ def test_who_is_not_logged_in_gets_a_problem_not_a_page(viewer: RealViewer) -> N
     answer = viewer.request("GET", "/api/agents/one/status")
     assert (answer.status, answer.json["code"]) == (401, "unauthorized")
     assert "agent" not in answer.json
+
+
+def test_behind_a_prefix_the_api_is_the_same(daemon: RealDaemon, make_viewer: MakeViewer) -> None:
+    viewer = make_viewer({"one": daemon.data_dir}, "--public-url", "http://127.0.0.1/tools/agents").start()
+    viewer.log_in()
+    csrf = viewer.request("GET", "/tools/agents/agents", Accept="text/html").body.decode()
+    token = re.search(r'name="csrf-token" content="([0-9a-f]+)"', csrf)
+    assert token is not None
+    new = json.dumps({"spec": {"command": "true"}}).encode()
+    path = "/tools/agents/api/agents/one/tasks"
+    made = viewer.request("POST", path, new, X_CSRF_Token=token[1], Content_Type="application/json")
+    assert (made.status, made.headers["location"]) == (201, f"{path}/{made.json['task_id']}")
+    assert viewer.request("GET", made.headers["location"]).status == 200
+    assert viewer.request("GET", "/tools/agents/api/agents/one/../status").status == 400

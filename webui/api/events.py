@@ -51,7 +51,7 @@ async def events(visit: Visit) -> web.StreamResponse:
             if isinstance(what, Contact):
                 await send(response, "agent", what, _id(seen))
                 continue
-            if what.id is not None:
+            if what.id is not None and _EVENT_ID.fullmatch(what.id):
                 seen[agent] = what.id
             await write(response, _frame(agent, what, _id(seen)))
             await asyncio.sleep(0)  # a long replay must not keep others waiting

@@ -82,7 +82,7 @@ def _passed_on(visit: Visit, but: frozenset[str]) -> list[tuple[str, str]]:
 
 
 def _answer(visit: Visit, rows: list[Row], following: str | None) -> web.Response:
-    contacts = list(visit.contacts.values())
+    contacts = [visit.contacts[agent.name] for agent in visit.agents if agent.name in visit.contacts]
     if contacts and all(contact.reason_code == "not_taken" for contact in contacts):
         raise Refusal(400, "malformed", f"agent {contacts[0].agent}: {contacts[0].reason}")
     partial = bool(visit.unknown)

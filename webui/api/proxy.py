@@ -82,9 +82,8 @@ async def proxy(visit: Visit) -> web.StreamResponse:
     agent = visit.agent(request.match_info["agent"])
     target, path = _target(request)
     reads = request.method in ("GET", "HEAD")
-    if not reads:
-        if "Authorization" not in request.headers and CSRF_HEADER not in request.headers:
-            raise Refusal(403, "csrf", f"a write of the API carries the login's CSRF token in {CSRF_HEADER}")
+    if not reads and "Authorization" not in request.headers and CSRF_HEADER not in request.headers:
+        raise Refusal(403, "csrf", f"a write of the API carries the login's CSRF token in {CSRF_HEADER}")
     response: web.StreamResponse | None = None
     try:
         async with visit.upstream.exchange(
