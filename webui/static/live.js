@@ -1,5 +1,6 @@
 // An open page that stays true: on every tick it asks for itself and takes in what came, by the same render as a reload.
 import { Connection } from "./agentd.js";
+import { tally } from "./tally.js";
 
 const { Idiomorph } = window;
 /** How long agents that were slow may take when the page asks once more, in seconds: in the background; in its turn. */
@@ -8,6 +9,8 @@ const TURN_S = 2;
 /** While something is wrong with the viewer itself, the page asks again after so long. */
 const AGAIN_MS = 2000;
 const ANSWER_MS = 15_000;
+/** Parts of the status line that are the page's own. */
+const LINES = ["#connection", "#news"];
 /** A page that is costly to make is asked for half of the time at most, but not more seldom than this. */
 const REST_MS = 1000;
 
@@ -96,6 +99,7 @@ function take(page) {
   asked++;
   failed = null;
   const main = page.getElementById("main");
+  tidy(main);
   const unknown = new Set();
   for (const notice of main.querySelectorAll("[data-unknown]")) {
     unknown.add(notice.dataset.unknown);
@@ -105,12 +109,17 @@ function take(page) {
   if (unknown.size) keepWhatWasKnown(main, unknown);
   Idiomorph.morph(document.getElementById("main"), main, options);
   const status = page.getElementById("status");
-  status?.querySelector("#connection")?.replaceWith(document.getElementById("connection").cloneNode(true));
+  for (const own of LINES) status?.querySelector(own)?.replaceWith(document.querySelector(own).cloneNode(true));
   if (status) Idiomorph.morph(document.getElementById("status"), status, { morphStyle: "outerHTML" });
   document.title = page.title;
   document.dispatchEvent(new Event("agentd:shown"));
   later();
   if (main.hasAttribute("data-pending")) fillIn();
+}
+
+/** Rows with nothing between them stay where they are when others come; a row that is moved loses its selection. */
+function tidy(main) {
+  for (const list of main.querySelectorAll("[data-rows]")) list.replaceChildren(...list.children);
 }
 
 /** Remember which agents answered for what is shown. */
@@ -187,9 +196,10 @@ function age(element) {
 
 function ageAll() {
   for (const each of document.getElementById("main").children) age(each);
-  for (const each of [...document.getElementById("status").childNodes]) if (each.id !== "connection") each.remove();
+  for (const each of [...document.getElementById("status").childNodes]) if (!LINES.includes(`#${each.id}`)) each.remove();
 }
 
+tidy(document.getElementById("main"));
 note(document.getElementById("main"));
 const url = document.body.dataset.live;
 if (url) {
@@ -198,6 +208,7 @@ if (url) {
     const pass = ({ detail }) => document.dispatchEvent(new CustomEvent(`agentd:${type}`, { detail }));
     connection.addEventListener(type, pass); // a page has one stream: what else it tells is for the page's other modules
   }
+  tally(connection, url);
   connection.addEventListener("changed", refresh); // told of each agent on every connect: nothing is missed before
   connection.addEventListener("lost", ({ detail }) => {
     lost = detail.since;
