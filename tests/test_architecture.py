@@ -67,9 +67,9 @@ VIEWER = House(
     (
         frozenset({"__init__", "contact", "identity", "refusals", "settings", "schema_form", "words"})
         | {"assets", "blotting", "charts", "log", "running"},
-        frozenset({"doorkeeper", "failures", "links", "secret", "upstream"})
+        frozenset({"failures", "forms", "links", "secret", "upstream"})
         | {"analysis", "causes", "clocks", "connections", "typed"},
-        frozenset({"commands", "feed", "roster"}),
+        frozenset({"commands", "doorkeeper", "feed", "roster"}),
         frozenset({"visit"}),
         frozenset({"rendering", "rows"}),
         frozenset({"routes", "description", "found", "happenings", "login", "merging", "tasklist", "totals"}),

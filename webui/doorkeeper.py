@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from aiohttp import BodyPartReader, MultipartReader, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 
+from webui.forms import FORMS, token_in
 from webui.identity import Identity, Role, Seals
 from webui.refusals import Refusal
 from webui.settings import Settings
 
-CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 #: How long a form may take to arrive.
 FORM_S = 30.0
 READING = ("GET", "HEAD")
 
-#: A form with files.
-UPLOAD = "multipart/form-data"
-
-_FORMS = ("application/x-www-form-urlencoded", UPLOAD)
-_PARTS = web.RequestKey("parts", MultipartReader)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _WILDCARDS = frozenset({"0.0.0.0", "[::]", ""})  # noqa: S104 - nothing is bound here
 
@@ -106,10 +99,10 @@ class Doorkeeper:
         if _bearer(request) is not None:
             return
         given = request.headers.get(CSRF_HEADER)
-        if given is None and request.content_type in _FORMS:
+        if given is None and request.content_type in FORMS:
             try:
                 async with asyncio.timeout(FORM_S):
-                    given = await _token_in(request)
+                    given = await token_in(request)
             except TimeoutError:
                 raise Refusal(408, "malformed", f"the form did not arrive within {FORM_S:g} s") from None
         if given is None or not self._seals.is_csrf(identity, given):
@@ -149,35 +142,6 @@ class Doorkeeper:
 def _bearer(request: web.Request) -> str | None:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     return given.strip() if scheme.lower() == "bearer" else None
-
-
-async def parts_of(request: web.Request) -> MultipartReader:
-    """The parts of an upload, to be read as they come; a token that came first has been read.
-
-    Raises:
-        Refusal: it is none.
-    """
-    found: MultipartReader | None = request.get(_PARTS)
-    if found is None and request.content_type == UPLOAD:
-        with contextlib.suppress(ValueError):  # no boundary, or one too long
-            found = request[_PARTS] = await request.multipart()
-    if found is None:
-        raise Refusal(415, "unsupported_media_type", f"send an upload as {UPLOAD}, with a boundary")
-    return found
-
-
-async def _token_in(request: web.Request) -> str | None:
-    """The CSRF token of a form. Of an upload it is the first field, and the files behind it are left to be streamed."""
-    if request.content_type != UPLOAD:
-        field = (await request.post()).get(CSRF_FIELD)
-        return field if isinstance(field, str) else None
-    try:
-        part = await (await parts_of(request)).next()
-        if not isinstance(part, BodyPartReader) or part.name != CSRF_FIELD:
-            return None
-        return (await part.read()).decode("ascii", "replace")
-    except (ValueError, HttpProcessingError):  # no multipart at all
-        return None
 
 
 def _host_name(host: str) -> str:

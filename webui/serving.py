@@ -17,6 +17,11 @@ from webui.log import configure
 from webui.running import noted
 from webui.settings import Settings, SettingsError
 
+#: What is printed once it answers.
+LINK = """\
+agentd-web: open this within ten minutes; it logs in once (`agentd-web link` makes more):
+  {url}{link}
+"""
 log = structlog.get_logger()
 
 
@@ -44,8 +49,7 @@ async def serve(settings: Settings, secret: bytes) -> None:
         url = _address(settings, runner.addresses[0][1])
         with noted(settings.secret_file, url):
             log.info("viewer.ready", url=url, agents=len(viewer.roster.agents()))
-            _say(f"agentd-web: open this within ten minutes; it logs in once (`agentd-web link` makes more):\n"
-                 f"  {url}{viewer.link()}\n")  # fmt: skip
+            _say(LINK.format(url=url, link=viewer.link()))
             await stopped.wait()
             log.info("viewer.stopping")
     finally:

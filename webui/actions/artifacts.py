@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from webui.actions.outcomes import Action, act, ask_first, named, not_done, posted, see_other, session_path
 from webui.contact import Contact, Status, Trouble, trouble_of
-from webui.doorkeeper import parts_of
+from webui.forms import parts_of
 from webui.identity import Role
 from webui.refusals import Refusal
 from webui.rendering import Page

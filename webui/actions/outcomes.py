@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from webui.contact import Status
-from webui.doorkeeper import CSRF_FIELD
+from webui.forms import CSRF_FIELD
 from webui.identity import Role
 from webui.refusals import Refusal
 from webui.rendering import Page
