@@ -34,9 +34,10 @@ class Description:
         """What a new task of this kind takes: `spec` first, then what every task has."""
         body = self._body("/tasks")
         spec = self._kinds.get(kind, {}).get("spec")
+        spec = {**spec, "title": self.kinds[kind]} if isinstance(spec, dict) else {}
         shared = {name: each for name, each in body.get("properties", {}).items() if name not in _NOT_ASKED}
         schema = {
-            "properties": {"spec": spec if isinstance(spec, dict) else {}, **shared},
+            "properties": {"spec": spec, **shared},
             "required": ["spec", *body.get("required", ())],
         }
         return fields_of(schema, self._document)

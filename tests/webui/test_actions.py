@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.daemon.harness import RealDaemon, until
+from tests.daemon.harness import Answer, RealDaemon, until
 
 from .viewer import RealViewer
 
@@ -141,11 +141,22 @@ def test_what_is_not_there_is_a_404_that_says_so(viewer: RealViewer) -> None:
 
 
 def test_workers_are_scaled_and_one_is_replaced(viewer: RealViewer, daemon: RealDaemon) -> None:
-    assert viewer.post("/a/one/workers/scale", min="", max="7").headers["location"] == "/workers?agent=one"
+    def scale(**bounds: str) -> Answer:
+        return viewer.post("/a/one/workers/scale", **{f"field:{name}": value for name, value in bounds.items()})
+
+    assert scale(min="", max="7").headers["location"] == "/workers?agent=one"
     assert daemon.get("/status")["workers"]["max"] == 7
-    assert viewer.post("/a/one/workers/scale", min="", max="").status == 422
-    assert viewer.post("/a/one/workers/scale", max="many").status == 422
-    assert viewer.post("/a/one/workers/scale", min="9", max="3").status == 422
+    for bounds, says in (
+        ({"min": "", "max": ""}, "Give one of the two"),
+        ({"max": "many"}, "must be a whole number"),
+        ({"min": "5000"}, 'id="wrong-min"'),
+        ({"min": "9", "max": "3"}, "min"),
+    ):
+        refused = scale(**bounds)
+        assert refused.status == 422
+        assert says in refused.body.decode()
+        assert all(f'value="{text}"' in refused.body.decode() for text in bounds.values())
+    assert daemon.get("/status")["workers"]["max"] == 7
     worker = until(lambda: daemon.workers())[0]["worker_id"]
     assert "ends as worker_lost" in viewer.html(f"/a/one/workers/{worker}/restart")
     assert viewer.post(f"/a/one/workers/{worker}/restart").status == 303

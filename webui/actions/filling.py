@@ -35,6 +35,11 @@ class Filled(msgspec.Struct, kw_only=True):
         """The form that was sent."""
         return cls(key=str(form.get("key") or "") or new_key(), typed=typed_in(form.items()))
 
+    @property
+    def model(self) -> dict[str, Any]:
+        """What the page in JSON has of it."""
+        return {"texts": self.typed.texts, "errors": self.errors, "notices": self.notices}
+
     def values(self, fields: Sequence[Field]) -> dict[str, Any] | None:
         """What was typed; None, and the errors say why, when some of it is no value."""
         found, self.errors = values_of(fields, self.typed)

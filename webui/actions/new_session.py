@@ -55,9 +55,7 @@ def _page(agent: Agent | None, description: Description | None, filled: Filled) 
         model={
             "agent": agent.name if agent is not None else None,
             "fields": fields,
-            "texts": filled.typed.texts,
-            "errors": filled.errors,
-            "notices": filled.notices,
+            **filled.model,
         },
         extra={
             "filled": filled,

@@ -90,9 +90,7 @@ def _page(
             "kind": kind,
             "kinds": kinds if kind in kinds or not kind else {**kinds, kind: kind},
             "fields": fields,
-            "texts": filled.typed.texts,
-            "errors": filled.errors,
-            "notices": filled.notices,
+            **filled.model,
         },
         extra={
             "filled": filled,

@@ -123,9 +123,7 @@ def _edit(visit: Visit, filled: Filled, was: dict[str, Any] | None) -> Page:
         model={
             "session_id": named(visit, "session"),
             "fields": _FIELDS,
-            "texts": filled.typed.texts,
-            "errors": filled.errors,
-            "notices": filled.notices,
+            **filled.model,
         },
         extra={
             "filled": filled,

@@ -4,31 +4,57 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from webui.actions.filling import Filled
 from webui.actions.outcomes import UNSAFE, Action, act, ask_first, named, not_done, posted, see_other
 from webui.identity import Role
-from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
-from webui.upstream import segment
+from webui.schema_form import fields_of
+from webui.upstream import Agent, segment
 from webui.visit import Visit
+
+#: The bounds of a pool, as the agents' own schema has them.
+_FIELDS = fields_of(
+    {
+        "properties": {
+            "min": {"type": "integer", "minimum": 0, "maximum": 1000, "title": "Kept ready"},
+            "max": {"type": "integer", "minimum": 1, "maximum": 1000, "title": "At most"},
+        }
+    },
+    {},
+)
 
 
 async def scale(visit: Visit) -> Page | web.Response:
     """Change the bounds of the pool; what is left empty stays."""
     form = await posted(visit, Role.ADMIN)
-    body = {name: _bound(name, str(form[name])) for name in ("min", "max") if form.get(name)}
+    agent = visit.agent(named(visit, "agent"))
+    filled = Filled.of(form)
+    body = filled.values(_FIELDS)
+    if body is None:
+        return _scale(agent, filled)
     if not body:
-        raise Refusal(422, "invalid", "min, max: give one of them, or both", hint="Go back and type a number.")
-    answer = await act(visit, visit.agent(named(visit, "agent")), "POST", "/workers/scale", body=body)
-    if not answer.ok:
-        return not_done(visit, answer, Action(title="Scale the workers", truth=_truth(visit)), form)
-    return see_other(visit, _truth(visit))
+        filled.status, filled.notices = 422, ["Give one of the two, or both."]
+        return _scale(agent, filled)
+    answer = await act(visit, agent, "POST", "/workers/scale", body=body)
+    if answer.ok:
+        return see_other(visit, _truth(visit))
+    if answer.http_status == 422:
+        filled.refused(visit, _FIELDS, answer)
+        return _scale(agent, filled)
+    return not_done(visit, answer, Action(title="Scale the workers", truth=_truth(visit)), form)
 
 
-def _bound(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise Refusal(422, "invalid", f"{name}: {text[:40]!r} is no whole number", hint="Go back and type a number.")
-    return int(text)
+def _scale(agent: Agent, filled: Filled) -> Page:
+    """The form again, with what is wrong in it."""
+    return Page(
+        template="scale.html",
+        title=f"Scale the workers of {agent.name}",
+        model={"agent": agent.name, "fields": _FIELDS, **filled.model},
+        extra={"filled": filled},
+        status=filled.status,
+        live=None,
+    )
 
 
 async def restart_first(visit: Visit) -> Page:
