@@ -27,13 +27,12 @@ class LogView {
     this.below = document.createElement("div");
     this.set.before(this.above);
     this.set.after(this.below);
-    this.chunks = new Map(); // number from 0 -> { rows, open, size, asked }
+    this.chunks = new Map(); // number -> { rows, open, size, asked }
     this.loading = new Map(); // number -> { abort, done }
     this.base = 0; // lines before the span
     this.around = 40; // rows beyond what is seen
-    this.marked = null; // [first, last] of the lines that the address names
+    this.marked = null; // the first and last line that the address names
     this.search = null;
-    this.latest = null;
     this.pausedAt = this.total;
     for (const row of [...this.set.children]) this.#put(row);
     this.#tail(this.total, this.size);
@@ -63,11 +62,12 @@ class LogView {
     const given = searchParams.get("follow");
     this.follow = given === "1" || (given !== "0" && !line && !place(location.hash));
     this.#lay();
-    if (given !== "1" && this.#toHash()) return;
-    if (line && !this.follow) this.go(line < 0 ? this.total + line + 1 : line, 0);
-    else this.end();
+    if (given === "1" || !this.#toHash()) {
+      if (line && !this.follow) this.go(line < 0 ? this.total + line + 1 : line, 0);
+      else this.end();
+    }
     const q = this.form.elements.q.value;
-    if (q) this.find(q);
+    if (q) this.find(q, true);
   }
 
   // --- rows
@@ -192,7 +192,11 @@ class LogView {
         gap++;
         continue;
       }
-      if (gap) rows.push(this.#gap(gap));
+      if (gap) {
+        const empty = document.createElement("div");
+        empty.style.height = `${gap * this.height}px`;
+        rows.push(empty);
+      }
       gap = 0;
       if (row) rows.push(row);
     }
@@ -202,12 +206,6 @@ class LogView {
     this.#place(rows);
     this.#ask(from, to);
     this.#paint();
-  }
-
-  #gap(lines) {
-    const gap = document.createElement("div");
-    gap.style.height = `${lines * this.height}px`;
-    return gap;
   }
 
   /** Change only what differs: a selection in rows that stay stays. */
@@ -376,27 +374,20 @@ class LogView {
 
   // --- search
 
-  async find(q) {
-    this.search = { q, exact: this.form.elements.case.checked, at: 0, first: 1, total: 0, matches: [] };
+  find(q, stay) {
+    this.search = { q, exact: this.form.elements.case.checked, at: 0, first: 1, total: 0, matches: [], stay };
     this.#write({ q, case: this.search.exact ? "1" : null });
-    await this.#step({ from: this.top }, { from: 1 });
+    this.#step({ from: this.top }, { from: 1 });
   }
 
-  next() {
-    return this.#walk(1);
-  }
-
-  previous() {
-    return this.#walk(-1);
-  }
-
-  #walk(step) {
+  /** Go to the next match or the one before. */
+  walk(step) {
     const { search } = this;
     if (!search) return this.form.elements.q.focus();
     const at = search.matches.findIndex((match) => match.line === search.at) + step;
-    if (search.matches[at] && at - step >= 0) return this.#hit(at);
-    if (step > 0) return this.#step({ from: search.at + 1 }, { from: 1 });
-    return this.#step({ before: Math.max(1, search.at) }, { before: this.total + 1 });
+    if (search.matches[at] && at - step >= 0) this.#hit(at);
+    else if (step > 0) this.#step({ from: search.at + 1 }, { from: 1 });
+    else this.#step({ before: Math.max(1, search.at) }, { before: this.total + 1 });
   }
 
   /** Go to the nearest match; from the other end when there is none left. */
@@ -426,7 +417,9 @@ class LogView {
     const { search } = this;
     search.at = search.matches[at].line;
     this.#found(`${(search.first + at).toLocaleString("en")} of ${count(search.total, "line")}`);
-    this.go(search.at);
+    if (search.stay) this.#paint();
+    else this.go(search.at);
+    search.stay = false; // a page that was loaded again stays where it was
   }
 
   #found(text) {
@@ -447,26 +440,18 @@ class LogView {
     if (this.search?.q) CSS.highlights.set("found", new Highlight(...this.#ranges(this.search)));
   }
 
+  /** Where the text is in the rows; an agent finds none that a colour interrupts. */
   *#ranges({ q, exact }) {
     const fold = (text) => (exact ? text : text.toLowerCase());
-    const wanted = fold(q);
-    for (const row of this.set.querySelectorAll(".ln")) {
-      const walker = document.createTreeWalker(row, NodeFilter.SHOW_TEXT, (node) =>
-        node.parentElement.closest("a, time") ? NodeFilter.FILTER_REJECT : NodeFilter.FILTER_ACCEPT,
-      );
-      const nodes = [];
-      let text = "";
-      while (walker.nextNode()) {
-        nodes.push([text.length, walker.currentNode]);
-        text += walker.currentNode.data;
-      }
-      text = fold(text);
-      const at = (offset) => nodes.findLast(([begins]) => begins <= offset);
-      for (let i = text.indexOf(wanted); i >= 0; i = text.indexOf(wanted, i + wanted.length)) {
-        const [[begin, from], [end, to]] = [at(i), at(i + wanted.length - 1)];
+    const walker = document.createTreeWalker(this.set, NodeFilter.SHOW_TEXT);
+    while (walker.nextNode()) {
+      const node = walker.currentNode;
+      if (node.parentElement.closest("a, time")) continue;
+      const text = fold(node.data);
+      for (let at = text.indexOf(fold(q)); at >= 0 && at + q.length <= node.length; at = text.indexOf(fold(q), at + 1)) {
         const range = new Range();
-        range.setStart(from, Math.min(i - begin, from.length));
-        range.setEnd(to, Math.min(i + wanted.length - end, to.length));
+        range.setStart(node, at);
+        range.setEnd(node, at + q.length);
         yield range;
       }
     }
@@ -557,13 +542,13 @@ class LogView {
       const { act } = event.target.closest("[data-act]")?.dataset ?? {};
       if (act === "follow") this.#turn();
       else if (act === "copy") this.copy();
-      else if (act === "next") this.next();
-      else if (act === "previous") this.previous();
+      else if (act === "next") this.walk(1);
+      else if (act === "previous") this.walk(-1);
     });
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       const { q } = this.form.elements;
-      if (q.value && q.value === this.search?.q) this.next();
+      if (q.value && q.value === this.search?.q) this.walk(1);
       else if (q.value) this.find(q.value);
     });
     root.querySelector("form[data-go]").addEventListener("submit", (event) => {
@@ -606,8 +591,8 @@ class LogView {
       f: () => !this.ended && this.#turn(),
       g: () => this.go(1, 0),
       G: () => this.end(),
-      n: () => this.next(),
-      N: () => this.previous(),
+      n: () => this.walk(1),
+      N: () => this.walk(-1),
       "[": () => attempt("before"),
       "]": () => attempt("after"),
     }[event.key];

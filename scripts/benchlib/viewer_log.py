@@ -1,0 +1,205 @@
+"""The log view in a browser: how soon a large log is there, how it follows, what it costs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import PIPE, Popen
+from time import perf_counter
+from urllib.parse import urlsplit
+
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+from benchlib.daemon import Daemon
+from benchlib.figures import Row, median, ms
+from benchlib.processes import cpu_s, tree
+
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+LINES = 2_000_000
+#: 200 MB of lines with colours.
+LARGE = (
+    r"""BEGIN { for (i = 1; i <= %d; i++) printf "\033[32mINFO\033[0m line %%d of the build """
+    r"""\033[1;31mwarning\033[0m with some more words to read here %%d\n", i, i }"""
+)
+#: So many lines a second, for so many seconds.
+RATE = 20_000
+GROWING = f"for i in $(seq {{}}); do seq {RATE // 40}; sleep 0.0235; done"
+#: Do something, then wait for what should come of it; milliseconds, to the frame.
+UNTIL = """async ([act, shown]) => {
+  const began = performance.now();
+  const [kind, what] = act;
+  if (kind === "key") document.dispatchEvent(new KeyboardEvent("keydown", { key: what }));
+  else {
+    const form = document.querySelector("form[role=search]");
+    form.elements.q.value = what;
+    form.requestSubmit();
+  }
+  while (!document.querySelector(shown)) await new Promise(requestAnimationFrame);
+  return performance.now() - began;
+}"""
+FRAMES = """async (seconds) => {
+  const frames = [];
+  const end = performance.now() + seconds * 1000;
+  for (let before = performance.now(); before < end; ) {
+    const now = await new Promise(requestAnimationFrame);
+    frames.push(now - before);
+    before = now;
+  }
+  return [frames.length / seconds, Math.max(...frames)];
+}"""
+MIB = 1 << 20
+
+
+def log_view(directory: Path, rounds: int, follow_s: int) -> list[Row]:
+    """A log of 200 MB looked at, another followed, both through a viewer and its proxy."""
+    with Daemon(directory / "log-view") as daemon, daemon.client() as client:
+        client.session("s")
+        large = client.submit("s", "awk", LARGE % LINES)
+        client.wait(large)
+        daemon.stop()
+        daemon.start()  # it has read none of the log yet
+        with _viewer(directory, daemon) as (viewer, link), _browser() as context:
+            page = context.new_page()
+            page.goto(link)
+            page.wait_for_url("**/")
+            at = f"{link.partition('/login/')[0]}/a/one/s/s/t/"
+            rows = _looked_at(page, f"{at}{large}/log", rounds)
+            with daemon.client() as again:
+                growing = again.submit("s", "sh", "-c", GROWING.format(follow_s * 60))
+            rows += _followed(page, f"{at}{growing}/log", follow_s)
+            cookie = "; ".join(f"{each['name']}={each['value']}" for each in context.cookies())
+            rows += _passed_through(viewer.pid, f"{at}{large}/log/raw", cookie)
+        return rows
+
+
+def _looked_at(page: Page, url: str, rounds: int) -> list[Row]:
+    first, lines = _opened(page, url, f"#L{LINES}")
+    again = [_opened(page, url, f"#L{LINES}") for _ in range(rounds)]
+    links = [
+        _opened(page, f"{url}#L{n}-L{n + 3}", f"#L{n}.sel")[1] for n in range(900_000, 900_000 + 1000 * rounds, 1000)
+    ]
+    jumps = []
+    for _ in range(rounds):
+        jumps += [_until(page, ("key", "g"), "#L1"), _until(page, ("key", "G"), f"#L{LINES}")]
+    searches = [_until(page, ("search", f"line {n} "), f"#L{n}.hit") for n in range(LINES - rounds, LINES)]
+    page.keyboard.press("g")
+    nodes = page.evaluate("document.querySelectorAll('.log *').length")
+    painted = median([paint for paint, _ in again])
+    return [
+        Row("log of 200 MB: first paint, the agent has yet to read it", ms(first), "≤ 500 ms", first <= 0.5),
+        Row("… its last lines are there", ms(lines), "≤ 800 ms", lines <= 0.8),
+        Row("… first paint, looked at again", ms(painted), "≤ 500 ms", painted <= 0.5),
+        _row("… a link to lines, opened anew", links, 0.5),
+        _row("… jump to the beginning or the end", jumps, 0.3),
+        _row("… search over all of it", searches, 1.0),
+        Row("… elements in the log", str(nodes), "≤ 1000", nodes <= 1000),
+    ]
+
+
+def _followed(page: Page, url: str, seconds: int) -> list[Row]:
+    _opened(page, url, ".ln")
+    page.wait_for_timeout(1000)
+    began, used = perf_counter(), _browser_cpu_s()
+    rate, worst = page.evaluate(FRAMES, seconds)
+    share = (_browser_cpu_s() - used) / (perf_counter() - began)
+    memory = max(_unshared_mib(pid) for pid in _renderers())
+    nodes = page.evaluate("document.querySelectorAll('.log *').length")
+    name = f"following {RATE:,} lines/s"
+    return [
+        Row(f"{name}: frames a second (worst frame)", f"{rate:.0f} ({worst:.0f} ms)", "≥ 50", rate >= 50),
+        Row(f"{name}: renderers' processor", f"{share:.0%} of a core", "≤ 50 %", share <= 0.5),
+        Row(f"{name}: the largest renderer's own memory", f"{memory:.0f} MiB", "≤ 150 MiB", memory <= 150),
+        Row(f"{name}: elements in the log", str(nodes), "≤ 1000", nodes <= 1000),
+    ]
+
+
+def _passed_through(viewer: int, url: str, cookie: str) -> list[Row]:
+    """The whole raw log through the viewer."""
+    where = urlsplit(url)
+    connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
+    began, size = perf_counter(), 0
+    try:
+        connection.request("GET", where.path, headers={"Cookie": cookie})
+        answer = connection.getresponse()
+        while block := answer.read(MIB):
+            size += len(block)
+    finally:
+        connection.close()
+    took = perf_counter() - began
+    peak = _status_mib(viewer, "VmHWM")
+    return [
+        Row(f"{size // MIB} MiB raw through the viewer", f"{size / MIB / took:.0f} MiB/s", "", size > 0),
+        Row("the viewer's memory at its highest, all of this through it", f"{peak:.0f} MiB", "≤ 80 MiB", peak <= 80),
+    ]
+
+
+def _opened(page: Page, url: str, shown: str) -> tuple[float, float]:
+    """Seconds to the first paint, and until something is shown, in a page that had nothing before."""
+    page.goto("about:blank")
+    began = perf_counter()
+    page.goto(url, wait_until="commit")
+    page.wait_for_selector(shown)
+    took = perf_counter() - began
+    page.wait_for_load_state()
+    return page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime") / 1000, took
+
+
+def _until(page: Page, act: tuple[str, str], shown: str) -> float:
+    return float(page.evaluate(UNTIL, [act, shown])) / 1000
+
+
+def _row(what: str, samples: list[float], bar_s: float) -> Row:
+    return Row(
+        what, f"{ms(median(samples))} (worst {ms(max(samples))})", f"≤ {bar_s * 1000:.0f} ms", median(samples) <= bar_s
+    )
+
+
+@contextmanager
+def _viewer(directory: Path, daemon: Daemon) -> Iterator[tuple[Popen[bytes], str]]:
+    """A viewer of one agent, and the link that it printed."""
+    argv = [shutil.which("agentd-web") or "agentd-web", "--port", "0", "--secret-file", str(directory / "secret")]
+    argv += ["--data-dir", str(directory / "none"), "--agent", f"one={daemon.data_dir}"]
+    with (directory / "viewer.log").open("ab") as log, Popen(argv, stdout=PIPE, stderr=log) as process:
+        try:
+            assert process.stdout is not None
+            words = (word for line in process.stdout for word in line.decode().split())
+            yield process, next(word for word in words if "/login/" in word)
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def _browser() -> Iterator[BrowserContext]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield browser.new_context(viewport={"width": 1280, "height": 800})
+        browser.close()
+
+
+def _renderers() -> list[int]:
+    found = []
+    for pid in tree(os.getpid()):
+        try:
+            if b"--type=renderer" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue  # it has gone
+    return found
+
+
+def _browser_cpu_s() -> float:
+    return sum(cpu_s(pid) for pid in _renderers())
+
+
+def _unshared_mib(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+
+
+def _status_mib(pid: int, field: str) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024
