@@ -21,6 +21,9 @@ LINGER_S = 2.0
 #: What requests in progress get when the server stops.
 SHUTDOWN_S = 1.0
 
+#: Set in a request whose answer is an endless stream.
+ONLY_SENDS = web.RequestKey("only_sends", bool)
+
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refuse = Callable[[web.BaseRequest, str, str], web.StreamResponse]
 
@@ -58,6 +61,13 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._refuse = refuse
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End what only sends to a reader that has gone, at once and not at its next heartbeat; all else goes on."""
+        request, handler = self._current_request, self._task_handler
+        super().connection_lost(exc)
+        if request is not None and handler is not None and request.get(ONLY_SENDS):
+            handler.cancel()
 
     def handle_error(
         self,

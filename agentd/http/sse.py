@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from agentd.bus import SlowReader
 from agentd.http import answers
 from agentd.http.routing import Call
+from agentd.http.server import ONLY_SENDS
 
 MEDIA_TYPE = "text/event-stream"
 #: A reader that takes nothing for so long is disconnected.
@@ -39,6 +40,7 @@ class EventStream:
 
     async def __aenter__(self) -> Self:
         self._call.streaming = self._response
+        self._call.request[ONLY_SENDS] = True
         await self._response.prepare(self._call.request)
         return self
 

@@ -208,7 +208,7 @@ async def test_the_number_of_streams_is_bounded(serve: Serve) -> None:
     async def has_room() -> bool:
         return (await api.ask("GET", "/events", headers={"Last-Event-ID": "x"})).status != 503
 
-    await until(has_room)  # a stream that was left is noticed with its next heartbeat
+    await until(has_room)
 
 
 async def test_a_hundred_readers_all_get_everything(api: Api) -> None:
@@ -222,3 +222,12 @@ async def test_a_hundred_readers_all_get_everything(api: Api) -> None:
     await api.run("true", session_id="s")
     seen = await asyncio.gather(*readers)
     assert all(each == [str(n) for n in range(1, len(each) + 1)] for each in seen)
+
+
+async def test_a_stream_whose_reader_has_gone_ends_at_once_and_not_at_its_next_heartbeat(serve: Serve) -> None:
+    api = await serve(Limits(), Http(port=0, heartbeat_s=30))
+    bus = api.daemon.service.bus
+    async with api.stream("/events") as stream:
+        await stream.next()
+        assert bus.subscribers == 1
+    await until(lambda: bus.subscribers == 0)
