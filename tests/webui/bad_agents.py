@@ -127,6 +127,7 @@ class BadAgent:
             finally:
                 self.streams.discard(writer)
                 writer.close()
+                await writer.wait_closed()
 
 
 def session(session_id: str, number: int, **fields: object) -> dict[str, Any]:
@@ -222,6 +223,12 @@ async def _silent(agent: BadAgent, writer: asyncio.StreamWriter, path: str, quer
     await MODES[agent.mode_for(path)](agent, writer, path, query)
 
 
+async def _late(agent: BadAgent, writer: asyncio.StreamWriter, path: str, query: Query) -> None:
+    """Good, and slower than a page waits."""
+    await asyncio.sleep(0.8)
+    await MODES["stream_good" if path == "/events" else "good"](agent, writer, path, query)
+
+
 async def _closes(*_: Any) -> None:
     return
 
@@ -287,6 +294,7 @@ MODES: dict[str, Handler] = {
     "huge": _huge,
     "endless": _endless,
     "drip": _drip,
+    "late": _late,
     "closes": _closes,
     "cut_off": always(http({"data": [], "next": None})[:-5]),
     "not_http": always(b"SSH-2.0-OpenSSH_9.2\r\n"),
