@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.daemon.harness import Answer, RealDaemon, until
 
+from .conftest import MakeViewer
+from .inventing_agent import InventingAgent
 from .viewer import RealViewer
 
 
@@ -214,3 +217,22 @@ def test_who_may_only_look_sees_no_forms_and_is_refused(viewer: RealViewer, daem
     for path in ("/new", "/sessions/new", "/a/one/s/build/edit", "/a/one/reset", "/a/one/cleanup"):
         assert viewer.request("GET", path, Accept="text/html").status == 403, path
     assert daemon.task(task["task_id"])["state"] == "running"
+
+
+def test_an_agent_that_is_gone_did_nothing_and_one_that_hangs_up_may_have(
+    make_viewer: MakeViewer, daemon: RealDaemon, tmp_path: Path
+) -> None:
+    with InventingAgent() as silent:
+        silent.answer = None
+        flags = silent.flags(tmp_path, "silent")
+        viewer = make_viewer({"gone": daemon.data_dir, "silent": silent.url}, *flags).start().log_in()
+        daemon.kill9()
+        gone = viewer.post("/a/gone/s/build/t/t1/cancel")
+        assert gone.status == 503
+        assert "Cancel the task: not done" in gone.body.decode()
+        unsure = viewer.post("/a/silent/s/build/t/t1/cancel")
+        assert unsure.status == 502
+        assert "Cancel the task: unknown whether it was done" in unsure.body.decode()
+        assert "Trying again is safe" in unsure.body.decode()
+        worker = viewer.post("/a/silent/workers/w1/restart")
+        assert "Look first: trying again does it a second time" in worker.body.decode()
