@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import signal
 import ssl
@@ -49,6 +50,10 @@ async def serve(settings: Settings, secret: bytes) -> None:
         url = _address(settings, runner.addresses[0][1])
         with noted(settings.secret_file, url):
             log.info("viewer.ready", url=url, agents=len(viewer.roster.agents()))
+            if not settings.secure and not _only_here(runner.addresses[0][0]):
+                log.warning(
+                    "viewer.exposed", remedy="others can reach it and read logins on the way: use TLS or a proxy"
+                )
             _say(LINK.format(url=url, link=viewer.link()))
             await stopped.wait()
             log.info("viewer.stopping")
@@ -95,6 +100,10 @@ def _address(settings: Settings, port: int) -> str:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - nothing is bound here
     host = f"[{host}]" if ":" in host else host
     return f"{'https' if settings.tls_cert else 'http'}://{host}:{port}"
+
+
+def _only_here(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _say(text: str) -> None:

@@ -208,7 +208,7 @@ def test_a_token_revoked_meanwhile_is_said_on_the_open_page_which_offers_to_log_
 ) -> None:
     token = made_token(daemon, "operator")
     page = context.new_page()
-    page.goto(f"{strange.url}/login?next=/")
+    page.goto(f"{strange.url}/?q=b")
     page.get_by_label("Token").fill(token)
     page.get_by_role("button", name="Log in").click()
     expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
@@ -219,6 +219,10 @@ def test_a_token_revoked_meanwhile_is_said_on_the_open_page_which_offers_to_log_
     expect(notice).to_contain_text("does not know the token")
     notice.get_by_role("link", name="Log in to one").click()
     expect(page.get_by_label("Agent")).to_have_value("one")
+    page.get_by_label("Token").fill(daemon.token)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#row-one-build")).to_be_visible()
+    assert urlsplit(page.url).query == "q=b"
 
 
 def test_logging_out_takes_the_cookie_and_needs_the_form_of_the_login(viewer: RealViewer) -> None:
