@@ -181,7 +181,7 @@ class Viewer:
         for_program = wants_json(request) or request.path.startswith("/api/") or request.path == "/live"
         if for_program or request.method not in READING:
             raise Refusal(401, "unauthorized", "log in first", hint="Open the login page.")
-        then = f"?next={quote(str(request.rel_url), safe='')}" if request.path != "/" else ""
+        then = f"?next={quote(request.path_qs, safe='')}" if request.path_qs != "/" else ""
         return web.Response(status=303, headers={"Location": f"{self.settings.prefix}/login{then}"})
 
     async def _static(self, request: web.Request) -> web.Response:
