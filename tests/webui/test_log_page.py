@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from playwright.sync_api import Browser
 
 from tests.daemon.harness import RealDaemon
 
 from .conftest import enter
+from .log_pages import done, log_of
 from .viewer import RealViewer
-
-
-def log_of(task: dict[str, Any], more: str = "") -> str:
-    """The address of a task's log."""
-    return f"/a/one/s/{task['session_id']}/t/{task['task_id']}/log{more}"
-
-
-def done(daemon: RealDaemon, command: str, **fields: object) -> dict[str, Any]:
-    """A task that has run."""
-    return daemon.wait(daemon.shell("s", command, **fields)["task_id"])
 
 
 def rows(text: str) -> list[str]:
@@ -98,6 +88,11 @@ def test_a_large_log_is_read_page_by_page_without_scripts(
         assert page.locator("#L1999").is_visible()
     finally:
         context.close()
+
+
+def test_a_line_that_is_not_there_yet_shows_the_end(viewer: RealViewer, daemon: RealDaemon) -> None:
+    task = done(daemon, "seq 5000")
+    assert rows(viewer.html(log_of(task, "?line=70000")))[-1] == "5000"
 
 
 def test_a_search_finds_all_there_is_forwards_and_back(viewer: RealViewer, daemon: RealDaemon) -> None:

@@ -1,18 +1,14 @@
-"""The log view in a browser: what it shows of logs of any size, follows, holds, finds and copies."""
+"""The log view in a browser: what it shows of logs of any size, finds, links and copies."""
 
 from __future__ import annotations
 
-import re
-import signal
 from pathlib import Path
-from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.daemon.harness import RealDaemon, until
 
-from .conftest import Watched
-from .test_log_page import done, log_of
+from .log_pages import GROWING, done, follow_button, log_of, look_at, stop, taken_over, top, total
 from .viewer import RealViewer
 
 #: 200 MB in 2,000,000 lines with colours, in about a second.
@@ -20,58 +16,6 @@ LARGE = (
     r"""awk 'BEGIN{for(i=1;i<=2000000;i++) printf "\033[32mINFO\033[0m line %d of the build """
     r"""\033[1;31mwarning\033[0m with some more words to read %d\n", i, i}'"""
 )
-#: A log that grows until `stop` is there, at about 20,000 lines a second.
-GROWING = "n=0; while [ ! -e stop ]; do seq $n $((n+499)); n=$((n+500)); sleep 0.025; done; echo the last line"
-
-
-def top(page: Page) -> int:
-    """The number of the line at the top of the view."""
-    found = page.evaluate(
-        """() => {
-          const box = document.querySelector(".lines").getBoundingClientRect();
-          return document.elementFromPoint(box.left + 20, box.top + 12)?.closest(".ln")?.id.slice(1) ?? "0";
-        }"""
-    )
-    return int(found)
-
-
-def total(page: Page) -> int:
-    """How many lines the view knows of."""
-    return int(page.locator("#log-size").inner_text().split()[0].replace(",", ""))
-
-
-def last(page: Page) -> Locator:
-    return page.locator(".set > .ln").last
-
-
-def is_at_end(page: Page) -> bool:
-    """Whether the last line is in sight."""
-    found = page.evaluate(
-        """() => {
-          const box = document.querySelector(".lines");
-          return box.scrollTop + box.clientHeight >= box.scrollHeight - 2;
-        }"""
-    )
-    return bool(found)
-
-
-def look_at(page: Page, viewer: RealViewer, task: dict[str, Any], more: str = "") -> None:
-    """Open a log, and wait until its script has taken over."""
-    page.goto(viewer.url + log_of(task, more))
-    taken_over(page)
-
-
-def taken_over(page: Page) -> None:
-    expect(page.locator("[data-act=copy]")).to_be_visible()
-
-
-def follow_button(page: Page) -> Locator:
-    return page.locator("[data-act=follow]")
-
-
-def stop(daemon: RealDaemon) -> None:
-    """End what GROWING began."""
-    (daemon.data_dir / "sessions" / "s" / "workspace" / "stop").touch()
 
 
 def test_two_hundred_megabytes_are_looked_at_like_a_page(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
@@ -99,103 +43,6 @@ def test_two_hundred_megabytes_are_looked_at_like_a_page(viewer: RealViewer, dae
     taken_over(page)
     expect(page.locator(".ln.sel")).to_have_count(4)
     expect(page.locator("#L600000")).to_be_in_viewport()
-
-
-def test_a_view_that_follows_stays_at_the_end_and_one_that_is_paused_stays_where_it_is(
-    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched
-) -> None:
-    watched.expected.append("ERR_")
-    task = daemon.shell("s", GROWING)
-    look_at(page, viewer, task)
-    expect(follow_button(page)).to_have_text("Following")
-    until(lambda: total(page) > 10_000)
-    assert is_at_end(page)
-    page.locator(".lines").hover()
-    page.mouse.wheel(0, -3000)
-    expect(follow_button(page)).to_contain_text("new line")
-    held, known = top(page), total(page)
-    until(lambda: total(page) > known + 10_000)
-    assert abs(top(page) - held) <= 3  # the wheel may still have been rolling
-    held = top(page)
-    page.reload()
-    taken_over(page)
-    expect(follow_button(page)).to_have_attribute("aria-pressed", "false")
-    known = total(page)
-    until(lambda: total(page) > known + 5_000)
-    assert top(page) == held
-    viewer.kill9()
-    viewer.start()
-    known = total(page)
-    until(lambda: total(page) > known + 5_000, 15)
-    assert top(page) == held
-    page.keyboard.press("f")
-    expect(follow_button(page)).to_have_text("Following")
-    until(lambda: is_at_end(page))
-    stop(daemon)
-    expect(page.locator(".set")).to_contain_text("the last line")
-    expect(page.locator("#log-end")).to_contain_text("completed")
-    expect(follow_button(page)).to_be_hidden()
-
-
-def test_a_viewer_killed_while_one_follows_is_healed_from_to_the_last_byte(
-    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched
-) -> None:
-    watched.expected.append("ERR_")
-    task = daemon.shell("s", GROWING)
-    look_at(page, viewer, task)
-    until(lambda: total(page) > 5_000)
-    viewer.kill9()
-    known = total(page)
-    expect(page.locator("#connection")).to_contain_text("not live since")
-    assert page.locator(".set > .ln").count() > 20
-    viewer.start()
-    until(lambda: total(page) > known, 15)
-    expect(page.locator("#log")).not_to_have_class(re.compile("stale"))
-    stop(daemon)
-    daemon.wait(task["task_id"])
-    (file,) = daemon.data_dir.glob(f"sessions/s/output/{task['task_id']}.1.log")
-    count = file.read_bytes().count(b"\n")
-    until(lambda: total(page) == count)
-    expect(page.locator(f"#L{count}")).to_contain_text("the last line")
-    assert viewer.request("GET", log_of(task, "/raw")).body == file.read_bytes()
-
-
-def test_an_agent_killed_while_one_follows_is_said_to_be_silent_and_then_the_truth(
-    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched
-) -> None:
-    watched.expected.append("502")
-    task = daemon.shell("s", GROWING)
-    look_at(page, viewer, task)
-    until(lambda: total(page) > 3_000)
-    daemon.kill9()
-    expect(page.locator("#log-note-agent")).to_contain_text("No more is known since")
-    expect(page.locator("#log")).to_have_class(re.compile("stale"))
-    expect(page.locator("[data-state=running]")).to_have_count(0)
-    assert page.locator(".set > .ln").count() > 20
-    daemon.start()
-    expect(page.locator("#log-note-agent")).to_have_count(0)
-    expect(page.locator("#log-end [data-state=failed]")).to_be_visible()
-    expect(follow_button(page)).to_be_hidden()
-    (file,) = daemon.data_dir.glob(f"sessions/s/output/{task['task_id']}.1.log")
-    until(lambda: total(page) == file.read_bytes().count(b"\n"))
-
-
-def test_a_log_that_could_not_be_read_at_first_comes_when_its_agent_answers(
-    viewer: RealViewer, daemon: RealDaemon, page: Page
-) -> None:
-    task = daemon.shell("s", GROWING)
-    assert daemon.process is not None
-    daemon.process.send_signal(signal.SIGSTOP)
-    try:
-        page.goto(viewer.url + log_of(task))
-        expect(page.locator("#main [data-unknown=one]")).to_be_visible()
-        expect(page.locator("#log")).to_have_count(0)
-    finally:
-        daemon.process.send_signal(signal.SIGCONT)
-    taken_over(page)
-    until(lambda: total(page) > 3_000)
-    assert is_at_end(page)
-    stop(daemon)
 
 
 def test_a_link_to_lines_holds_while_the_log_grows_and_is_made_by_clicks(
@@ -290,48 +137,6 @@ def test_the_browsers_search_opens_that_of_the_whole_log_where_the_page_has_only
         page.keyboard.press("Control+f")
         focused = page.evaluate("document.activeElement.name === 'q'")
         assert focused is ours
-
-
-def test_a_retry_is_followed_and_each_attempt_can_be_seen(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
-    command = "echo attempt $AGENTD_ATTEMPT; while [ ! -e go ]; do sleep 0.02; done; [ $AGENTD_ATTEMPT = 2 ]"
-    task = daemon.shell("s", command, retry={"max": 1, "on": ["exit_code"], "backoff_s": 0})
-    look_at(page, viewer, task)
-    expect(page.locator("#L1")).to_contain_text("attempt 1")
-    (daemon.data_dir / "sessions" / "s" / "workspace" / "go").touch()
-    expect(page.locator("#L1")).to_contain_text("attempt 2")
-    expect(page.locator("#log-end")).to_contain_text("completed")
-    expect(page.locator("#log-attempts")).to_contain_text("Attempt 2 of 2")
-    taken_over(page)
-    page.keyboard.press("[")
-    expect(page.locator("#L1")).to_contain_text("attempt 1")
-    taken_over(page)
-    page.keyboard.press("]")
-    expect(page.locator("#L1")).to_contain_text("attempt 2")
-
-
-def test_the_page_of_a_task_shows_its_log_as_it_grows(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
-    task = daemon.shell("s", GROWING)
-    page.goto(viewer.url + log_of(task).removesuffix("/log"))
-    taken_over(page)
-    until(lambda: total(page) > 5_000)
-    assert is_at_end(page)
-    page.keyboard.press("f")
-    assert "follow=0" in page.url
-    stop(daemon)
-    expect(page.locator("#log-end")).to_contain_text("completed")
-    page.get_by_role("link", name="Whole log").click()
-    expect(page.locator("h1")).to_contain_text("Log of")
-
-
-def test_a_log_that_outgrows_one_page_becomes_a_window(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
-    task = daemon.shell("s", "seq 1500; while [ ! -e stop ]; do sleep 0.02; done; seq 9000; exec sleep 100")
-    look_at(page, viewer, task)
-    expect(page.locator(".set > .ln")).to_have_count(1500)
-    stop(daemon)
-    until(lambda: total(page) == 10_500)
-    expect(last(page)).to_have_id("L10500")
-    assert page.locator(".set > .ln").count() < 300
-    assert is_at_end(page)
 
 
 def test_a_log_can_be_read_by_all_on_screens_of_all_widths(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:

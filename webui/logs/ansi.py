@@ -39,6 +39,7 @@ _SPECIAL = re.compile(
     r"|\x1b[ -/]*(?:[0-~]|\Z))"
     r"|(?P<control>[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069])"
 )
+_SGR = re.compile(r"\x1b\[([0-9;:]*)m")
 _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;"})
 
 
@@ -53,6 +54,8 @@ def line(text: str, style: Style = PLAIN, most_runs: int = MAX_RUNS) -> tuple[Ma
     at, left = 0, most_runs
     begun = PLAIN  # the look of the span that is open
     for found in _SPECIAL.finditer(text):
+        if not left:
+            break
         if found.start() > at:
             begun, left = _turn(parts, begun, style, left)
             parts.append(text[at : found.start()].translate(_ESCAPES))
@@ -64,7 +67,8 @@ def line(text: str, style: Style = PLAIN, most_runs: int = MAX_RUNS) -> tuple[Ma
             parts.append(_picture(found["control"]))
     if at < len(text):
         begun, _ = _turn(parts, begun, style, left)
-        parts.append(text[at:].translate(_ESCAPES))
+        parts.append(_bare(text[at:]).translate(_ESCAPES))
+        style = after(text[at:], style)
     if begun != PLAIN:
         parts.append("</span>")
     return Markup("".join(parts)), style  # noqa: S704 - escaped
@@ -72,9 +76,9 @@ def line(text: str, style: Style = PLAIN, most_runs: int = MAX_RUNS) -> tuple[Ma
 
 def after(text: str, style: Style = PLAIN) -> Style:
     """The style behind a text."""
-    for found in _SPECIAL.finditer(text):
-        if found["sgr"] is not None:
-            style = applied(style, found["sgr"])
+    # Of equal sequences only the last counts: it sets again whatever the others did.
+    for parameters in reversed(dict.fromkeys(reversed(_SGR.findall(text)))):
+        style = applied(style, parameters)
     return style
 
 
@@ -181,16 +185,18 @@ def _picture(control: str) -> str:
     return "\u2421" if code == 0x7F else f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def _bare(text: str) -> str:
+    """The text without its escape sequences, control characters shown."""
+    return _SPECIAL.sub(lambda found: _picture(found["control"]) if found["control"] else "", text)
+
+
 def _last_shown(text: str) -> tuple[str, str]:
     """What a carriage return has overwritten, and what is left: the last part that has something to show."""
     end = len(text.rstrip("\r"))
     while (cut := text.rfind("\r", 0, end)) >= 0:
         part = text[cut + 1 : end]
         if _SPECIAL.sub("", part):
-            return text[: cut + 1], part + _sgr_only(text[end:])
+            break
         end = cut
-    return "", text[:end] + _sgr_only(text[end:])
-
-
-def _sgr_only(text: str) -> str:
-    return "".join(found[0] for found in _SPECIAL.finditer(text) if found["sgr"] is not None)
+    rest = "".join(f"\x1b[{parameters}m" for parameters in _SGR.findall(text, end))
+    return text[: cut + 1], text[cut + 1 : end] + rest

@@ -5,6 +5,8 @@ The agent reads its log by number of line, so nothing here grows with the log.
 
 from __future__ import annotations
 
+import asyncio
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -26,11 +28,13 @@ PLAIN_LINES = 2000
 PLAIN_BYTES = 1 << 20
 #: What an agent gives at most in one answer.
 MAX_LINES = 1000
+#: Lines of so many characters take longer to draw than others may wait.
+LONG_CHARACTERS = 100_000
 #: Of an agent that reads a large log for the first time, in seconds; longer, and the page goes without and asks again.
 PATIENCE_S = 2.0
 
 
-class Window(msgspec.Struct, kw_only=True):
+class Window(msgspec.Struct, kw_only=True, dict=True):
     """Some lines of a log, and how much of it there is; `rows` is for pages alone."""
 
     agent: str
@@ -64,7 +68,7 @@ class Window(msgspec.Struct, kw_only=True):
         found = {"attempt": str(self.attempt)} if self.attempt else {}
         return found | ({"stream": self.stream} if self.stream else {})
 
-    @property
+    @cached_property
     def rows(self) -> Markup:
         """The lines as HTML."""
         style = ansi.applied(ansi.PLAIN, self.sgr)
@@ -94,12 +98,15 @@ async def first_window(visit: Visit, agent: Agent, task: Row, attempt: int | Non
     log = log_of(visit, agent, task, attempt)
     first = number_of(visit, "line", 0) or -CHUNK_LINES
     window = await lines_of(visit, log, first, CHUNK_LINES)
+    if window is not None and not window.lines and window.total_lines:
+        window = await lines_of(visit, log, -CHUNK_LINES, CHUNK_LINES)  # the log has no such line
     if window is not None and len(window.lines) < window.total_lines <= PLAIN_LINES and window.size <= PLAIN_BYTES:
         window = await _all_lines(visit, log) or window
     if window is not None:
         window.attempts = task["attempt"] if isinstance(task["attempt"], int) else None
         window.state = str(task["state"]) if log.attempt == window.attempts else None
         window.cause = _cause(task, log.attempt)
+        await draw(window)
     return window
 
 
@@ -146,6 +153,12 @@ async def lines_of(visit: Visit, log: Log, first: int, count: int) -> Window | N
         url=visit.url(log.page),
         times=visit.query.get("ts") == "1",
     )
+
+
+async def draw(window: Window) -> None:
+    """Make the rows; many and long ones beside the loop, so that no one else waits for them."""
+    if sum(len(line.text) for line in window.lines) > LONG_CHARACTERS:
+        await asyncio.to_thread(lambda: window.rows)
 
 
 def told(visit: Visit, answer: Answer, listed: str) -> dict[str, Any] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from webui.found import found as answered
 from webui.logs import ansi, raw
 from webui.logs.log import Log, attempt_of, channel, log_of, number_of
 from webui.logs.search import MAX_MATCHES, Found, Needle, before, following
-from webui.logs.window import CHUNK_LINES, MAX_LINES, Window, first_window, lines_of, unanswered
+from webui.logs.window import CHUNK_LINES, MAX_LINES, Window, draw, first_window, lines_of, unanswered
 from webui.refusals import Refusal
 from webui.rendering import Page, json_answer, wants_json
 from webui.routes import Route
@@ -58,6 +60,7 @@ async def lines(visit: Visit) -> web.Response:
         raise unanswered(visit, named.agent)
     if wants_json(visit.request):
         return json_answer(window)
+    await draw(window)
     known = f'data-total="{window.total_lines}" data-size="{window.size}"{" data-ended" if window.ended else ""}'
     return web.Response(text=f'<div class="set" {known}>{window.rows}</div>', content_type="text/html")
 
@@ -94,15 +97,12 @@ async def line(visit: Visit) -> Page:
                 raise Refusal(404, "line_not_found", f"piece: line {number} has {pieces}, none is {piece}")
             begin, end = shown.offset + (piece - 1) * PIECE_BYTES, shown.offset + shown.length
             text = await raw.piece(visit, named, begin, min(begin + PIECE_BYTES, end)) if end > begin else ""
-    names = visit.request.match_info
+    html, _ = await asyncio.to_thread(ansi.line, text or "", ansi.PLAIN, PIECE_RUNS)
     return Page(
         template="log_line.html",
         title=f"Line {number}",
         model={"line": number, "log": window, "text": text, "piece": piece, "pieces": pieces},
-        extra={
-            "html": ansi.line(text, most_runs=PIECE_RUNS)[0] if text is not None else None,
-            "task_id": names["task"],
-        },
+        extra={"html": html, "task_id": visit.request.match_info["task"]},
     )
 
 

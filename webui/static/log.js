@@ -127,7 +127,7 @@ class LogView {
       clearTimeout(this.retry);
       this.retry = setTimeout(() => {
         for (const each of this.chunks.values()) each.asked = "";
-        this.show();
+        this.#soon();
       }, RETRY_MS);
     }
   }
