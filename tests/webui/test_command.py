@@ -12,8 +12,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 
 from tests.daemon.harness import RealDaemon, until
+from webui.main import main
 
 from .conftest import MakeViewer
 from .viewer import RealViewer
@@ -28,6 +30,14 @@ def run(place: Path, *arguments: str, **environ: str) -> subprocess.CompletedPro
     return subprocess.run(
         [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, cwd=place, env=kept | environ, check=False
     )
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to start in, and no settings from elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -47,7 +57,6 @@ def run(place: Path, *arguments: str, **environ: str) -> subprocess.CompletedPro
         (["--public-url", "https://example.org/api"], "public_url: the path '/api' begins as one of the viewer's own"),
         (["--allowed-host", "http://x"], "allowed_hosts: 'http://x' is no name of a host"),
         (["--tls-key", "key.pem"], "tls_key: it needs its certificate too: give tls_cert"),
-        (["--tls-cert", "nothing.pem"], "tls_cert nothing.pem: No such file or directory"),
         (["--login-hours", "0"], "login_hours: must be more than 0"),
         (["--log-level", "loud"], "log_level: 'loud' is not one of debug, info, warning, error"),
         (["--config", "nothing.yaml"], "nothing.yaml: No such file or directory"),
@@ -55,11 +64,11 @@ def run(place: Path, *arguments: str, **environ: str) -> subprocess.CompletedPro
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_a_wrong_flag_is_named_with_what_to_write_instead(tmp_path: Path, arguments: list[str], says: str) -> None:
-    found = run(tmp_path, *arguments)
-    assert found.returncode == 2
+def test_a_wrong_flag_is_named_with_what_to_write_instead(place: Path, arguments: list[str], says: str) -> None:
+    found = CliRunner().invoke(main, [*arguments, "link"])  # what begins as every command does, and ends by itself
+    assert found.exit_code == 2
     assert says in found.stderr
-    assert "Traceback" not in found.stderr
+    assert not list(place.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -75,10 +84,10 @@ def test_a_wrong_flag_is_named_with_what_to_write_instead(tmp_path: Path, argume
         ("port: -1", "port: -1 is not one"),
     ],
 )
-def test_a_wrong_file_is_named_with_the_field(tmp_path: Path, text: str, says: str) -> None:
-    (tmp_path / "webui.yaml").write_text(text)
-    found = run(tmp_path)
-    assert found.returncode == 2
+def test_a_wrong_file_is_named_with_the_field(place: Path, text: str, says: str) -> None:
+    (place / "webui.yaml").write_text(text)
+    found = CliRunner().invoke(main, ["link"])
+    assert found.exit_code == 2
     assert says in found.stderr
 
 

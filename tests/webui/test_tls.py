@@ -86,6 +86,8 @@ def test_a_certificate_that_is_none_is_named_and_nobody_is_asked_for_a_passphras
         found = run(tmp_path, *flags)
         assert found.returncode == 2, flags
         assert f"tls_cert {flags[1]}: with the key in" in found.stderr and "PEM" in found.stderr
+    nothing = run(tmp_path, "--tls-cert", "nothing.crt")
+    assert nothing.returncode == 2 and "tls_cert nothing.crt: No such file" in nothing.stderr
     missing = run(tmp_path, "--tls-cert", certificate, "--tls-key", "nothing.key")
     assert missing.returncode == 2 and "tls_key nothing.key: No such file" in missing.stderr
 
