@@ -462,6 +462,7 @@ export class TaskStateManager {
       const limit = this.session ? PAGE : Math.min(PAGE, most - rows.length);
       const window = [["agent", this.agent], ["limit", limit], ["cursor", cursor]];
       const page = await this.#read(`/tasks?${params([...query, ...window])}`);
+      if (!Array.isArray(page?.data) || !Array.isArray(page.agents)) throw new AgentdError(200, SHAPELESS);
       rows.push(...page.data.filter((task) => this.#covers(task)));
       for (const each of page.agents) {
         if ((agents.get(each.agent)?.status ?? "fresh") === "fresh") agents.set(each.agent, each);
@@ -512,6 +513,7 @@ export class TaskStateManager {
   }
 }
 
+const SHAPELESS = { code: "bad_shape", detail: "the answer has another shape than the viewer's" };
 const FEED = ["hello", "changed", "agent", "lost"];
 const GONE = { reason_code: "agent_not_found", reason: "the viewer has no agent of this name any more" };
 
