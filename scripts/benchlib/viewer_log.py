@@ -27,16 +27,16 @@ LARGE = (
 )
 #: So many lines a second, for so many seconds.
 RATE = 20_000
-GROWING = f"for i in $(seq {{}}); do seq {RATE // 40}; sleep 0.0235; done"
+GROWING = f"for i in $(seq {{}}); do seq {RATE // 40}; sleep 0.022; done"
 #: Do something, then wait for what should come of it; milliseconds, to the frame.
 UNTIL = """async ([act, shown]) => {
   const began = performance.now();
   const [kind, what] = act;
   if (kind === "key") document.dispatchEvent(new KeyboardEvent("keydown", { key: what }));
   else {
-    const form = document.querySelector("form[role=search]");
-    form.elements.q.value = what;
-    form.requestSubmit();
+    const field = document.querySelector(`.log [name=${kind}]`);
+    field.value = what;
+    field.form.requestSubmit();
   }
   while (!document.querySelector(shown)) await new Promise(requestAnimationFrame);
   return performance.now() - began;
@@ -51,6 +51,7 @@ FRAMES = """async (seconds) => {
   }
   return [frames.length / seconds, Math.max(...frames)];
 }"""
+KNOWN = "Number(document.querySelector('#log-size').textContent.split(' ')[0].replaceAll(',', ''))"
 MIB = 1 << 20
 
 
@@ -82,11 +83,8 @@ def _looked_at(page: Page, url: str, rounds: int) -> list[Row]:
     links = [
         _opened(page, f"{url}#L{n}-L{n + 3}", f"#L{n}.sel")[1] for n in range(900_000, 900_000 + 1000 * rounds, 1000)
     ]
-    jumps = []
-    for _ in range(rounds):
-        jumps += [_until(page, ("key", "g"), "#L1"), _until(page, ("key", "G"), f"#L{LINES}")]
-    searches = [_until(page, ("search", f"line {n} "), f"#L{n}.hit") for n in range(LINES - rounds, LINES)]
-    page.keyboard.press("g")
+    jumps = [_until(page, ("line", str(n)), f"#L{n}") for n in range(5000, LINES, LINES // rounds // 3)]
+    searches = [_until(page, ("q", f"line {n} "), f"#L{n}.hit") for n in range(LINES - rounds, LINES)]
     nodes = page.evaluate("document.querySelectorAll('.log *').length")
     painted = median([paint for paint, _ in again])
     return [
@@ -94,7 +92,7 @@ def _looked_at(page: Page, url: str, rounds: int) -> list[Row]:
         Row("… its last lines are there", ms(lines), "≤ 800 ms", lines <= 0.8),
         Row("… first paint, looked at again", ms(painted), "≤ 500 ms", painted <= 0.5),
         _row("… a link to lines, opened anew", links, 0.5),
-        _row("… jump to the beginning or the end", jumps, 0.3),
+        _row("… jump to a line", jumps, 0.3),
         _row("… search over all of it", searches, 1.0),
         Row("… elements in the log", str(nodes), "≤ 1000", nodes <= 1000),
     ]
@@ -103,12 +101,13 @@ def _looked_at(page: Page, url: str, rounds: int) -> list[Row]:
 def _followed(page: Page, url: str, seconds: int) -> list[Row]:
     _opened(page, url, ".ln")
     page.wait_for_timeout(1000)
-    began, used = perf_counter(), _browser_cpu_s()
+    began, used, known = perf_counter(), _browser_cpu_s(), page.evaluate(KNOWN)
     rate, worst = page.evaluate(FRAMES, seconds)
-    share = (_browser_cpu_s() - used) / (perf_counter() - began)
+    took = perf_counter() - began
+    share, grown = (_browser_cpu_s() - used) / took, (page.evaluate(KNOWN) - known) / took
     memory = max(_unshared_mib(pid) for pid in _renderers())
     nodes = page.evaluate("document.querySelectorAll('.log *').length")
-    name = f"following {RATE:,} lines/s"
+    name = f"following {grown:,.0f} lines/s"
     return [
         Row(f"{name}: frames a second (worst frame)", f"{rate:.0f} ({worst:.0f} ms)", "≥ 50", rate >= 50),
         Row(f"{name}: renderers' processor", f"{share:.0%} of a core", "≤ 50 %", share <= 0.5),

@@ -121,6 +121,22 @@ def test_the_log_of_a_task_that_waits_begins_when_it_does(viewer: RealViewer, da
     expect(page.locator("#log-end")).to_contain_text("completed")
 
 
+def test_nothing_is_followed_any_more_once_the_tab_is_closed(
+    viewer: RealViewer, daemon: RealDaemon, page: Page
+) -> None:
+    def followed() -> int:
+        metrics = daemon.request("GET", "/metrics").body.decode()
+        return int(float(re.findall(r"^agentd_event_subscribers ([0-9.]+)$", metrics, re.MULTILINE)[0]))
+
+    task = daemon.shell("s", GROWING)
+    look_at(page, viewer, task)
+    until(lambda: total(page) > 1_000)
+    assert followed() == 2  # the events of its agent, the growth of its log
+    page.close()
+    until(lambda: followed() == 0, 2)
+    stop(daemon)
+
+
 def test_a_retry_is_followed_and_each_attempt_can_be_seen(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
     command = "echo attempt $AGENTD_ATTEMPT; while [ ! -e go ]; do sleep 0.02; done; [ $AGENTD_ATTEMPT = 2 ]"
     task = daemon.shell("s", command, retry={"max": 1, "on": ["exit_code"], "backoff_s": 0})

@@ -28,6 +28,12 @@ def test_two_hundred_megabytes_are_looked_at_like_a_page(viewer: RealViewer, dae
     page.get_by_label("Go to line").fill("1234567")
     page.keyboard.press("Enter")
     expect(page.locator("#L1234567 .f2")).to_have_text("INFO")
+    page.evaluate("document.querySelector('.lines').scrollTop += 1e9")  # what the scroll bar spans moves on
+    until(lambda: top(page) > 1_500_000)
+    held = top(page)
+    page.locator(".lines").hover()
+    page.mouse.wheel(0, 4000)
+    until(lambda: held + 190 <= top(page) <= held + 210)
     page.get_by_label("Search the log").fill("line 1999999 ")
     page.keyboard.press("Enter")
     expect(page.locator(".ln.hit")).to_have_id("L1999999")
