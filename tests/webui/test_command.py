@@ -196,3 +196,10 @@ def test_the_console_form_is_for_people(make_viewer: MakeViewer, daemon: RealDae
 def test_a_first_start_without_any_agent_says_what_to_do(make_viewer: MakeViewer) -> None:
     viewer = make_viewer({}).start()
     assert b"Start one with <code>agentd serve</code>" in viewer.request("GET", "/login").body
+
+
+def test_a_viewer_that_others_can_reach_without_tls_says_so(make_viewer: MakeViewer, daemon: RealDaemon) -> None:
+    viewer = make_viewer({"one": daemon.data_dir}, "--host", "0.0.0.0").start()
+    assert viewer.link.startswith(f"http://127.0.0.1:{viewer.port}/login/")
+    assert "viewer.exposed" in viewer.log_text()
+    assert viewer.request("GET", "/healthz", Host="0.0.0.0").status == 403  # browsers let any page reach that name
