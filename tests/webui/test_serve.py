@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import pty
 import re
@@ -15,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import BrowserContext, expect
 
 from tests.daemon.harness import alive, until
 
@@ -96,20 +95,22 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     serving.end()
 
 
-def test_one_link_is_printed_and_it_logs_in_to_the_daemon_that_was_started(serving: Serving) -> None:
+def test_the_one_link_that_is_printed_leads_to_a_form_that_starts_a_task(
+    serving: Serving, context: BrowserContext
+) -> None:
     serving.start().until_ready()
-    assert len(LINK.findall(serving.text())) == 1
-    link = urlsplit(LINK.findall(serving.text())[0].decode())
-    connection = http.client.HTTPConnection(link.netloc, timeout=20)
-    connection.request("POST", link.path)
-    answer = connection.getresponse()
-    answer.read()
-    assert answer.status == 303
-    cookie = answer.headers["Set-Cookie"].split(";")[0]
-    connection.request("GET", "/agents", headers={"Cookie": cookie, "Accept": "application/json"})
-    found = json.loads(connection.getresponse().read())
-    connection.close()
-    assert [(each["agent"], each["status"]) for each in found["agents"]] == [("local", "fresh")]
+    [link] = LINK.findall(serving.text())
+    page = context.new_page()
+    page.goto(link.decode())
+    expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
+    page.get_by_role("link", name="New task").first.click()
+    page.get_by_label("Command").fill("echo hello; sleep 100")
+    page.get_by_label("Session").fill("build")
+    page.get_by_role("button", name="Start", exact=True).click()
+    expect(page.locator("#main [data-state=running]").first).to_be_visible()
+    expect(page.locator("#main")).to_contain_text("hello")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#main [data-state=cancelled]").first).to_be_visible()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
