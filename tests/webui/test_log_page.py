@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser
 
 from tests.daemon.harness import RealDaemon
 
-from .conftest import enter
+from .conftest import MakeViewer, enter
 from .log_pages import done, log_of
+from .scripted_agent import ScriptedAgent
 from .viewer import RealViewer
 
 
@@ -192,3 +195,28 @@ def test_an_agent_that_is_gone_is_said_to_be_and_no_script_is_left_guessing(
     for more in ("/lines?attempt=1", "/search?attempt=1&q=a", "/raw?attempt=1"):
         answer = viewer.request("GET", log_of(task, more), Accept="application/json")
         assert (answer.status, answer.json["code"]) == (502, "refused")
+
+
+def test_an_agent_that_tells_odd_things_of_a_log_is_shown_as_far_as_it_makes_sense(
+    make_viewer: MakeViewer, tmp_path: Path
+) -> None:
+    odd = {"line": 1, "text": "<i>odd</i>", "offset": "x", "length": None, "at": 7, "stream": [], "new": {}}
+    task = {"task_id": "t", "session_id": "s", "state": "pondering", "attempt": 1, "attempts": "many"}
+    window = {"lines": [odd], "total_lines": 1500, "size": 10, "sgr": 5, "ended": "no"}
+    answers: dict[str, Any] = {"/tasks/t": task, "/tasks/t/output/lines": window}
+    with ScriptedAgent(answers) as agent:
+        viewer = make_viewer({"one": agent.url}, *agent.flags(tmp_path, "one")).start().log_in()
+        at = log_of({"session_id": "s", "task_id": "t"})
+        found = viewer.html(at + "?ts=1")
+        assert "&lt;i&gt;odd&lt;/i&gt;</div>" in found
+        assert 'data-state="pondering"' in found
+        bad: list[Any] = [{**window, "lines": ["x"]}, {**window, "lines": [{}]}, {**window, "total_lines": "2"}, [], 7]
+        for wrong in bad:
+            answers["/tasks/t/output/lines"] = wrong
+            found = viewer.get(at)
+            assert (found["log"], found["agents"][0]["reason_code"]) == (None, "bad_shape"), wrong
+            assert viewer.request("GET", at + "/lines?attempt=1", Accept="text/html").status == 502
+        answers["/tasks/t/output/search"] = {"matches": 7}
+        refused = viewer.request("GET", at + "/search?attempt=1&q=a", Accept="application/json")
+        assert (refused.status, refused.json["code"]) == (502, "bad_shape")
+        assert viewer.request("GET", log_of({"session_id": "other", "task_id": "t"}), Accept="text/html").status == 404

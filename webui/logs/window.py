@@ -114,8 +114,8 @@ async def _all_lines(visit: Visit, log: Log) -> Window | None:
     window = await lines_of(visit, log, 1, MAX_LINES)
     while window is not None and window.last < min(window.total_lines, PLAIN_LINES):
         more = await lines_of(visit, log, window.last + 1, min(MAX_LINES, PLAIN_LINES - window.last))
-        if more is None or not more.lines:
-            break
+        if more is None or more.last <= window.last:
+            break  # it gives fewer than it says
         window.lines += more.lines
         window.total_lines, window.size, window.ended = more.total_lines, more.size, more.ended
     return window
