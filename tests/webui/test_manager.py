@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -99,6 +100,18 @@ def test_a_task_that_is_not_there_is_unknown_and_its_history_is_asked_too(
     problem = '{"code": "task_not_found", "detail": "none"}'
     page.route(f"**/api/agents/one/tasks/{task_id}", lambda route: route.fulfill(status=404, body=problem))
     assert managed.do("getTaskStatus", task_id, {"agent": "one", "session": "build"})["state"] == "completed"
+
+
+def test_a_state_of_a_newer_agent_is_told_as_it_is(page: Page, viewer: RealViewer, daemon: RealDaemon) -> None:
+    managed = Managed(page, viewer)
+    task = daemon.shell("build", "sleep 100")
+    managed.do("initialize")
+    agents = json.dumps({"data": [], "next": None, "agents": [{"agent": "one", "status": "fresh"}]})
+    page.route("**/api/tasks?*", lambda route: route.fulfill(body=agents))
+    page.route("**/api/agents/one/tasks/*", lambda route: route.fulfill(body=json.dumps({**task, "state": "paused"})))
+    page.evaluate("manager.refresh()")
+    assert managed.next("taskProgress", state="paused")["task_id"] == task["task_id"]
+    assert page.evaluate("manager.tasks.map((task) => task.state)") == ["paused"]
 
 
 def test_a_start_whose_answer_is_lost_is_sent_again_and_starts_one_task(

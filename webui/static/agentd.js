@@ -125,7 +125,7 @@ const PAGE = 1000;
 /** Of tasks that are listed or walked through. */
 const MAX_ROWS = 10_000;
 const ANSWER_MS = 20_000;
-/** The least between two looks, however fast things change. */
+/** The least between two looks, however fast things change; a costly look gets a fifth of the time at most. */
 const SETTLE_MS = 200;
 /** Answers after which a write may or may not have happened: it is sent again, with the same key. */
 const UNSURE = [0, 502, 504];
@@ -177,6 +177,7 @@ export class TaskStateManager {
 
   /** The newest active task, or the one of this id as it is now, ended or not; null when there is none. */
   async restoreActiveTask(taskId) {
+    this.#follow();
     if (taskId) {
       const task = await this.getTaskStatus(taskId);
       if (ACTIVE.includes(task.state)) this.#keep(task);
@@ -314,8 +315,9 @@ export class TaskStateManager {
       while (this.#wanted && !this.#closed) {
         this.#wanted = false;
         clearTimeout(this.#timer);
+        const began = performance.now();
         await this.#look();
-        if (this.#wanted) await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+        if (this.#wanted) await pause(Math.max(SETTLE_MS, 4 * (performance.now() - began)), this.pollingFrequency);
       }
     } finally {
       this.#looking = null;
@@ -352,16 +354,16 @@ export class TaskStateManager {
     for (const task of found.rows) {
       active.add(id(task));
       const before = this.#tasks.get(id(task));
-      this.#tasks.set(id(task), task);
-      if (!before) this.emit(this.#greeted.has(task.agent) ? "taskStarted" : "taskRestored", task);
-      else if (before.seq !== task.seq || before.state !== task.state || doubted.has(id(task))) {
-        this.emit("taskProgress", task);
+      if (before) this.#update(before, task, doubted);
+      else {
+        this.#tasks.set(id(task), task);
+        this.emit(this.#greeted.has(task.agent) ? "taskStarted" : "taskRestored", task);
       }
     }
     for (const [key, task] of [...this.#tasks]) {
       if (active.has(key)) continue;
       if (!status.has(task.agent)) this.#lose(task.agent, GONE);
-      else if (status.get(task.agent).status === "fresh") await this.#settle(key, task);
+      else if (status.get(task.agent).status === "fresh") await this.#settle(key, task, doubted);
     }
     for (const [agent, contact] of status) if (contact.status === "fresh") this.#greeted.add(agent);
     if (!this.#told && !this.#unknown.size) {
@@ -371,7 +373,7 @@ export class TaskStateManager {
   }
 
   /** A task that is no longer listed as active: it has ended, is gone, or came between two answers. */
-  async #settle(key, task) {
+  async #settle(key, task, doubted) {
     let now;
     try {
       now = await this.#one(task.agent, task.task_id, task.session_id);
@@ -381,7 +383,13 @@ export class TaskStateManager {
     }
     if (TERMINAL.includes(now.state) || now.state === "unknown") {
       if (this.#tasks.delete(key)) this.emit(ending(now), now);
-    } else this.#tasks.set(key, now);
+    } else this.#update(task, now, doubted);
+  }
+
+  #update(before, task, doubted) {
+    this.#tasks.set(id(task), task);
+    const same = before.seq === task.seq && before.state === task.state && !doubted.has(id(task));
+    if (!same) this.emit("taskProgress", task);
   }
 
   #lose(agent, why) {
@@ -483,7 +491,7 @@ export class TaskStateManager {
       } catch (error) {
         const safe = key || method === "DELETE";
         if (!safe || !UNSURE.includes(error.status) || tries >= PAUSES_MS.length) throw error;
-        await new Promise((resolve) => setTimeout(resolve, PAUSES_MS[tries]));
+        await pause(PAUSES_MS[tries]);
       }
     }
   }
@@ -517,10 +525,11 @@ const SHAPELESS = { code: "bad_shape", detail: "the answer has another shape tha
 const FEED = ["hello", "changed", "agent", "lost"];
 const GONE = { reason_code: "agent_not_found", reason: "the viewer has no agent of this name any more" };
 
+const pause = (ms, most = ms) => new Promise((resolve) => setTimeout(resolve, Math.min(ms, most)));
 const id = (task) => `${task.agent}/${task.task_id}`;
 const at = (agent) => `/agents/${encodeURIComponent(agent)}`;
 const ending = (task) => (task.state === "completed" ? "taskCompleted" : "taskError");
 const told = (why) => ({ reason_code: why.reason_code ?? why.code, reason: why.reason ?? why.message });
 const meta = (name) => document.querySelector(`meta[name="${name}"]`)?.content;
 const params = (pairs) => new URLSearchParams(pairs.filter(([, value]) => value ?? false)).toString();
-const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (each) => each.toString(16).padStart(2, "0")).join("");
+const newKey = () => [...crypto.getRandomValues(new Uint32Array(4))].map((each) => each.toString(36)).join("-");
