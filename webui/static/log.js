@@ -1,9 +1,9 @@
 // The log of a task: a window of its lines, however long it is. The server makes the rows; this places and follows them.
 const CHUNK = 200; // lines asked for at a time
 const KEPT = 40; // chunks kept
-const PLAIN_LINES = 2000; // up to so many lines and bytes all rows are in the page: find and select work as everywhere
+const PLAIN_LINES = 2000; // up to here all rows are in the page, and find and select work
 const PLAIN_BYTES = 1 << 20;
-const SPAN = 600_000; // lines that the scroll bar spans: browsers cap the height of what scrolls
+const SPAN = 600_000; // lines that the scroll bar spans: browsers cap its height
 const MARGIN = 2000; // lines from an end of the span at which it moves on
 const MOST_NODES = 900;
 const COPY_BYTES = 8 << 20;
@@ -229,7 +229,7 @@ class LogView {
     for (let k = first; k <= last; k++) {
       const chunk = this.#chunk(k);
       if (chunk.asked === asked || !this.#wants(k, this.total, this.size)) continue;
-      chunk.asked = asked; // once: an agent that gives fewer lines than it says is not asked for ever
+      chunk.asked = asked; // once: it may give fewer lines than it says
       this.#load(k).then(() => this.#soon());
     }
     for (const k of this.chunks.keys()) {
@@ -419,7 +419,7 @@ class LogView {
     this.#found(`${(search.first + at).toLocaleString("en")} of ${count(search.total, "line")}`);
     if (search.stay) this.#paint();
     else this.go(search.at);
-    search.stay = false; // a page that was loaded again stays where it was
+    search.stay = false;
   }
 
   #found(text) {
