@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Generator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No test is timed: a busy machine must not fail one.
 settings.register_profile("agentd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("agentd")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Playwright's loop counts as running in this thread from its first test on, also while it rests: a test without
+    a browser may have a loop of its own all the same.
+    """
+    if "browser" in getattr(item, "fixturenames", ()):
+        return (yield)
+    resting = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        return (yield)
+    finally:
+        asyncio._set_running_loop(resting)

@@ -38,6 +38,7 @@ class BadAgent:
         self.streams: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._begun = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -95,11 +96,16 @@ class BadAgent:
         self._begun.set()
         await self._stop.wait()
         server.close()
+        await asyncio.sleep(0.01)  # a connection that was just accepted is one by then
+        for writer in self._writers:
+            writer.transport.abort()  # also of those whose task has yet to run
         for task in self._connections:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.sleep(0)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         task = asyncio.create_task(self._answer(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
@@ -126,6 +132,7 @@ class BadAgent:
                     await asyncio.gather(answer, left, return_exceptions=True)
             finally:
                 self.streams.discard(writer)
+                self._writers.discard(writer)
                 writer.close()
                 await writer.wait_closed()
 
@@ -218,7 +225,7 @@ def _odd_words(agent: BadAgent, path: str, query: Query) -> bytes:
 
 async def _silent(agent: BadAgent, writer: asyncio.StreamWriter, path: str, query: Query) -> None:
     """As an agent that is stopped: when it goes on, it answers what was asked meanwhile."""
-    while agent.mode == "silent":
+    while agent.mode == "silent":  # noqa: ASYNC110 - another thread sets it
         await asyncio.sleep(0.02)
     await MODES[agent.mode_for(path)](agent, writer, path, query)
 

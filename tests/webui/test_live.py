@@ -275,3 +275,18 @@ def test_a_bad_stream_of_one_agent_does_not_keep_the_page_from_the_others(
         expect(page.locator("#row-good-good-0 [data-state=working]")).to_be_visible(timeout=3000)
         expect(page.locator("#row-bad-bad-0")).to_be_visible()
         page.close()
+
+
+def test_details_that_were_opened_stay_open(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    daemon.wait(daemon.shell("build", "true")["task_id"])
+    page.goto(f"{viewer.url}/a/one/s/build")
+    details = page.locator("details:not([open])").first
+    details.locator("summary").click()
+    opened = page.locator("details[open]")
+    expect(opened).to_have_count(1)
+    task = daemon.shell("build", "sleep 100")
+    expect(page.locator("[data-state=running]").first).to_be_visible()
+    expect(opened).to_have_count(1)
+    daemon.request("DELETE", f"/tasks/{task['task_id']}")
+    expect(page.locator("[data-state=cancelled]").first).to_be_visible()
+    expect(opened).to_have_count(1)

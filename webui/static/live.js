@@ -3,9 +3,10 @@ import { Connection } from "./agentd.js";
 import { tally } from "./tally.js";
 
 const { Idiomorph } = window;
-/** How long agents that were slow may take when the page asks once more, in seconds: in the background; in its turn. */
+/** How long agents that were slow may take when the page asks once more, in seconds: beside all else; holding it up. */
 const PATIENCE_S = 10;
 const TURN_S = 2;
+const SLOW_MS = 400;
 /** While something is wrong with the viewer itself, the page asks again after so long. */
 const AGAIN_MS = 2000;
 const ANSWER_MS = 15_000;
@@ -22,7 +23,7 @@ let asked = 0; // an answer that was asked for before another was taken in is ol
 let wanted = false;
 let asking = false;
 let filling = false;
-let owed = false; // the slow agents' turn: their answer came, and was old by then
+let patience = 0; // in seconds, with agents that are slow and do answer
 let timer = 0;
 
 /** Ask for this page and take it in; one at a time, and once more if something changed meanwhile. */
@@ -33,10 +34,10 @@ export async function refresh() {
   while (wanted) {
     wanted = false;
     const began = performance.now();
-    const page = await ask(owed ? TURN_S : 0);
-    owed = false;
+    const page = await ask(patience);
     if (page) take(page);
     const took = performance.now() - began;
+    if (took < SLOW_MS || took > TURN_S * 1000) patience = 0; // all are quick again, or one answers no more
     await new Promise((done) => setTimeout(done, Math.min(took, REST_MS)));
   }
   asking = false;
@@ -50,15 +51,17 @@ async function fillIn() {
   const page = await ask(PATIENCE_S);
   filling = false;
   if (page && asked === before) return take(page);
-  if (!document.querySelector("#main[data-pending]")) return;
-  owed = Boolean(page);
+  const slow = [...document.querySelectorAll("#main [data-reason=slow]")].map((each) => each.dataset.unknown);
+  if (!slow.length) return;
+  const answered = page?.getElementById("main").dataset.heard.split(" ") ?? [];
+  if (slow.some((name) => answered.includes(name))) patience = TURN_S; // what it said is old by now: wait for it
   refresh();
 }
 
 /** This page anew; null when there is none to take in, which is then said. */
-async function ask(patience) {
+async function ask(wait) {
   const before = losses;
-  const headers = { Accept: "text/html", ...(patience && { Prefer: `wait=${patience}` }) };
+  const headers = { Accept: "text/html", ...(wait && { Prefer: `wait=${wait}` }) };
   const signal = AbortSignal.timeout(ANSWER_MS);
   try {
     const answer = await fetch(location.href, { headers, signal, cache: "no-store" });
