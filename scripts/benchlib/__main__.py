@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchlib import crash, size, speed
+from benchlib import crash, size, speed, viewer_live, viewer_log, viewer_proxy
 from benchlib.figures import Row, table
 
 PAGE = Path("docs/performance.md")
@@ -31,7 +31,11 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
         "output": lambda d: speed.output(d, 64 if quick else 512, 2 if quick else 4),
         "crash": lambda d: crash.crashes(d, kills),
     }
-    viewer: Parts = {}
+    viewer: Parts = {
+        "live": lambda d: viewer_live.live(d, 20 if quick else 100, 2 if quick else 7),
+        "proxy": lambda d: viewer_proxy.proxy(d, 200 if quick else 2000),
+        "log": lambda d: viewer_log.log_view(d, 2 if quick else 5, 5 if quick else 20),
+    }
     return {"daemon": daemon, "viewer": viewer}
 
 

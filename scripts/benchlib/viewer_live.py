@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from subprocess import PIPE, Popen
 from time import perf_counter, sleep, time
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 
 from benchlib.daemon import Client, Daemon
 from benchlib.figures import Row, median, ms, percentile
 from benchlib.fill import fill
+from benchlib.viewer import browser, viewer
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-AGENTS = 3
+AGENTS = 3  #: a, b and c
 SESSIONS = 1000
 TABS = 12
 #: After so long no tab that was closed may have left a stream.
@@ -49,16 +46,16 @@ KIB = 1024
 def live(directory: Path, changes: int, rounds: int) -> list[Row]:
     """1,000 sessions over three agents, looked at in Chromium."""
     with ExitStack() as stack:
-        daemons = [Daemon(directory / f"live-{name}") for name in "abc"[:AGENTS]]
+        daemons = [Daemon(directory / f"live-{name}") for name in "abc"]
         for at, daemon in enumerate(daemons):
             fill(daemon.data_dir, SESSIONS // AGENTS + (at < SESSIONS % AGENTS) - (at == 0), 1)
             stack.enter_context(daemon)
         client = stack.enter_context(daemons[0].client())
         client.session("watched")
-        link = stack.enter_context(_viewer(directory, daemons))
-        context = stack.enter_context(_browser())
+        seen = stack.enter_context(viewer(directory, dict(zip("abc", daemons, strict=True))))
+        context = stack.enter_context(browser())
         page = context.new_page()
-        page.goto(link)
+        page.goto(seen.link)
         page.wait_for_url("**/")
         url = page.url
         return [
@@ -157,27 +154,3 @@ def _streams(client: Client) -> int:
     text = client.raw("GET", "/metrics")[1].decode()
     found = re.search(r"^agentd_event_subscribers\S* ([0-9.]+)$", text, re.MULTILINE)
     return int(float(found[1])) if found else -1
-
-
-@contextmanager
-def _viewer(directory: Path, daemons: Sequence[Daemon]) -> Iterator[str]:
-    """A viewer of these daemons, named a, b, c…; the link that it printed."""
-    argv = [shutil.which("agentd-web") or "agentd-web", "--port", "0", "--secret-file", str(directory / "secret")]
-    argv += ["--data-dir", str(directory / "none")]
-    for name, daemon in zip("abcdefgh", daemons, strict=False):
-        argv += ["--agent", f"{name}={daemon.data_dir}"]
-    with (directory / "viewer.log").open("ab") as log, Popen(argv, stdout=PIPE, stderr=log) as process:
-        try:
-            assert process.stdout is not None
-            words = (word for line in process.stdout for word in line.decode().split())
-            yield next(word for word in words if "/login/" in word)
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def _browser() -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield browser.new_context(viewport={"width": 1280, "height": 800})
-        browser.close()

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from subprocess import PIPE, Popen
 from time import perf_counter
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Page
 
 from benchlib.daemon import Daemon
 from benchlib.figures import Row, median, ms
 from benchlib.processes import cpu_s, tree
+from benchlib.viewer import browser, viewer
 
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 LINES = 2_000_000
 #: 200 MB of lines with colours.
 LARGE = (
@@ -63,17 +59,17 @@ def log_view(directory: Path, rounds: int, follow_s: int) -> list[Row]:
         client.wait(large)
         daemon.stop()
         daemon.start()  # it has read none of the log yet
-        with _viewer(directory, daemon) as (viewer, link), _browser() as context:
+        with viewer(directory, {"one": daemon}) as seen, browser() as context:
             page = context.new_page()
-            page.goto(link)
+            page.goto(seen.link)
             page.wait_for_url("**/")
-            at = f"{link.partition('/login/')[0]}/a/one/s/s/t/"
+            at = f"{seen.url}/a/one/s/s/t/"
             rows = _looked_at(page, f"{at}{large}/log", rounds)
             with daemon.client() as again:
                 growing = again.submit("s", "sh", "-c", GROWING.format(follow_s * 60))
             rows += _followed(page, f"{at}{growing}/log", follow_s)
             cookie = "; ".join(f"{each['name']}={each['value']}" for each in context.cookies())
-            rows += _passed_through(viewer.pid, f"{at}{large}/log/raw", cookie)
+            rows += _passed_through(seen.pid, f"{at}{large}/log/raw", cookie)
         return rows
 
 
@@ -116,7 +112,7 @@ def _followed(page: Page, url: str, seconds: int) -> list[Row]:
     ]
 
 
-def _passed_through(viewer: int, url: str, cookie: str) -> list[Row]:
+def _passed_through(pid: int, url: str, cookie: str) -> list[Row]:
     """The whole raw log through the viewer."""
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=60)
@@ -129,7 +125,7 @@ def _passed_through(viewer: int, url: str, cookie: str) -> list[Row]:
     finally:
         connection.close()
     took = perf_counter() - began
-    peak = _status_mib(viewer, "VmHWM")
+    peak = _status_mib(pid, "VmHWM")
     return [
         Row(f"{size // MIB} MiB raw through the viewer", f"{size / MIB / took:.0f} MiB/s", "", size > 0),
         Row("the viewer's memory at its highest, all of this through it", f"{peak:.0f} MiB", "≤ 80 MiB", peak <= 80),
@@ -155,28 +151,6 @@ def _row(what: str, samples: list[float], bar_s: float) -> Row:
     return Row(
         what, f"{ms(median(samples))} (worst {ms(max(samples))})", f"≤ {bar_s * 1000:.0f} ms", median(samples) <= bar_s
     )
-
-
-@contextmanager
-def _viewer(directory: Path, daemon: Daemon) -> Iterator[tuple[Popen[bytes], str]]:
-    """A viewer of one agent, and the link that it printed."""
-    argv = [shutil.which("agentd-web") or "agentd-web", "--port", "0", "--secret-file", str(directory / "secret")]
-    argv += ["--data-dir", str(directory / "none"), "--agent", f"one={daemon.data_dir}"]
-    with (directory / "viewer.log").open("ab") as log, Popen(argv, stdout=PIPE, stderr=log) as process:
-        try:
-            assert process.stdout is not None
-            words = (word for line in process.stdout for word in line.decode().split())
-            yield process, next(word for word in words if "/login/" in word)
-        finally:
-            process.terminate()
-
-
-@contextmanager
-def _browser() -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield browser.new_context(viewport={"width": 1280, "height": 800})
-        browser.close()
 
 
 def _renderers() -> list[int]:
