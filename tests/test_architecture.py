@@ -66,7 +66,7 @@ VIEWER = House(
     "webui",
     (
         frozenset({"__init__", "contact", "identity", "refusals", "settings", "schema_form", "words"})
-        | {"assets", "blotting", "charts", "log", "running"},
+        | {"assets", "blotting", "charts", "log", "packing", "running"},
         frozenset({"failures", "forms", "links", "secret", "upstream"})
         | {"analysis", "causes", "clocks", "connections", "typed"},
         frozenset({"commands", "doorkeeper", "feed", "roster"}),

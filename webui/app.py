@@ -22,6 +22,7 @@ from webui.doorkeeper import READING, Doorkeeper
 from webui.identity import Role, Seals
 from webui.links import Links
 from webui.login import Login
+from webui.packing import packed
 from webui.refusals import Refusal
 from webui.rendering import Page, Renderer, wants_json
 from webui.roster import Roster
@@ -128,7 +129,7 @@ class Viewer:
             self._doorkeeper.check_host(request)
             if request.method not in READING:
                 self._doorkeeper.check_origin(request)
-            return await handler(request)
+            return await packed(request, await handler(request))
         except Refusal as error:
             return self.refused(request, error)
         except web.HTTPException as error:

@@ -1,0 +1,22 @@
+"""Pages and JSON are sent as small as the client takes them."""
+
+from __future__ import annotations
+
+import gzip
+
+from .viewer import RealViewer
+
+
+def test_a_page_is_gzipped_for_those_who_take_it_and_is_the_same(viewer: RealViewer) -> None:
+    plain = viewer.request("GET", "/agents", Accept="text/html", Accept_Encoding="identity")
+    small = viewer.request("GET", "/agents", Accept="text/html", Accept_Encoding="gzip, br")
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert small.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert len(small.body) < len(plain.body) / 2
+    assert b"<h1>Agents</h1>" in gzip.decompress(small.body)
+
+
+def test_what_is_small_is_sent_as_it_is(viewer: RealViewer) -> None:
+    answer = viewer.request("GET", "/healthz", Accept_Encoding="gzip")
+    assert "content-encoding" not in answer.headers
