@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -84,7 +85,9 @@ def browser() -> Iterator[Browser]:
         pytest.skip("no Chromium here: apt install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        running = asyncio._get_running_loop()
         yield browser
+        asyncio._set_running_loop(running)  # a test without a browser may have been the last
         browser.close()
 
 
