@@ -107,3 +107,12 @@ def _luminance(colour: str) -> float:
 def test_text_reads_the_same_as_it_was_written() -> None:
     text = "a <b> & \"c\" 'd' \té\U0001f600"
     assert html.unescape(ansi.line(text)[0]) == text
+
+
+@given(st.text(max_size=12))
+def test_colours_that_an_agent_says_are_none_at_worst(said: str) -> None:
+    assert ansi.line("text", ansi.applied(ansi.PLAIN, said))[0]
+
+
+def test_what_is_no_number_in_the_colours_of_an_agent_counts_as_none() -> None:
+    assert ansi.applied(ansi.PLAIN, "a;1;\x00\ud7ff") == ansi.applied(ansi.PLAIN, "0;1;0")

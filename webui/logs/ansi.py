@@ -117,7 +117,7 @@ _ENDS = {22: BOLD | DIM, 23: ITALIC, 24: UNDERLINE, 27: INVERSE, 29: STRIKE}
 
 
 def _number(text: str) -> int:
-    return int(text) if 0 < len(text) < 5 else 0
+    return int(text) if len(text) < 5 and text.isdecimal() else 0
 
 
 def _following(given: object) -> list[str]:
