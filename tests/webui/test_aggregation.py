@@ -110,6 +110,7 @@ def test_a_bad_agent_is_named_with_its_reason_and_hides_no_other(
     assert f'data-unknown="bad" data-reason="{code}"' in html
     assert "12 running" in html
     assert "1 of 3 agents unknown" in html
+    assert '\n<span class="quiet">(tried' in html  # a space before it, in HTML
     strict = three.viewer.request("GET", "/?strict=1", Accept="application/json")
     assert strict.status == 503
     assert len(json.loads(strict.body)["data"]) == 3

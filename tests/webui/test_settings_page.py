@@ -51,6 +51,13 @@ def test_who_may_only_look_sees_no_care_and_no_setup(viewer: RealViewer) -> None
     assert "agentd token create" not in page
 
 
+def test_an_agent_that_does_not_answer_is_offered_no_care(make_viewer: MakeViewer, daemon: RealDaemon) -> None:
+    viewer = make_viewer({"one": daemon.data_dir, "gone": "http://127.0.0.1:9"}).start().log_in()
+    page = viewer.html("/settings")
+    assert "/a/one/reset" in page
+    assert "/a/gone/reset" not in page
+
+
 def test_a_mistake_in_webui_yaml_is_shown(make_viewer: MakeViewer, daemon: RealDaemon) -> None:
     viewer = make_viewer({"one": daemon.data_dir})
     viewer.place.mkdir()

@@ -55,6 +55,20 @@ def test_a_pool_that_backs_off_is_said_to_be_degraded(make_viewer: MakeViewer, t
     assert "frozen" in page
 
 
+def test_an_agent_that_says_nothing_of_its_pool_still_tells_its_workers(
+    make_viewer: MakeViewer, tmp_path: Path
+) -> None:
+    answers = {
+        "/status": {"agent_id": "a", "state": "idle"},
+        "/workers": {"data": [{"worker_id": "w9", "state": "idle"}], "next": None},
+    }
+    with ScriptedAgent(answers) as agent:
+        viewer = make_viewer({"new": agent.url}, *agent.flags(tmp_path, "new")).start().log_in()
+        for pool in (7, None, {}):
+            answers["/status"]["workers"] = pool
+            assert "w9" in viewer.html("/workers")
+
+
 def test_a_worker_is_seen_to_begin_and_to_end_its_task(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
     page.goto(f"{viewer.url}/workers")
     expect(page.locator("#rows-one [data-state=idle]").first).to_be_visible()
