@@ -17,6 +17,7 @@ from tests.webui.viewer import RealViewer
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SIZE = {"width": 1120, "height": 700}
+TALL = {"width": 1120, "height": 940}
 PHONE = {"width": 360, "height": 700}
 
 _TEST_RUN = r"""
@@ -100,7 +101,7 @@ def take(browser: Browser, viewer: RealViewer, scheme: str, failed: dict[str, An
         "log": f"{session}/t/{failed['task_id']}/log",
     }
     for name, path in pages.items():
-        shot(browser, viewer, scheme, path, f"{name}-{scheme}", SIZE)
+        shot(browser, viewer, scheme, path, f"{name}-{scheme}", TALL if name == "session" else SIZE)
     shot(browser, viewer, scheme, "/", f"phone-{scheme}", PHONE)
 
 
