@@ -97,7 +97,10 @@ def when(text: object, now: datetime) -> Markup:
     if at is None:
         return escape("" if text is None else text)
     exact = at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(str(text), exact, ago((now - at).total_seconds()))
+    past = (now - at).total_seconds()  # static/clock.js goes on from there
+    return Markup('<time datetime="{}" title="{}" data-ago="{:.0f}">{}</time>').format(
+        str(text), exact, past, ago(past)
+    )
 
 
 def ago(seconds: float) -> str:

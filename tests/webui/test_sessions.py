@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page, expect
 
 from tests.daemon.harness import RealDaemon
@@ -29,3 +31,16 @@ def test_a_session_appears_on_an_open_page_and_its_end_is_seen(
     daemon.request("DELETE", f"/tasks/{task['task_id']}")
     expect(row.locator("[data-state=idle]")).to_be_visible()
     expect(row).to_contain_text("1 cancelled")
+
+
+def test_times_grow_old_on_a_page_on_which_nothing_happens(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    daemon.wait(daemon.shell("build", "true")["task_id"])
+    page.clock.install()
+    page.goto(f"{viewer.url}/analytics")
+    expect(page.locator("main")).to_contain_text(re.compile(r"As of (now|\d+ s ago)"))
+    page.clock.fast_forward("03:00:00")
+    expect(page.locator("main")).to_contain_text("As of 3 h ago")
+    page.goto(f"{viewer.url}/settings")
+    expect(page.locator("main")).to_contain_text("in 11 h")
+    page.clock.fast_forward("03:00:00")
+    expect(page.locator("main")).to_contain_text("in 8 h")
