@@ -1,4 +1,4 @@
-"""What all agents do at this moment, in numbers; of those that are unknown, nothing is guessed."""
+"""What all agents do at this moment, in numbers, and what runs; of those that are unknown, nothing is guessed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from webui.rows import one
+from webui.rows import Row, one
 from webui.upstream import Agent
 from webui.visit import Visit
 
@@ -22,9 +22,10 @@ class Totals(msgspec.Struct, kw_only=True):
     unknown: int = 0
 
 
-async def totals(visit: Visit, agents: Iterable[Agent]) -> Totals:
-    """Ask each agent for its status, and add up."""
+async def totals(visit: Visit, agents: Iterable[Agent]) -> tuple[Totals, list[Row]]:
+    """Ask each agent for its status, and add up; and the tasks that run, with `agent` in each, the longest first."""
     found = Totals()
+    running: list[Row] = []
 
     async def add(agent: Agent) -> None:
         answer = await visit.ask(agent, "/status")
@@ -35,13 +36,19 @@ async def totals(visit: Visit, agents: Iterable[Agent]) -> Totals:
             found.unknown += 1
             return
         current, queue = status["current"], status["queue"]
-        found.running += len(current) if isinstance(current, list) else 0
+        if isinstance(current, list):
+            found.running += len(current)
+            running.extend(Row({**task, "agent": agent.name}) for task in current if _is_task(task))
         if isinstance(queue, dict):
             found.waiting += _number(queue.get("waiting"))
             found.queued += _number(queue.get("depth"))
 
     await asyncio.gather(*map(add, agents))
-    return found
+    return found, sorted(running, key=lambda task: str(task["started_at"]))
+
+
+def _is_task(value: object) -> bool:
+    return isinstance(value, Row) and isinstance(value["task_id"], str) and isinstance(value["session_id"], str)
 
 
 def _number(value: object) -> int:

@@ -33,6 +33,21 @@ def test_a_session_appears_on_an_open_page_and_its_end_is_seen(
     expect(row).to_contain_text("1 cancelled")
 
 
+def test_what_runs_in_a_session_is_named_beside_it(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    page.goto(viewer.url)
+    tasks = [daemon.shell(name, "sleep 100", name=f"task of {name}") for name in ("one", "two")]
+    row = page.locator("#row-one-two")
+    row.get_by_role("link", name="task of two").click()
+    expect(page.locator("h1")).to_have_text("task of two")
+    assert {task["task_id"] for task in viewer.get("/")["running"]} == {task["task_id"] for task in tasks}
+    assert [task["name"] for task in viewer.get("/?q=one")["running"]] == ["task of one"]
+    page.go_back()
+    for task in tasks:
+        daemon.request("DELETE", f"/tasks/{task['task_id']}")
+    expect(page.get_by_text("task of")).to_have_count(0)
+    expect(page.locator("#status")).to_contain_text("0 running")
+
+
 def test_times_grow_old_on_a_page_on_which_nothing_happens(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
     daemon.wait(daemon.shell("build", "true")["task_id"])
     page.clock.install()
