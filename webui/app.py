@@ -205,7 +205,7 @@ def _this_task() -> asyncio.Task[object]:
 def _refusal_of(request: web.Request, error: web.HTTPException) -> Refusal:
     match error.status:
         case 404:
-            return Refusal(404, "route_not_found", f"there is no page {request.path}", hint="All sessions are at /.")
+            return Refusal(404, "route_not_found", f"there is no page {request.path}", hint="Look at its spelling.")
         case 405:
             return Refusal(405, "method_not_allowed", f"{request.method} is not for this page")
         case 413:

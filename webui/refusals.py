@@ -13,7 +13,7 @@ class Refusal(Exception):
         status: of HTTP.
         code: stable, for programs; the agents' codes where they have one for it.
         detail: a sentence that names the remedy.
-        hint: for people: what to do now.
+        hint: what to do now, as a sentence; its wording is no promise.
     """
 
     def __init__(self, status: int, code: str, detail: str, *, hint: str | None = None) -> None:
@@ -25,13 +25,14 @@ class Refusal(Exception):
 
     def problem(self) -> dict[str, object]:
         """The RFC 9457 document."""
-        return {
+        found: dict[str, object] = {
             "type": f"urn:agentd:error:{self.code}",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
         }
+        return found | {"hint": self.hint} if self.hint is not None else found
 
 
 def unknown_agent(name: str) -> Refusal:

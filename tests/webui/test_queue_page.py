@@ -56,6 +56,7 @@ def test_a_cursor_without_its_agent_is_refused(make_viewer: MakeViewer, daemon: 
     answer = viewer.request("GET", "/queue?cursor=abc", Accept="application/json")
     assert answer.status == 400
     assert "name it with agent=" in answer.json["detail"]
+    assert answer.json["hint"] == "Start again without it."
 
 
 def test_a_cursor_that_is_none_is_what_its_agent_refuses(viewer: RealViewer) -> None:
