@@ -23,6 +23,11 @@ SOURCES = {
     "file": "from webui.yaml",
     "local": "found on this machine",
 }
+#: Fields of GET /status that the page has a place for, there or on the page of the workers; others are listed.
+_KNOWN = {
+    *("agent", "agent_id", "version", "boot_id", "state", "current", "queue", "workers", "disk", "sessions"),
+    "started_at",
+}
 
 
 async def agents(visit: Visit) -> Page:
@@ -54,6 +59,7 @@ async def agents(visit: Visit) -> Page:
             "started": _utc,
             "CLOCK_OFF_MS": CLOCK_OFF_MS,
             "DISK_LOW": DISK_LOW,
+            "more_of": lambda status: {name: value for name, value in status.items() if name not in _KNOWN},
         },
     )
 
