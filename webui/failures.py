@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
@@ -29,6 +30,7 @@ class Failures:
         self._trust_forwarded = trust_forwarded
         self._now = now
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._tried: Counter[str] = Counter()  # logins that are tried right now
 
     def check(self, request: web.Request) -> None:
         """Refuse a login after too many that failed.
@@ -36,9 +38,27 @@ class Failures:
         Raises:
             Refusal: wait a minute.
         """
-        since, count = self._counts.get(self.address(request), (0.0, 0))
-        if count >= MAX_FAILURES and self._now() - since < WINDOW_S:
+        address = self.address(request)
+        since, count = self._counts.get(address, (0.0, 0))
+        failed = count if self._now() - since < WINDOW_S else 0
+        if failed + self._tried[address] >= MAX_FAILURES:
             raise Refusal(429, "rate_limited", "too many failed logins", hint="Wait a minute and try again.")
+
+    @contextmanager
+    def trying(self, request: web.Request) -> Iterator[None]:
+        """While a login is tried it counts as one that failed: many at once are no way around the limit.
+
+        Raises:
+            Refusal: as of `check`.
+        """
+        self.check(request)
+        address = self.address(request)
+        self._tried[address] += 1
+        try:
+            yield
+        finally:
+            self._tried[address] -= 1
+            self._tried += Counter()  # those at zero go
 
     def count(self, request: web.Request) -> None:
         """One has failed."""

@@ -11,6 +11,7 @@ from aiohttp import web
 from webui.contact import Status
 from webui.doorkeeper import Doorkeeper
 from webui.failures import Failures
+from webui.forms import fields_of
 from webui.identity import Identity, Role, new_sid
 from webui.links import Links
 from webui.refusals import Refusal, unknown_agent
@@ -74,7 +75,7 @@ class Login:
     async def take(self, request: web.Request) -> web.Response:
         """Log in by a token of one agent; another login keeps the tokens of the others."""
         self._failures.check(request)
-        form = await request.post()
+        form = await fields_of(request)
         name, then = str(form.get("agent", "")), str(form.get("next", ""))
         token = str(form.get("token", "")).strip()
         agent = self._roster.named(name)
@@ -82,7 +83,8 @@ class Login:
             raise unknown_agent(name)
         if not (0 < len(token) <= _MAX_TOKEN and token.isascii() and token.isprintable()):
             return self._form(name, then, "Paste a token: one line, as the file `token` has it.", 422)
-        answer = await self._upstream.ask(agent, "GET", "/status", token=token, within_s=ASK_S)
+        with self._failures.trying(request):
+            answer = await self._upstream.ask(agent, "GET", "/status", token=token, within_s=ASK_S)
         if answer.contact.status is Status.UNAUTHORIZED:
             self._failed(request, name)
             return self._form(name, then, f"{name} does not know this token.", 403)

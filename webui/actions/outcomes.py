@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from webui.contact import Status
-from webui.forms import CSRF_FIELD
+from webui.forms import CSRF_FIELD, fields_of
 from webui.identity import Role
 from webui.refusals import Refusal
 from webui.rendering import Page
@@ -62,10 +62,10 @@ async def posted(visit: Visit, role: Role = Role.OPERATOR) -> Mapping[str, Any]:
     """The fields of the form that was sent.
 
     Raises:
-        Refusal: this login may not do it.
+        Refusal: this login may not do it, or it is no form.
     """
     visit.require(role)
-    return await visit.request.post()
+    return await fields_of(visit.request)
 
 
 async def act(

@@ -1,0 +1,75 @@
+"""Clients that mean harm: forms that are none, forms that never end, and guesses all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.daemon.harness import until
+from webui import forms
+from webui.app import Viewer
+from webui.connections import Runner
+from webui.failures import MAX_FAILURES
+from webui.settings import Settings
+
+from .bad_agents import BadAgent
+from .conftest import MakeViewer
+from .test_login import FORM, log_in
+from .viewer import RealViewer
+
+PART = b"--x\r\nContent-Disposition: form-data; name=token\r\n"
+UPLOAD = "multipart/form-data; boundary=x"
+NO_FORMS = {
+    "not UTF-8": (FORM, b"agent=\xff&token=a"),
+    "no such charset": (FORM + "; charset=bogus", b"agent=one&token=a"),
+    "a charset that is no charset": (FORM + "; charset=rot13", b"agent=one&token=a"),
+    "without a boundary": ("multipart/form-data", b"--x\r\n"),
+    "without a name": (UPLOAD, b"--x\r\nContent-Disposition: \xff\r\n\r\nabc"),
+    "parts in parts": (UPLOAD, b"--x\r\nContent-Type: multipart/mixed; boundary=y\r\n\r\n--y\r\n\r\n"),
+    "an encoding nobody knows": (UPLOAD, PART + b"Content-Transfer-Encoding: wat\r\n\r\na\r\n--x--\r\n"),
+    "a part in no charset": (UPLOAD, PART + b"Content-Type: text/plain; charset=bogus\r\n\r\n\xff\r\n--x--\r\n"),
+    "heads without end": (UPLOAD, PART + b"X: " + b"a" * 100_000 + b"\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("path", ["/login", "/logout", "/sessions/new"])
+@pytest.mark.parametrize(("kind", "body"), NO_FORMS.values(), ids=NO_FORMS)
+def test_a_form_that_is_none_is_refused_and_is_no_error_of_the_viewers(
+    viewer: RealViewer, path: str, kind: str, body: bytes
+) -> None:
+    answer = viewer.request("POST", path, body, Content_Type=kind, Accept="application/json")
+    assert answer.status in (400, 403, 415), answer.body
+    assert answer.json["code"] in ("malformed", "csrf", "unsupported_media_type")
+
+
+async def test_a_login_form_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "FORM_S", 0.05)
+    viewer = Viewer(Settings(secret_file=tmp_path / "secret", data_dirs=(str(tmp_path),)), {}, b"s" * 32)
+    runner = Runner(viewer.application(), viewer.refused)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        reader, writer = await asyncio.open_connection(*runner.addresses[0])
+        writer.write(f"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {FORM}\r\n".encode())
+        writer.write(b"Content-Length: 100\r\n\r\nagent=one")
+        async with asyncio.timeout(10):
+            assert b" 408 " in await reader.readline()
+        writer.close()
+    finally:
+        await runner.cleanup()
+
+
+def test_guesses_all_at_once_are_not_more_than_one_after_the_other(make_viewer: MakeViewer) -> None:
+    with BadAgent("one") as agent, ThreadPoolExecutor(30) as many:
+        viewer = make_viewer({"one": agent.url}).start()
+        agent.mode = "silent"
+        answers = [many.submit(log_in, viewer, "one", f"guess-{number}") for number in range(30)]
+        until(lambda: sum(answer.done() for answer in answers) == 30 - MAX_FAILURES)
+        agent.mode = "token_rejected"
+        assert sorted(answer.result().status for answer in answers) == [403] * MAX_FAILURES + [429] * 20
+        assert len(agent.requests) == MAX_FAILURES
+        assert log_in(viewer, "one", "another").status == 429
