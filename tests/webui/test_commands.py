@@ -73,15 +73,18 @@ def test_a_session_is_changed_and_deleted_by_its_commands(
 ) -> None:
     daemon.wait(daemon.shell("build", "true")["task_id"])
     title = 'it\'s "$HOME" `id` $(id) \\ \t; & <b>'
-    assert daemon.request("PATCH", "/sessions/build", {"title": title}).status == 200
+    assert daemon.request("PATCH", "/sessions/build", {"title": title, "labels": {"team": "a b"}}).status == 200
     lines = commands_in(viewer.html("/a/one/s/build"))
-    daemon.request("PATCH", "/sessions/build", {"title": "other"})
+    daemon.request("PATCH", "/sessions/build", {"title": "other", "labels": {}})
     run(lines["Edit"][which])
-    assert daemon.get("/sessions/build")["title"] == title
+    edited = daemon.get("/sessions/build")
+    assert (edited["title"], edited["labels"]) == (title, {"team": "a b"})
     run(lines["New task"][which])
     run(lines["Cancel all tasks"][which])
     run(lines["Archive"][which])
     assert daemon.get("/sessions/build")["archived"] is True
+    run(commands_in(viewer.html("/a/one/s/build"))["Bring back"][which])
+    assert daemon.get("/sessions/build")["archived"] is False
     run(lines["Delete"][which])
     assert daemon.request("GET", "/sessions/build").status == 404
 
