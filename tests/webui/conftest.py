@@ -6,12 +6,13 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.daemon.harness import RealDaemon
+from tests.daemon.harness import RealDaemon, until
 
 from .viewer import RealViewer
 
@@ -34,45 +35,91 @@ MakeViewer = Callable[..., RealViewer]
 expect.set_options(timeout=PATIENCE_MS)
 
 
-@pytest.fixture
-def make_daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
-    """Makes daemons on directories under tmp_path; the same name is the same directory."""
+@contextmanager
+def daemons(place: Path) -> Iterator[MakeDaemon]:
+    """Makes daemons on directories under a place, by name; the same name is the same directory."""
     made: list[RealDaemon] = []
 
     def make(name: str = "data", **settings: object) -> RealDaemon:
-        daemon = RealDaemon(tmp_path / name, **settings)
-        made.append(daemon)
-        return daemon
+        made.append(RealDaemon(place / name, **settings))
+        return made[-1]
 
-    yield make
-    for daemon in made:
-        daemon.end()
-
-
-@pytest.fixture
-def daemon(make_daemon: MakeDaemon) -> RealDaemon:
-    """A running daemon."""
-    return make_daemon().start()
+    try:
+        yield make
+    finally:
+        for daemon in made:
+            daemon.end()
 
 
-@pytest.fixture
-def make_viewer(tmp_path: Path) -> Iterator[MakeViewer]:
+@contextmanager
+def viewers(place: Path) -> Iterator[MakeViewer]:
     """Makes viewers; `make_viewer({"name": target}, *flags)`."""
     made: list[RealViewer] = []
 
     def make(agents: dict[str, str | Path], *flags: str, name: str = "viewer") -> RealViewer:
-        viewer = RealViewer(tmp_path / name, agents, *flags)
-        made.append(viewer)
-        return viewer
+        made.append(RealViewer(place / name, agents, *flags))
+        return made[-1]
 
-    yield make
-    for viewer in made:
-        viewer.end()
+    try:
+        yield make
+    finally:
+        for viewer in made:
+            viewer.end()
 
 
 @pytest.fixture
-def viewer(make_viewer: MakeViewer, daemon: RealDaemon) -> RealViewer:
-    """A running viewer over one daemon, named `one`, and logged in."""
+def make_daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
+    """Makes daemons of the test's own."""
+    with daemons(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture
+def make_viewer(tmp_path: Path) -> Iterator[MakeViewer]:
+    """Makes viewers of the test's own."""
+    with viewers(tmp_path) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealDaemon]:
+    with daemons(tmp_path_factory.mktemp("shared")) as make:
+        yield make(limits={"auth_failures": 1_000_000}).start()  # wrong tokens of one test are not held against others
+
+
+@pytest.fixture(scope="session")
+def shared_viewer(tmp_path_factory: pytest.TempPathFactory, shared_daemon: RealDaemon) -> Iterator[RealViewer]:
+    with viewers(tmp_path_factory.mktemp("shared")) as make:
+        yield make({"one": shared_daemon.data_dir}).start().log_in()
+
+
+@pytest.fixture
+def daemon(shared_daemon: RealDaemon) -> RealDaemon:
+    """A running daemon without sessions. It is the same in all tests, as starting one takes longer than most of them:
+    what a test has left in it goes before the next, and one that a test has killed is started again.
+    """
+    if shared_daemon.ended():
+        shared_daemon.start()
+    while found := shared_daemon.get("/sessions?archived=any&limit=1000")["data"]:
+        for session in found:
+            shared_daemon.request("DELETE", f"/sessions/{session['session_id']}?force=true")
+    return shared_daemon
+
+
+@pytest.fixture
+def viewer(shared_viewer: RealViewer, daemon: RealDaemon) -> Iterator[RealViewer]:
+    """A running viewer over `daemon`, named `one`, and logged in; the same in all tests, as `daemon` is."""
+    if shared_viewer.ended():
+        shared_viewer.start()
+    cookie = shared_viewer.cookie
+    until(lambda: not shared_viewer.get("/")["partial"])  # a daemon that was started again is at another port
+    yield shared_viewer
+    shared_viewer.cookie = cookie
+
+
+@pytest.fixture
+def own_viewer(make_viewer: MakeViewer, daemon: RealDaemon) -> RealViewer:
+    """As `viewer`, and of this test alone: for one that looks at its memory or its log, or ends it."""
     return make_viewer({"one": daemon.data_dir}).start().log_in()
 
 

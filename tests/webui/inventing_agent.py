@@ -65,13 +65,17 @@ class InventingAgent:
     """
 
     def __init__(self) -> None:
-        self.documents: dict[str, Any] = {"/openapi.json": document(), "/tasks/t1": TASK}
-        self.answer: tuple[int, Any] | None = (201, TASK)
-        self.taken: list[tuple[str, str | None, Any]] = []
+        self.begin()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def begin(self) -> None:
+        """Forget what a test has told and asked of it."""
+        self.documents: dict[str, Any] = {"/openapi.json": document(), "/tasks/t1": TASK}
+        self.answer: tuple[int, Any] | None = (201, TASK)
+        self.taken: list[tuple[str, str | None, Any]] = []
 
     def __enter__(self) -> InventingAgent:
         self._thread.start()

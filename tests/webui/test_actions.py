@@ -11,7 +11,7 @@ import pytest
 
 from tests.daemon.harness import Answer, RealDaemon, until
 
-from .conftest import MakeViewer
+from .conftest import MakeDaemon, MakeViewer
 from .inventing_agent import InventingAgent
 from .viewer import RealViewer
 
@@ -143,7 +143,10 @@ def test_what_is_not_there_is_a_404_that_says_so(viewer: RealViewer) -> None:
     assert viewer.post("/a/nobody/s/build/cancel").status == 404
 
 
-def test_workers_are_scaled_and_one_is_replaced(viewer: RealViewer, daemon: RealDaemon) -> None:
+def test_workers_are_scaled_and_one_is_replaced(make_viewer: MakeViewer, make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    viewer = make_viewer({"one": daemon.data_dir}).start().log_in()
+
     def scale(**bounds: str) -> Answer:
         return viewer.post("/a/one/workers/scale", **{f"field:{name}": value for name, value in bounds.items()})
 

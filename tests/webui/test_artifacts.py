@@ -66,15 +66,15 @@ def test_several_files_are_uploaded_into_a_folder(viewer: RealViewer, session: R
     assert session.request("GET", "/sessions/build/artifacts/reports/may/a%20b.csv").body == b"1,2\r\n--x\r\n"
 
 
-def test_a_large_file_goes_both_ways_and_the_viewer_never_holds_it(viewer: RealViewer, session: RealDaemon) -> None:
+def test_a_large_file_goes_both_ways_and_the_viewer_never_holds_it(own_viewer: RealViewer, session: RealDaemon) -> None:
     sent = hashlib.sha256(b"agentd").digest() * (LARGE // 32)
-    viewer.html("/a/one/s/build")
-    before = peak_bytes(viewer)
-    assert send(viewer, token(viewer), part("file", sent, "large.bin")).status == 303
-    found = viewer.request("GET", "/a/one/s/build/artifacts/large.bin")
+    own_viewer.html("/a/one/s/build")
+    before = peak_bytes(own_viewer)
+    assert send(own_viewer, token(own_viewer), part("file", sent, "large.bin")).status == 303
+    found = own_viewer.request("GET", "/a/one/s/build/artifacts/large.bin")
     assert found.headers["content-length"] == str(LARGE)
     assert found.body == sent
-    grown = peak_bytes(viewer) - before
+    grown = peak_bytes(own_viewer) - before
     assert grown < 12 << 20, f"{grown / (1 << 20):.1f} MiB"
 
 

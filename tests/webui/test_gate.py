@@ -159,16 +159,16 @@ def test_an_address_of_an_agent_never_comes_from_a_client(viewer: RealViewer) ->
         assert answer.status in (400, 404), answer.body
 
 
-def test_open_streams_end_at_once_when_the_viewer_stops(viewer: RealViewer) -> None:
-    with socket.create_connection(("127.0.0.1", viewer.port), timeout=20) as connection:
-        connection.sendall(f"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {viewer.cookie}\r\n\r\n".encode())
+def test_open_streams_end_at_once_when_the_viewer_stops(own_viewer: RealViewer) -> None:
+    with socket.create_connection(("127.0.0.1", own_viewer.port), timeout=20) as connection:
+        connection.sendall(f"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {own_viewer.cookie}\r\n\r\n".encode())
         head = b""
         while b"event: hello" not in head:
             head += connection.recv(4096)
-        assert viewer.stop(within_s=1.9) == 0  # not after the second that unfinished requests have
+        assert own_viewer.stop(within_s=1.9) == 0  # not after the second that unfinished requests have
         while connection.recv(4096):
             pass
-    assert "error" not in viewer.log_text()
+    assert "error" not in own_viewer.log_text()
 
 
 def test_markup_from_an_agent_runs_nowhere(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
@@ -203,8 +203,8 @@ def test_a_page_of_another_site_can_read_nothing(viewer: RealViewer, page: Page,
     assert page.evaluate(read, f"{viewer.url}/?format=json") == "refused"
 
 
-def test_bad_input_is_the_clients_fault_and_the_log_is_lines_of_json(viewer: RealViewer) -> None:
-    assert viewer.request("GET", "/?limit=%00", Accept="text/html").status == 400
-    lines = [json.loads(line) for line in viewer.log_text().splitlines()]
+def test_bad_input_is_the_clients_fault_and_the_log_is_lines_of_json(own_viewer: RealViewer) -> None:
+    assert own_viewer.request("GET", "/?limit=%00", Accept="text/html").status == 400
+    lines = [json.loads(line) for line in own_viewer.log_text().splitlines()]
     assert [line["event"] for line in lines] == ["viewer.ready", "login.done"]
     assert all({"at", "level", "event"} <= line.keys() for line in lines)

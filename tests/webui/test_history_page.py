@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -12,60 +13,56 @@ from playwright.sync_api import Page, expect
 
 from tests.daemon.harness import RealDaemon
 
-from .conftest import MakeDaemon, MakeViewer
+from .conftest import MakeViewer, daemons, viewers
 from .odd_agent import OddAgent, http_answer
 from .scripted_agent import ScriptedAgent
 from .viewer import RealViewer
 
 
-@pytest.fixture
-def two(make_daemon: MakeDaemon, make_viewer: MakeViewer) -> tuple[RealDaemon, RealDaemon, RealViewer]:
-    """Two daemons with ended tasks, taking turns, and one that runs; and a viewer over both."""
-    one, other = make_daemon("one").start(), make_daemon("other").start()
-    for number in range(3):
-        for daemon, command in ((one, "true"), (other, "exit 3")):
-            task = daemon.shell("build", command, name=f"step {number}", labels={"n": str(number)}, queue="default")
-            daemon.wait(task["task_id"])
-    running = one.shell("build", "sleep 600")
-    one.state(running["task_id"], "running")
-    return one, other, make_viewer({"one": one.data_dir, "other": other.data_dir}).start().log_in()
-
-
-Two = tuple[RealDaemon, RealDaemon, RealViewer]
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealViewer]:
+    """A viewer over two daemons with ended tasks, which took turns, and one that runs."""
+    place = tmp_path_factory.mktemp("two")
+    with daemons(place) as make_daemon, viewers(place) as make_viewer:
+        one, other = make_daemon("one").start(), make_daemon("other").start()
+        for number in range(3):
+            for daemon, command in ((one, "true"), (other, "exit 3")):
+                task = daemon.shell("build", command, name=f"step {number}", labels={"n": str(number)}, queue="default")
+                daemon.wait(task["task_id"])
+        running = one.shell("build", "sleep 600")
+        one.state(running["task_id"], "running")
+        yield make_viewer({"one": one.data_dir, "other": other.data_dir}).start().log_in()
 
 
 def shown(viewer: RealViewer, query: str = "") -> list[tuple[str, str]]:
     return [(row["agent"], row["name"]) for row in viewer.get(f"/history{query}")["data"]]
 
 
-def test_tasks_that_ended_are_listed_over_all_agents_latest_first(two: Two) -> None:
-    _, _, viewer = two
-    assert shown(viewer) == [(agent, f"step {number}") for number in (2, 1, 0) for agent in ("other", "one")]
-    assert shown(viewer, "?sort=created_at")[0] == ("one", "step 0")
+def test_tasks_that_ended_are_listed_over_all_agents_latest_first(two: RealViewer) -> None:
+    assert shown(two) == [(agent, f"step {number}") for number in (2, 1, 0) for agent in ("other", "one")]
+    assert shown(two, "?sort=created_at")[0] == ("one", "step 0")
 
 
-def test_every_filter_is_that_of_the_agents(two: Two) -> None:
-    _, _, viewer = two
-    assert shown(viewer, "?cause=exit_code") == [("other", f"step {number}") for number in (2, 1, 0)]
-    assert shown(viewer, "?state=completed&agent=other") == []
-    assert shown(viewer, "?label=n%3D1") == [("other", "step 1"), ("one", "step 1")]
-    assert shown(viewer, "?q=STEP+0&kind=shell&trigger=api&queue=default&agent=one") == [("one", "step 0")]
-    assert shown(viewer, "?trigger=schedule") == []
-    assert [row["state"] for row in viewer.get("/history?state=running")["data"]] == ["running"]
-    assert len(shown(viewer, "?state=any")) == 7
+def test_every_filter_is_that_of_the_agents(two: RealViewer) -> None:
+    assert shown(two, "?cause=exit_code") == [("other", f"step {number}") for number in (2, 1, 0)]
+    assert shown(two, "?state=completed&agent=other") == []
+    assert shown(two, "?label=n%3D1") == [("other", "step 1"), ("one", "step 1")]
+    assert shown(two, "?q=STEP+0&kind=shell&trigger=api&queue=default&agent=one") == [("one", "step 0")]
+    assert shown(two, "?trigger=schedule") == []
+    assert [row["state"] for row in two.get("/history?state=running")["data"]] == ["running"]
+    assert len(shown(two, "?state=any")) == 7
 
 
-def test_a_day_is_a_limit_in_time_and_the_last_one_is_listed(two: Two) -> None:
-    _, _, viewer = two
+def test_a_day_is_a_limit_in_time_and_the_last_one_is_listed(two: RealViewer) -> None:
     today = datetime.now(UTC).date()
     yesterday, tomorrow = today - timedelta(days=1), today + timedelta(days=1)
-    assert len(shown(viewer, f"?since={yesterday}&until={tomorrow}")) == 6
-    assert len(shown(viewer, f"?until={tomorrow}")) == 6
-    assert shown(viewer, f"?since={today + timedelta(days=2)}") == []
-    assert shown(viewer, f"?until={yesterday - timedelta(days=1)}") == []
-    exact = quote(viewer.get("/history")["data"][0]["created_at"])
-    assert shown(viewer, f"?since={exact}") == [("other", "step 2")]
-    assert len(shown(viewer, f"?until={exact}")) == 5
+    assert len(shown(two, f"?since={yesterday}&until={tomorrow}")) == 6
+    assert len(shown(two, f"?until={tomorrow}")) == 6
+    assert shown(two, f"?since={today + timedelta(days=2)}") == []
+    assert shown(two, f"?until={yesterday - timedelta(days=1)}") == []
+    exact = quote(two.get("/history")["data"][0]["created_at"])
+    assert shown(two, f"?since={exact}") == [("other", "step 2")]
+    assert len(shown(two, f"?until={exact}")) == 5
 
 
 @pytest.mark.parametrize("field", ["since", "until"])
@@ -76,16 +73,15 @@ def test_a_day_that_is_none_is_refused_by_name(viewer: RealViewer, field: str) -
         assert answer.json["detail"].startswith(f"{field}: there is no day {bad}")
 
 
-def test_pages_follow_one_another_without_a_hole_or_a_double(two: Two) -> None:
-    _, _, viewer = two
+def test_pages_follow_one_another_without_a_hole_or_a_double(two: RealViewer) -> None:
     found: list[str] = []
     path = "/history?limit=2"
     while True:
-        page = viewer.get(path)
+        page = two.get(path)
         found += [row["task_id"] for row in page["data"]]
         if page["next"] is None:
             break
-        assert f"cursor={page['next']}" in viewer.html(path)
+        assert f"cursor={page['next']}" in two.html(path)
         path = f"/history?limit=2&cursor={page['next']}"
     assert len(found) == len(set(found)) == 6
 

@@ -5,27 +5,34 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.daemon.harness import RealDaemon
 
-from .conftest import MakeViewer
+from .conftest import viewers
 from .inventing_agent import TASK, InventingAgent
 from .viewer import RealViewer
 
 
-@pytest.fixture
-def inventor() -> Iterator[InventingAgent]:
-    with InventingAgent() as agent:
-        yield agent
+@pytest.fixture(scope="module")
+def shared_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RealViewer, InventingAgent]]:
+    place = tmp_path_factory.mktemp("studio")
+    with InventingAgent() as agent, viewers(place) as make_viewer:
+        yield make_viewer({"muse": agent.url}, *agent.flags(place, "muse")).start().log_in(), agent
 
 
 @pytest.fixture
-def studio(make_viewer: MakeViewer, inventor: InventingAgent, tmp_path: Path) -> RealViewer:
-    """A viewer over an agent with invented kinds."""
-    return make_viewer({"muse": inventor.url}, *inventor.flags(tmp_path, "muse")).start().log_in()
+def inventor(shared_studio: tuple[RealViewer, InventingAgent]) -> InventingAgent:
+    """An agent with invented kinds, of which nothing was asked yet."""
+    shared_studio[1].begin()
+    return shared_studio[1]
+
+
+@pytest.fixture
+def studio(shared_studio: tuple[RealViewer, InventingAgent], inventor: InventingAgent) -> RealViewer:
+    """A viewer over that agent."""
+    return shared_studio[0]
 
 
 def fields_in(page: str) -> dict[str, str]:
