@@ -158,7 +158,7 @@ class Feed:
                 raise Trouble(Status.UNAUTHORIZED, "forbidden")
             if answer.status != 200:
                 self.last_ids.pop(agent.name, None)  # it may be what was refused
-                raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status} {answer.reason}")
+                raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}")
             if answer.content_type != "text/event-stream":
                 raise Trouble(Status.INCOMPATIBLE, "bad_body", "its answer is not a stream of events")
             async with aclosing(self._blocks(agent, answer)) as blocks, aclosing(parsed(blocks)) as events:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 from http import HTTPStatus
 
+#: An agent may refuse with others.
+_KNOWN = frozenset(HTTPStatus)
+
 
 class Refusal(Exception):
     """A request that is not answered as asked.
@@ -27,7 +30,7 @@ class Refusal(Exception):
         """The RFC 9457 document."""
         found: dict[str, object] = {
             "type": f"urn:agentd:error:{self.code}",
-            "title": HTTPStatus(self.status).phrase,
+            "title": HTTPStatus(self.status).phrase if self.status in _KNOWN else "Error",
             "status": self.status,
             "detail": self.detail,
             "code": self.code,

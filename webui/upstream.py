@@ -158,7 +158,7 @@ class Upstream:
             ended = time.time()
             known["answered_at"] = rfc3339(ended)
             known["skew_ms"] = skew_ms(answer.headers.get("Date"), began, ended)
-            known["role"] = answer.headers.get("Agentd-Role")
+            known["role"] = _text(answer.headers.get("Agentd-Role"))
             value = _value(text, answer, shape)
         except TimeoutError:
             code = "slow" if within_s < SOON_S else "read_timeout"
@@ -205,6 +205,11 @@ def _address(url: str, path: str, params: Params) -> URL:
     return URL(f"{origin}{path}{'?' if query else ''}{query}", encoded=True)
 
 
+def _text(header: str | None) -> str | None:
+    """A header as text; bytes of it that are none come as lone surrogates, which nothing can be written with."""
+    return header.encode(errors="replace").decode() if header is not None else None
+
+
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
     if (answer.content_length or 0) > MAX_BODY_BYTES:
         raise Trouble(Status.INCOMPATIBLE, "too_large")
@@ -222,7 +227,7 @@ def _value(text: bytes, answer: aiohttp.ClientResponse, shape: Any) -> Any:
     """What an agent says: what was asked for, or a problem that is about this request and not about the agent."""
     if answer.status == 401:
         raise Trouble(Status.UNAUTHORIZED, "token_rejected")
-    if not text and answer.status in (202, 204, 304):
+    if not text and answer.status in (202, 204, 304) and shape is Any:
         return None
     try:
         value = msgspec.json.decode(text, type=shape if answer.status < 400 else Any)

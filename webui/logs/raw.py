@@ -129,6 +129,6 @@ def _check(answer: aiohttp.ClientResponse, *, ranged: bool) -> None:
     if answer.status == 416:
         raise Refusal(416, "range_not_satisfiable", "the range lies outside of the log")
     if 400 <= answer.status < 500:
-        raise Refusal(answer.status, "refused", f"the agent refused it: {answer.status} {answer.reason}")
+        raise Refusal(answer.status, "refused", f"the agent refused it: {answer.status}")
     if answer.status not in ((206,) if ranged else (200, 206)):
         raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status} where bytes were asked for")

@@ -17,7 +17,7 @@ async def queue(visit: Visit) -> Page:
     queues = []
     for agent, answer in await windows(visit, "/queue", AGENT_ROWS):
         if (rows := many(visit, answer, "task_id")) is not None and (found := one(visit, answer)) is not None:
-            queues.append(found | {"data": rows})
+            queues.append(Row(found, data=rows))
         else:
             queues.append(Row(agent=agent.name, data=None, contact=visit.contacts[agent.name]))
     return Page(template="queue.html", title="Queue", model={"data": queues})
