@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.daemon.harness import RealDaemon
 
-from .conftest import MakeViewer, daemons, viewers
+from .conftest import MakeViewer, daemons, enter, viewers
 from .odd_agent import OddAgent, http_answer
 from .scripted_agent import ScriptedAgent
 from .viewer import RealViewer
@@ -141,3 +141,24 @@ def test_a_task_that_ends_appears_in_the_open_history(viewer: RealViewer, daemon
     expect(page).to_have_url(re.compile("cause=ok"))
     expect(row).to_have_count(0)
     expect(page.get_by_role("link", name="again")).to_be_visible()
+
+
+def test_a_table_of_many_columns_moves_no_screen_sideways_and_breaks_no_short_word(
+    make_viewer: MakeViewer, daemon: RealDaemon, context: BrowserContext
+) -> None:
+    daemon.wait(daemon.shell("build", "exit 3", name="a name of some length, as people give")["task_id"])
+    viewer = make_viewer({"one": daemon.data_dir, "gone": "http://127.0.0.1:9"}).start().log_in()
+    enter(context, viewer)
+    page = context.new_page()
+    page.goto(f"{viewer.url}/history")
+    tall = """each => {
+        const range = document.createRange();
+        range.selectNodeContents(each);
+        return range.getBoundingClientRect().height;
+    }"""
+    kind = page.get_by_role("cell", name="shell", exact=True)
+    line = page.evaluate("parseFloat(getComputedStyle(document.body).lineHeight)")
+    for width in (1280, 900, 810, 790, 500):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth"), width
+        assert kind.evaluate(tall) < 1.5 * line, width

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
+
+from tests.daemon.harness import RealDaemon
 
 from .viewer import RealViewer
 
@@ -20,3 +23,17 @@ def test_a_page_is_gzipped_for_those_who_take_it_and_is_the_same(viewer: RealVie
 def test_what_is_small_is_sent_as_it_is(viewer: RealViewer) -> None:
     answer = viewer.request("GET", "/healthz", Accept_Encoding="gzip")
     assert "content-encoding" not in answer.headers
+
+
+def test_the_scripts_of_the_heaviest_page_weigh_at_most_25_kib(viewer: RealViewer, daemon: RealDaemon) -> None:
+    task = daemon.shell("build", "true")
+    wanted = re.findall(r'src="/static/([^"]+)"', viewer.html(f"/a/one/s/build/t/{task['task_id']}"))
+    sizes: dict[str, int] = {}
+    while wanted:
+        name = wanted.pop()
+        if name not in sizes:
+            script = viewer.request("GET", f"/static/{name}", Accept_Encoding="gzip").body
+            sizes[name] = len(script)
+            wanted += re.findall(r'from "\./([^"]+)"', gzip.decompress(script).decode())
+    assert {"agentd.js", "tally.js"} < sizes.keys()
+    assert sum(sizes.values()) <= 25 << 10, sizes
