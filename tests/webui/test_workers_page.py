@@ -58,14 +58,13 @@ def test_a_pool_that_backs_off_is_said_to_be_degraded(make_viewer: MakeViewer, t
 def test_an_agent_that_says_nothing_of_its_pool_still_tells_its_workers(
     make_viewer: MakeViewer, tmp_path: Path
 ) -> None:
-    answers = {
-        "/status": {"agent_id": "a", "state": "idle"},
-        "/workers": {"data": [{"worker_id": "w9", "state": "idle"}], "next": None},
-    }
+    workers = {"data": [{"worker_id": "w9", "state": "idle"}], "next": None}
+    pools: list[object] = [7, None, {}]
+    answers: dict[str, object] = {"/workers": workers}
     with ScriptedAgent(answers) as agent:
         viewer = make_viewer({"new": agent.url}, *agent.flags(tmp_path, "new")).start().log_in()
-        for pool in (7, None, {}):
-            answers["/status"]["workers"] = pool
+        for pool in pools:
+            answers["/status"] = {"agent_id": "a", "state": "idle", "workers": pool}
             assert "w9" in viewer.html("/workers")
 
 
