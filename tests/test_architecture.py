@@ -69,7 +69,7 @@ VIEWER = House(
         | {"assets", "blotting", "charts", "log", "packing", "running"},
         frozenset({"failures", "forms", "links", "secret", "upstream"})
         | {"analysis", "causes", "clocks", "connections", "typed"},
-        frozenset({"commands", "doorkeeper", "feed", "roster"}),
+        frozenset({"commands", "doorkeeper", "feed", "passing", "roster"}),
         frozenset({"visit"}),
         frozenset({"rendering", "rows"}),
         frozenset({"routes", "description", "found", "happenings", "login", "merging", "tasklist", "totals"}),

@@ -7,20 +7,21 @@ import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
-from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp import BodyPartReader, ClientResponse, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from webui.actions.outcomes import Action, act, ask_first, named, not_done, posted, see_other, session_path
-from webui.contact import Contact, Status, Trouble, trouble_of
+from webui.contact import Contact, Status, Trouble
 from webui.forms import parts_of
 from webui.identity import Role
+from webui.passing import passed_on
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
 from webui.upstream import CHUNK_BYTES, Agent, Answer, rfc3339, segment
 from webui.visit import Visit, session_url
 
-#: A browser or an agent that neither sends nor takes anything for so long is given up, in seconds.
+#: An upload in which nothing moves for so long is given up, in seconds.
 STALLED_S = 60.0
 #: An upload that goes on for so long is given up, however large the file.
 UPLOAD_S = 86_400.0
@@ -139,28 +140,21 @@ async def download(visit: Visit) -> Page | web.StreamResponse:
     if visit.query.get("ask") == "delete":
         return _ask_delete(visit)
     agent = visit.agent(named(visit, "agent"))
-    response: web.StreamResponse | None = None
+    exchange = visit.upstream.exchange(
+        agent, "GET", _at_agent(visit), token=visit.token_for(agent), headers={"Accept": "*/*"}
+    )
+
+    def head(answer: ClientResponse) -> web.StreamResponse:
+        if answer.status != 200:
+            raise _no_file(answer.status, named(visit, "path"))
+        response = web.StreamResponse(headers=_headers(named(visit, "path")))
+        response.content_length = answer.content_length
+        return response
+
     try:
-        async with visit.upstream.exchange(
-            agent, "GET", _at_agent(visit), token=visit.token_for(agent), headers={"Accept": "*/*"}
-        ) as answer:
-            if answer.status != 200:
-                raise _no_file(answer.status, named(visit, "path"))
-            response = web.StreamResponse(headers=_headers(named(visit, "path")))
-            response.content_length = answer.content_length
-            await response.prepare(visit.request)
-            async for block in answer.content.iter_chunked(CHUNK_BYTES):
-                async with asyncio.timeout(STALLED_S):
-                    await response.write(block)
-            await response.write_eof()
-            return response
-    except (Trouble, TimeoutError) as error:
-        if response is None:
-            trouble = trouble_of(error)
-            raise Refusal(503, f"agent_{trouble.status}", f"{agent.name} did not answer: {trouble.detail}") from None
-        if visit.request.transport is not None:  # half a file must not look whole
-            visit.request.transport.abort()
-        raise ConnectionResetError(str(error)) from error
+        return await passed_on(visit.request, exchange, head)
+    except Trouble as trouble:
+        raise Refusal(503, f"agent_{trouble.status}", f"{agent.name} did not answer: {trouble.detail}") from None
 
 
 def _no_file(status: int, path: str) -> Refusal:

@@ -6,7 +6,6 @@ a host. What comes back is shown to no one as a page of the viewer's.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from urllib.parse import unquote
@@ -14,8 +13,9 @@ from urllib.parse import unquote
 import aiohttp
 from aiohttp import hdrs, web
 
-from webui.contact import Status, Trouble, trouble_of
+from webui.contact import Status, Trouble
 from webui.doorkeeper import CSRF_HEADER
+from webui.passing import passed_on
 from webui.refusals import Refusal
 from webui.rendering import json_answer
 from webui.routes import Route
@@ -68,8 +68,6 @@ INERT_TYPES = frozenset(
 SILENCE_S = 25.0
 #: Of agents' routes that take as long as they need: waits of up to 300 s, writes that end on a disk.
 ANSWER_S = 330.0
-#: A client that takes nothing for so long is cut off.
-STALLED_S = 30.0
 
 _VISIBLE = re.compile(r"[!-~]*")
 _FIELD = re.compile(r"[\t -~]*")
@@ -84,33 +82,25 @@ async def proxy(visit: Visit) -> web.StreamResponse:
     reads = request.method in ("GET", "HEAD")
     if not reads and "Authorization" not in request.headers and CSRF_HEADER not in request.headers:
         raise Refusal(403, "csrf", f"a write of the API carries the login's CSRF token in {CSRF_HEADER}")
-    response: web.StreamResponse | None = None
+    exchange = visit.upstream.exchange(
+        agent,
+        request.method,
+        target,
+        token=visit.token_for(agent, request.method, "/" + path),
+        body=request.content.iter_chunked(CHUNK_BYTES) if request.body_exists else None,
+        headers=_sent(request),
+        read_s=SILENCE_S if reads and not path.endswith("/wait") else ANSWER_S,
+    )
+
+    def head(answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        _check(answer)
+        at = visit.url(f"/api/agents/{segment(agent.name)}")
+        return web.StreamResponse(status=answer.status, headers=_given(answer, at))
+
     try:
-        async with visit.upstream.exchange(
-            agent,
-            request.method,
-            target,
-            token=visit.token_for(agent, request.method, "/" + path),
-            body=request.content.iter_chunked(CHUNK_BYTES) if request.body_exists else None,
-            headers=_sent(request),
-            read_s=SILENCE_S if reads and not path.endswith("/wait") else ANSWER_S,
-        ) as answer:
-            _check(answer)
-            response = web.StreamResponse(
-                status=answer.status, headers=_given(answer, visit.url(f"/api/agents/{segment(agent.name)}"))
-            )
-            await response.prepare(request)
-            async for block in answer.content.iter_chunked(CHUNK_BYTES):
-                async with asyncio.timeout(STALLED_S):
-                    await response.write(block)
-            await response.write_eof()
-            return response
-    except (Trouble, TimeoutError) as error:
-        if response is None:
-            return no_answer(agent.name, trouble_of(error))
-        if request.transport is not None:  # half an answer must not look whole
-            request.transport.abort()
-        raise ConnectionResetError(str(error)) from error
+        return await passed_on(request, exchange, head)
+    except Trouble as trouble:
+        return no_answer(agent.name, trouble)
 
 
 def no_answer(agent: str, trouble: Trouble) -> web.Response:

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import AbstractAsyncContextManager
 
 import aiohttp
 from aiohttp import web
 
-from webui.contact import Status, Trouble, trouble_of
+from webui.contact import Status, Trouble
 from webui.logs.log import Log
 from webui.logs.window import lines_of, unanswered
+from webui.passing import passed_on
 from webui.refusals import Refusal
 from webui.upstream import CHUNK_BYTES
 from webui.visit import Visit
 
-#: A client that takes nothing for so long is cut off; it may go on with a range.
-STALLED_S = 60.0
 _LINES = re.compile(r"(?P<first>[1-9][0-9]{0,14})-(?P<last>[1-9][0-9]{0,14})")
 _PASSED = ("Accept-Ranges", "Content-Length", "Content-Range", "ETag")
 
 
 async def streamed(visit: Visit, log: Log) -> web.StreamResponse:
     """The log as a file to be saved; `?lines=10-20` gives those lines alone.
-
-    What goes through is never held: a client that reads slowly makes the agent send slowly.
 
     Raises:
         Refusal: there is no such range, or the agent did not answer.
@@ -39,33 +37,17 @@ async def streamed(visit: Visit, log: Log) -> web.StreamResponse:
         if span[0] >= span[1]:
             return web.Response(headers=_headers(named))
         asked = {"Range": f"bytes={span[0]}-{span[1] - 1}"}
-    response: web.StreamResponse | None = None
+
+    def head(answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        _check(answer, ranged=span is not None)
+        passed = ("Content-Length",) if span is not None else _PASSED
+        headers = _headers(named) | {name: answer.headers[name] for name in passed if name in answer.headers}
+        return web.StreamResponse(status=200 if span is not None else answer.status, headers=headers)
+
     try:
-        async with visit.upstream.exchange(
-            log.agent,
-            "GET",
-            log.at_agent,
-            token=visit.token_for(log.agent),
-            params=log.params,
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", **asked},
-        ) as answer:
-            _check(answer, ranged=span is not None)
-            headers = _headers(named)
-            passed = ("Content-Length",) if span is not None else _PASSED
-            headers |= {name: answer.headers[name] for name in passed if name in answer.headers}
-            response = web.StreamResponse(status=200 if span is not None else answer.status, headers=headers)
-            await response.prepare(request)
-            async for block in answer.content.iter_chunked(CHUNK_BYTES):
-                async with asyncio.timeout(STALLED_S):
-                    await response.write(block)
-            await response.write_eof()
-            return response
-    except (Trouble, TimeoutError) as error:
-        if response is None:
-            raise unanswered(visit, log.agent, trouble_of(error)) from None
-        if request.transport is not None:  # half a log must not look whole
-            request.transport.abort()
-        raise ConnectionResetError(str(error)) from error
+        return await passed_on(request, _exchange(visit, log, asked), head)
+    except Trouble as trouble:
+        raise unanswered(visit, log.agent, trouble) from None
 
 
 async def piece(visit: Visit, log: Log, start: int, end: int) -> str:
@@ -75,22 +57,15 @@ async def piece(visit: Visit, log: Log, start: int, end: int) -> str:
         Refusal: there is no such range, or the agent did not answer.
     """
     try:
-        async with visit.upstream.exchange(
-            log.agent,
-            "GET",
-            log.at_agent,
-            token=visit.token_for(log.agent),
-            params=log.params,
-            headers={"Accept": "*/*", "Accept-Encoding": "identity", "Range": f"bytes={start}-{end + 2}"},
-        ) as answer:
+        async with _exchange(visit, log, {"Range": f"bytes={start}-{end + 2}"}) as answer:
             _check(answer, ranged=True)
             found = bytearray()
             async for block in answer.content.iter_chunked(CHUNK_BYTES):
                 found += block
                 if len(found) >= end - start + 3:
                     break
-    except (Trouble, TimeoutError) as error:
-        raise unanswered(visit, log.agent, trouble_of(error)) from None
+    except Trouble as trouble:
+        raise unanswered(visit, log.agent, trouble) from None
     first, last = 0, min(end - start, len(found))
     while start and first < min(3, last) and found[first] & 0xC0 == 0x80:
         first += 1
@@ -110,6 +85,17 @@ async def _span(visit: Visit, log: Log, given: str) -> tuple[int, int]:
     begin = first.lines[0].offset if first.lines else last.size
     end = last.lines[0].offset + last.lines[0].length + 1 if last.lines else last.size
     return begin, min(end, last.size)
+
+
+def _exchange(visit: Visit, log: Log, headers: dict[str, str]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    return visit.upstream.exchange(
+        log.agent,
+        "GET",
+        log.at_agent,
+        token=visit.token_for(log.agent),
+        params=log.params,
+        headers={"Accept": "*/*", **headers},
+    )
 
 
 def _headers(name: str) -> dict[str, str]:
