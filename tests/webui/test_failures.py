@@ -152,7 +152,7 @@ def test_a_page_heals_after_the_viewer_was_killed(
     task = daemon.shell("build", "sleep 100")
     enter(context, viewer)
     page = open_page(context, viewer.url)
-    state = page.locator("#row-one-build [data-state]")
+    state = page.locator("#row-one-build [data-state]").first  # the session's; those of its tasks follow
     expect(state).to_have_attribute("data-state", "working")
     at = time.time()
     viewer.kill9()

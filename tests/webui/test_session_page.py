@@ -74,7 +74,7 @@ def test_a_thousand_tasks_are_shown_in_pages_each_once(viewer: RealViewer, daemo
     seen: list[str] = []
     cursor = ""
     while True:
-        found = viewer.get(f"/a/one/s/s?cursor={cursor}")
+        found = viewer.get(f"/a/one/s/s?cursor={cursor}", Prefer="wait=20")
         assert len(found["tasks"]) <= 100
         seen += [task["task_id"] for task in found["tasks"]]
         cursor = found["next"]
