@@ -58,6 +58,15 @@ def test_no_answer_of_an_agent_is_an_error_of_the_viewers(beside: RealViewer, od
     assert [row["agent"] for row in beside.get("/api/sessions")["data"]] == ["good"]
 
 
+@pytest.mark.parametrize("path", ["/", "/queue", "/workers", "/history", TASK])
+def test_more_rows_and_values_than_any_agent_gives_are_not_drawn(beside: RealViewer, odd: OddAgent, path: str) -> None:
+    ids = {"agent_id": "o", "session_id": "x", "task_id": "y", "worker_id": "z", "state": "running", "type": "t"}
+    body = {**ids, "data": [ids] * 1001, "next": None, "attempts": [{"n": 1}] * 100_001}
+    odd.answer = http_answer(json.dumps(body).encode())
+    contact = next(each for each in beside.get(path)["agents"] if each["agent"] == "odd")
+    assert (contact["status"], contact["reason_code"]) == ("incompatible", "too_large")
+
+
 @pytest.mark.parametrize("path", ["/live", "/api/events"])
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
 def test_no_answer_of_an_agent_ends_the_stream_of_the_others(
