@@ -72,7 +72,7 @@ VIEWER = House(
         frozenset({"commands", "doorkeeper", "feed", "passing", "roster"}),
         frozenset({"visit"}),
         frozenset({"rendering", "rows"}),
-        frozenset({"routes", "description", "found", "happenings", "login", "merging", "tasklist", "totals"}),
+        frozenset({"routes", "description", "happenings", "login", "merging", "tasklist", "totals"}),
         frozenset({"logs", "timeline"}),
         frozenset({"ticks"}),
         frozenset({"actions", "api", "pages"}),

@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from webui.refusals import Refusal
-from webui.rows import Row, many
-from webui.upstream import MAX_DETAIL, Agent, Answer
+from webui.rows import Row, many, refusal_of
+from webui.upstream import Agent
 from webui.visit import Visit
 
 #: Pages of one agent that are read for one merged page: one that began earlier, one that goes on, one to spare.
@@ -141,7 +141,8 @@ async def _read(
         rows = many(visit, answer, order.id_field)
         if rows is None:
             visit.note_not_taken(answer)
-            part.refusal = _refusal(answer)
+            if answer.problem is not None and answer.http_status == 400:  # its word that the question itself is wrong
+                part.refusal = refusal_of(answer)
             part.known = False
             part.rows.clear()
             return
@@ -151,14 +152,6 @@ async def _read(
         part.more = cursor = found if isinstance(found, str) else None
         if cursor is None or len(part.rows) >= limit:
             return
-
-
-def _refusal(answer: Answer) -> Refusal | None:
-    """An agent's word that the question itself is wrong."""
-    problem = answer.problem
-    if answer.http_status != 400 or problem is None:
-        return None
-    return Refusal(400, str(problem.get("code")), str(problem.get("detail"))[:MAX_DETAIL])
 
 
 def _is_after(key: Key, last: Key, order: Order) -> bool:

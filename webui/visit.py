@@ -42,12 +42,17 @@ class Visit:
         self.patience_s = patience_s(request)
         self.contacts: dict[str, Contact] = {}  #: by agent, of those asked; one that failed once stays failed
 
-    def agent(self, name: str) -> Agent:
-        """The agent of this name.
+    def part(self, name: str) -> str:
+        """A part of the path, as its route names it: the `session` of `/a/{agent}/s/{session}`."""
+        return self.request.match_info[name]
+
+    def agent(self, name: str | None = None) -> Agent:
+        """The agent of this name; without one, that which the path names.
 
         Raises:
             Refusal: there is none.
         """
+        name = self.part("agent") if name is None else name
         found = self.roster.named(name)
         if found is None:
             raise unknown_agent(name)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from aiohttp import BodyPartReader, ClientResponse, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from webui.actions.outcomes import Action, act, ask_first, named, not_done, posted, see_other, session_path
+from webui.actions.outcomes import Action, act, ask_first, not_done, posted, see_other, session_path
 from webui.contact import Contact, Status, Trouble
 from webui.forms import parts_of
 from webui.identity import Role
@@ -37,7 +37,7 @@ async def upload(visit: Visit) -> Page | web.Response:
         Refusal: the form has no file, too many, or did not come whole.
     """
     visit.require(Role.OPERATOR)
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     folder, stored = "", 0
     parts = await parts_of(visit.request)
     while (part := await _next(parts)) is not None:
@@ -139,15 +139,15 @@ async def download(visit: Visit) -> Page | web.StreamResponse:
     """
     if visit.query.get("ask") == "delete":
         return _ask_delete(visit)
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     exchange = visit.upstream.exchange(
         agent, "GET", _at_agent(visit), token=visit.token_for(agent), headers={"Accept": "*/*"}
     )
 
     def head(answer: ClientResponse) -> web.StreamResponse:
         if answer.status != 200:
-            raise _no_file(answer.status, named(visit, "path"))
-        response = web.StreamResponse(headers=_headers(named(visit, "path")))
+            raise _no_file(answer.status, visit.part("path"))
+        response = web.StreamResponse(headers=_headers(visit.part("path")))
         response.content_length = answer.content_length
         return response
 
@@ -176,7 +176,7 @@ def _headers(path: str) -> dict[str, str]:
 
 def _ask_delete(visit: Visit) -> Page:
     visit.require(Role.OPERATOR)
-    path = named(visit, "path")
+    path = visit.part("path")
     return ask_first(
         title=f"Delete {path}?",
         says=["What is gone does not come back."],
@@ -189,14 +189,14 @@ def _ask_delete(visit: Visit) -> Page:
 async def delete(visit: Visit) -> Page | web.Response:
     """Remove a file."""
     form = await posted(visit)
-    answer = await act(visit, visit.agent(named(visit, "agent")), "DELETE", _at_agent(visit))
+    answer = await act(visit, visit.agent(), "DELETE", _at_agent(visit))
     if not answer.ok:
         return not_done(visit, answer, Action(title="Delete the artifact", truth=_truth(visit)), form)
     return see_other(visit, f"{_truth(visit)}#artifacts")
 
 
 def _at_agent(visit: Visit) -> str:
-    return f"{session_path(visit)}/artifacts/{_quoted(named(visit, 'path'))}"
+    return f"{session_path(visit)}/artifacts/{_quoted(visit.part('path'))}"
 
 
 def _quoted(path: str) -> str:
@@ -204,7 +204,7 @@ def _quoted(path: str) -> str:
 
 
 def _truth(visit: Visit) -> str:
-    return session_url(named(visit, "agent"), named(visit, "session"))
+    return session_url(visit.part("agent"), visit.part("session"))
 
 
 _ARTIFACTS = "/a/{agent}/s/{session}/artifacts"

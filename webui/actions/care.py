@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from webui.actions.outcomes import SAFE, UNSAFE, Action, act, named, not_done, posted
+from webui.actions.outcomes import SAFE, UNSAFE, Action, act, not_done, posted
 from webui.identity import Role
 from webui.rendering import Page
 from webui.routes import Route
@@ -21,7 +21,7 @@ CONFIRM = "confirm"
 async def rehearse(visit: Visit) -> Page:
     """What a cleanup would remove now."""
     visit.require(Role.ADMIN)
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     answer = await act(visit, agent, "POST", "/admin/cleanup", params=[("dry_run", "true")], within_s=CARE_S)
     if answer.problem is not None:
         return not_done(visit, answer, Action(title="Rehearse the cleanup", truth="/agents"), {})
@@ -32,7 +32,7 @@ async def rehearse(visit: Visit) -> Page:
 async def clean(visit: Visit) -> Page:
     """Apply retention now, and say what went."""
     form = await posted(visit, Role.ADMIN)
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     answer = await act(visit, agent, "POST", "/admin/cleanup", within_s=CARE_S)
     report = one(visit, answer)
     if report is None:
@@ -50,7 +50,7 @@ async def reset_first(visit: Visit) -> Page:
 async def reset(visit: Visit) -> Page | web.Response:
     """End all that is live and replace every worker, when the name was typed; and say what was done."""
     form = await posted(visit, Role.ADMIN)
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     if form.get(CONFIRM) != agent.name:
         return await _ask_reset(visit, f"Type {agent.name} to say that this is what you want. Nothing was done.")
     answer = await act(visit, agent, "POST", "/admin/reset", within_s=CARE_S)
@@ -62,7 +62,7 @@ async def reset(visit: Visit) -> Page | web.Response:
 
 
 async def _ask_reset(visit: Visit, wrong: str | None) -> Page:
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     status = one(visit, await visit.ask(agent, "/status"))
     page = _report(visit, "reset.html", f"Reset {agent.name}", report=None, wrong=wrong, status=status)
     page.status = 422 if wrong else 200
@@ -70,7 +70,7 @@ async def _ask_reset(visit: Visit, wrong: str | None) -> Page:
 
 
 def _report(visit: Visit, template: str, title: str, **model: object) -> Page:
-    return Page(template=template, title=title, model={"agent": named(visit, "agent"), **model}, live=None)
+    return Page(template=template, title=title, model={"agent": visit.part("agent"), **model}, live=None)
 
 
 ROUTES: tuple[Route, ...] = (

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from webui.actions.filling import Filled, agent_for, agent_of
-from webui.actions.outcomes import ACT_S, NOT_SENT, Action, act, not_done, posted, refusal_of, see_other
+from webui.actions.outcomes import ACT_S, NOT_SENT, Action, act, not_done, not_shown, posted, see_other
 from webui.commands import as_curl, submit_command
 from webui.description import Description, described
 from webui.identity import Role
@@ -37,7 +37,7 @@ async def show(visit: Visit) -> Page:
     if origin := visit.query.get("from"):
         answer = await visit.ask(agent, f"/tasks/{segment(origin)}")
         if answer.problem is not None:
-            raise refusal_of(answer)
+            raise not_shown(answer)
         if one(visit, answer, "task_id", "kind") is None:
             return _page(agent, kind, filled, None)
         values = {name: value for name, value in answer.value.items() if name not in _NOT_AGAIN}

@@ -14,6 +14,7 @@ from webui.forms import CSRF_FIELD, fields_of
 from webui.identity import Role
 from webui.refusals import Refusal
 from webui.rendering import Page
+from webui.rows import refusal_of
 from webui.upstream import Agent, Answer, Params, segment
 from webui.visit import Visit
 
@@ -177,21 +178,16 @@ def ask_first(
     )
 
 
-def refusal_of(answer: Answer) -> Refusal:
-    """What an agent refused to show, as the viewer's own answer."""
-    problem = answer.problem or {}
-    code = str(problem.get("code") or "not_found")
-    return Refusal(answer.http_status, code, str(problem.get("detail") or code), hint=_REMEDIES.get(code))
-
-
-def named(visit: Visit, name: str) -> str:
-    """A part of this request's path."""
-    return visit.request.match_info[name]
+def not_shown(answer: Answer) -> Refusal:
+    """What an agent refused to show, with what can be done about it."""
+    refusal = refusal_of(answer)
+    refusal.hint = _REMEDIES.get(refusal.code)
+    return refusal
 
 
 def session_path(visit: Visit) -> str:
     """The session that this request's path names, as agents name it."""
-    return f"/sessions/{segment(named(visit, 'session'))}"
+    return f"/sessions/{segment(visit.part('session'))}"
 
 
 def _is_own(path: str, prefix: str) -> bool:

@@ -14,10 +14,9 @@ from webui.actions.outcomes import (
     act,
     ask_first,
     back,
-    named,
     not_done,
+    not_shown,
     posted,
-    refusal_of,
     see_other,
     session_path,
 )
@@ -66,7 +65,7 @@ async def edit(visit: Visit) -> Page | web.Response:
         return _edit(visit, filled, was)
     asked = {"title": values.get("title"), "labels": values.get("labels", {})}
     changes = {name: value for name, value in asked.items() if was is None or was.get(name) != value}
-    agent, action = visit.agent(named(visit, "agent")), Action(title="Edit the session", truth=_truth(visit))
+    agent, action = visit.agent(), Action(title="Edit the session", truth=_truth(visit))
     for _ in range(MAX_TRIES):
         answer, session = await _session(visit, within_s=ACT_S)
         now = _editable(answer)
@@ -119,9 +118,9 @@ def _edit(visit: Visit, filled: Filled, was: dict[str, Any] | None) -> Page:
     """`was` is what the agent has, as far as the form knows; without it and without a text there is nothing to edit."""
     return Page(
         template="edit.html",
-        title=f"Edit {named(visit, 'session')}",
+        title=f"Edit {visit.part('session')}",
         model={
-            "session_id": named(visit, "session"),
+            "session_id": visit.part("session"),
             "fields": _FIELDS,
             **filled.model,
         },
@@ -140,7 +139,7 @@ async def archive(visit: Visit) -> Page | web.Response:
     """Put a session out of the way, or bring it back."""
     form = await posted(visit)
     archived = visit.request.path.endswith("/archive")
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     answer = await act(visit, agent, "PATCH", session_path(visit), body={"archived": archived})
     if not answer.ok:
         title = "Archive the session" if archived else "Bring the session back"
@@ -153,7 +152,7 @@ async def cancel_first(visit: Visit) -> Page:
     visit.require(Role.OPERATOR)
     _, session = await _session(visit)
     return ask_first(
-        title=f"Cancel all tasks of {named(visit, 'session')}?",
+        title=f"Cancel all tasks of {visit.part('session')}?",
         says=[_stands(session), "What runs is stopped with all its processes; what waits does not start."],
         button="Cancel them",
         at=f"{_truth(visit)}/cancel",
@@ -164,7 +163,7 @@ async def cancel_first(visit: Visit) -> Page:
 async def cancel(visit: Visit) -> Page | web.Response:
     """Cancel all that has not ended."""
     form = await posted(visit)
-    answer = await act(visit, visit.agent(named(visit, "agent")), "POST", f"{session_path(visit)}/cancel")
+    answer = await act(visit, visit.agent(), "POST", f"{session_path(visit)}/cancel")
     if not answer.ok:
         return not_done(visit, answer, Action(title="Cancel all tasks of the session", truth=_truth(visit)), form)
     return see_other(visit, _truth(visit))
@@ -176,7 +175,7 @@ async def delete_first(visit: Visit) -> Page:
     _, session = await _session(visit)
     active = session is None or bool(_active(session))
     return ask_first(
-        title=f"Delete the session {named(visit, 'session')}?",
+        title=f"Delete the session {visit.part('session')}?",
         says=[
             _stands(session),
             "Its history, output, artifacts and workspace are removed. What is gone does not come back.",
@@ -192,7 +191,7 @@ async def delete(visit: Visit) -> Page | web.Response:
     """Delete a session with all its files."""
     form = await posted(visit)
     params = [("force", "true")] if form.get("force") else []
-    answer = await act(visit, visit.agent(named(visit, "agent")), "DELETE", session_path(visit), params=params)
+    answer = await act(visit, visit.agent(), "DELETE", session_path(visit), params=params)
     if not answer.ok:
         return not_done(visit, answer, Action(title="Delete the session", truth=_truth(visit)), form)
     return see_other(visit, "/")
@@ -204,9 +203,9 @@ async def _session(visit: Visit, within_s: float | None = None) -> tuple[Answer,
     Raises:
         Refusal: the agent has no such session.
     """
-    answer = await visit.ask(visit.agent(named(visit, "agent")), session_path(visit), within_s=within_s)
+    answer = await visit.ask(visit.agent(), session_path(visit), within_s=within_s)
     if answer.problem is not None:
-        raise refusal_of(answer)
+        raise not_shown(answer)
     return answer, one(visit, answer, "session_id")
 
 
@@ -223,7 +222,7 @@ def _stands(session: Row | None) -> str:
 
 
 def _truth(visit: Visit) -> str:
-    return session_url(named(visit, "agent"), named(visit, "session"))
+    return session_url(visit.part("agent"), visit.part("session"))
 
 
 _SESSION = "/a/{agent}/s/{session}"

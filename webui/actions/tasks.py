@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from webui.actions.outcomes import SAFE_BY_KEY, Action, act, back, named, not_done, posted, see_other
+from webui.actions.outcomes import SAFE_BY_KEY, Action, act, back, not_done, posted, see_other
 from webui.rendering import Page
 from webui.routes import Route
 from webui.rows import one
@@ -15,7 +15,7 @@ from webui.visit import Visit, task_url
 async def cancel(visit: Visit) -> Page | web.Response:
     """Ask a task to end."""
     form = await posted(visit)
-    answer = await act(visit, visit.agent(named(visit, "agent")), "POST", f"/tasks/{_task(visit)}/cancel")
+    answer = await act(visit, visit.agent(), "POST", f"/tasks/{_task(visit)}/cancel")
     if not answer.ok:
         return not_done(visit, answer, Action(title="Cancel the task", truth=_truth(visit)), form)
     return back(visit, form, _truth(visit))
@@ -24,7 +24,7 @@ async def cancel(visit: Visit) -> Page | web.Response:
 async def retry(visit: Visit) -> Page | web.Response:
     """Make a new task from one that has ended, and go to it."""
     form = await posted(visit)
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     answer = await act(visit, agent, "POST", f"/tasks/{_task(visit)}/retry", key=form.get("key"))
     made = one(visit, answer, "task_id", "session_id")
     if made is None:
@@ -34,11 +34,11 @@ async def retry(visit: Visit) -> Page | web.Response:
 
 
 def _task(visit: Visit) -> str:
-    return segment(named(visit, "task"))
+    return segment(visit.part("task"))
 
 
 def _truth(visit: Visit) -> str:
-    return task_url(named(visit, "agent"), named(visit, "session"), named(visit, "task"))
+    return task_url(visit.part("agent"), visit.part("session"), visit.part("task"))
 
 
 _TASK = "/a/{agent}/s/{session}/t/{task}"

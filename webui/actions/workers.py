@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from webui.actions.filling import Filled
-from webui.actions.outcomes import UNSAFE, Action, act, ask_first, named, not_done, posted, see_other
+from webui.actions.outcomes import UNSAFE, Action, act, ask_first, not_done, posted, see_other
 from webui.identity import Role
 from webui.rendering import Page
 from webui.routes import Route
@@ -28,7 +28,7 @@ _FIELDS = fields_of(
 async def scale(visit: Visit) -> Page | web.Response:
     """Change the bounds of the pool; what is left empty stays."""
     form = await posted(visit, Role.ADMIN)
-    agent = visit.agent(named(visit, "agent"))
+    agent = visit.agent()
     filled = Filled.of(form)
     body = filled.values(_FIELDS)
     if body is None:
@@ -60,12 +60,12 @@ def _scale(agent: Agent, filled: Filled) -> Page:
 async def restart_first(visit: Visit) -> Page:
     """Ask before a worker is replaced."""
     visit.require(Role.ADMIN)
-    visit.agent(named(visit, "agent"))
+    visit.agent()
     return ask_first(
-        title=f"Replace the worker {named(visit, 'worker')}?",
+        title=f"Replace the worker {visit.part('worker')}?",
         says=["A task that it runs ends as worker_lost; it runs again only if its retries say so."],
         button="Replace it",
-        at=f"/a/{segment(named(visit, 'agent'))}/workers/{segment(named(visit, 'worker'))}/restart",
+        at=f"/a/{segment(visit.part('agent'))}/workers/{segment(visit.part('worker'))}/restart",
         truth=_truth(visit),
     )
 
@@ -73,15 +73,15 @@ async def restart_first(visit: Visit) -> Page:
 async def restart(visit: Visit) -> Page | web.Response:
     """Replace a worker."""
     form = await posted(visit, Role.ADMIN)
-    path = f"/workers/{segment(named(visit, 'worker'))}/restart"
-    answer = await act(visit, visit.agent(named(visit, "agent")), "POST", path)
+    path = f"/workers/{segment(visit.part('worker'))}/restart"
+    answer = await act(visit, visit.agent(), "POST", path)
     if not answer.ok:
         return not_done(visit, answer, Action(title="Replace the worker", truth=_truth(visit), again=UNSAFE), form)
     return see_other(visit, _truth(visit))
 
 
 def _truth(visit: Visit) -> str:
-    return f"/workers?agent={segment(named(visit, 'agent'))}"
+    return f"/workers?agent={segment(visit.part('agent'))}"
 
 
 ROUTES: tuple[Route, ...] = (

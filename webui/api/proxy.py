@@ -77,7 +77,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 async def proxy(visit: Visit) -> web.StreamResponse:
     """`/api/agents/{agent}/{path}` is the agent's own `/{path}`: every method, status, body and stream."""
     request = visit.request
-    agent = visit.agent(request.match_info["agent"])
+    agent = visit.agent()
     target, path = _target(request)
     reads = request.method in ("GET", "HEAD")
     if not reads and "Authorization" not in request.headers and CSRF_HEADER not in request.headers:

@@ -17,7 +17,7 @@ from webui.logs import ansi
 from webui.logs.log import Log, log_of, number_of
 from webui.logs.row import Line, line_of, row_html
 from webui.refusals import Refusal
-from webui.rows import Row, refuse
+from webui.rows import Row, refusal_of, refuse
 from webui.upstream import Agent, Answer
 from webui.visit import Visit
 
@@ -168,8 +168,7 @@ def told(visit: Visit, answer: Answer, listed: str) -> dict[str, Any] | None:
         Refusal: the agent refuses it: there is no such task, attempt or range.
     """
     if answer.problem is not None and answer.http_status < 500:
-        code, detail = (str(answer.problem.get(name) or "refused") for name in ("code", "detail"))
-        raise Refusal(answer.http_status, code, detail)
+        raise refusal_of(answer)
     if not answer.ok:
         return None
     found = answer.value if isinstance(answer.value, dict) else {}

@@ -6,7 +6,6 @@ import asyncio
 
 from aiohttp import web
 
-from webui.found import found as answered
 from webui.logs import ansi, raw
 from webui.logs.log import Log, attempt_of, channel, log_of, number_of
 from webui.logs.search import MAX_MATCHES, Found, Needle, before, following
@@ -14,7 +13,7 @@ from webui.logs.window import CHUNK_LINES, MAX_LINES, Window, draw, first_window
 from webui.refusals import Refusal
 from webui.rendering import Page, json_answer, wants_json
 from webui.routes import Route
-from webui.rows import Row
+from webui.rows import Row, subject
 from webui.upstream import Agent, segment
 from webui.visit import Visit, session_url
 
@@ -29,7 +28,7 @@ PIECE_RUNS = 5000
 async def log(visit: Visit) -> Page:
     """`?attempt=&stream=&line=&ts=1`, `&q=&from=&case=1` to search; `follow=` is for the page's own script."""
     agent, task = await _task(visit)
-    names = visit.request.match_info
+    task_id = visit.part("task")
     attempt = attempt_of(visit)
     window: Window | None = None
     matches: Found | None = None
@@ -40,13 +39,13 @@ async def log(visit: Visit) -> Page:
             matches = await following(visit, needle, number_of(visit, "from", 1, least=1), LISTED_MATCHES)
     return Page(
         template="log.html",
-        title=f"Log of {names['task']}",
+        title=f"Log of {task_id}",
         model={"task": task, "log": window, "found": matches},
-        extra={"agent": agent.name, "session_id": names["session"], "task_id": names["task"]},
+        extra={"agent": agent.name, "session_id": visit.part("session"), "task_id": task_id},
         live={
             "agent": agent.name,
-            "session": names["session"],
-            "log": channel(visit, agent.name, names["task"]),
+            "session": visit.part("session"),
+            "log": channel(visit, agent.name, task_id),
         },
     )
 
@@ -82,7 +81,7 @@ async def whole(visit: Visit) -> web.StreamResponse:
 async def line(visit: Visit) -> Page:
     """`?attempt=&stream=&piece=1`: one line in pieces, for those that are too long for a row."""
     agent, task = await _task(visit)
-    number = int(visit.request.match_info["line"])
+    number = int(visit.part("line"))
     piece = number_of(visit, "piece", 1, least=1)
     window, text, pieces = None, None, 1
     if task is not None:
@@ -102,7 +101,7 @@ async def line(visit: Visit) -> Page:
         template="log_line.html",
         title=f"Line {number}",
         model={"line": number, "log": window, "text": text, "piece": piece, "pieces": pieces},
-        extra={"html": html, "task_id": visit.request.match_info["task"]},
+        extra={"html": html, "task_id": visit.part("task")},
     )
 
 
@@ -112,13 +111,12 @@ async def _task(visit: Visit) -> tuple[Agent, Row | None]:
     Raises:
         Refusal: there is no such task in the session.
     """
-    names = visit.request.match_info
-    agent = visit.agent(names["agent"])
-    answer = await visit.ask(agent, f"/tasks/{segment(names['task'])}")
-    hint = f"Its session's page, {visit.url(session_url(agent.name, names['session']))}, lists those kept."
-    task = answered(visit, answer, "task_id", "session_id", "state", hint=hint)
-    if task is not None and task["session_id"] != names["session"]:
-        raise Refusal(404, "task_not_found", f"session {names['session']} has no task {names['task']}")
+    agent, session_id, task_id = visit.agent(), visit.part("session"), visit.part("task")
+    answer = await visit.ask(agent, f"/tasks/{segment(task_id)}")
+    hint = f"Its session's page, {visit.url(session_url(agent.name, session_id))}, lists those kept."
+    task = subject(visit, answer, "task_id", "session_id", "state", hint=hint)
+    if task is not None and task["session_id"] != session_id:
+        raise Refusal(404, "task_not_found", f"session {session_id} has no task {task_id}")
     return agent, task
 
 
@@ -128,11 +126,10 @@ async def _log(visit: Visit) -> Log:
     Raises:
         Refusal: there is no such task, or the agent did not say.
     """
-    names = visit.request.match_info
     attempt = attempt_of(visit)
     if attempt is not None:
-        known = Row(task_id=names["task"], session_id=names["session"])
-        return log_of(visit, visit.agent(names["agent"]), known, attempt)
+        known = Row(task_id=visit.part("task"), session_id=visit.part("session"))
+        return log_of(visit, visit.agent(), known, attempt)
     agent, task = await _task(visit)
     if task is None:
         raise unanswered(visit, agent)

@@ -7,12 +7,11 @@ from typing import Any
 
 from webui import tasklist, words
 from webui.clocks import ran_s, time_at
-from webui.found import found
 from webui.happenings import happening
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
-from webui.rows import Row, many
+from webui.rows import Row, many, subject
 from webui.timeline import timeline
 from webui.upstream import Agent, segment
 from webui.visit import Visit
@@ -35,11 +34,11 @@ async def session(visit: Visit) -> Page:
     Raises:
         Refusal: there is no such session, or a parameter is wrong.
     """
-    agent = visit.agent(visit.request.match_info["agent"])
-    session_id = visit.request.match_info["session"]
+    agent = visit.agent()
+    session_id = visit.part("session")
     answer = await visit.ask(agent, f"/sessions/{segment(session_id)}")
     given = answer.value.pop("tasks", None) if isinstance(answer.value, dict) else None
-    row = found(visit, answer, "session_id", "state", hint=f"The sessions page lists those that {agent.name} has.")
+    row = subject(visit, answer, "session_id", "state", hint=f"The sessions page lists those that {agent.name} has.")
     if row is None:
         return _page(agent, session_id, {"session": None}, {})
     tasks = _tasks(row, given)

@@ -13,13 +13,12 @@ from webui import words
 from webui.blotting import blotted
 from webui.causes import explained, need_at_fault, signal_name
 from webui.clocks import ran_s, time_at
-from webui.found import found
 from webui.logs.log import channel
 from webui.logs.window import Window, first_window
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
-from webui.rows import Row, one
+from webui.rows import Row, one, subject
 from webui.timeline import outcome, timeline
 from webui.upstream import Agent, segment
 from webui.visit import Visit, task_url
@@ -50,11 +49,11 @@ async def task(visit: Visit) -> Page | web.Response:
     Raises:
         Refusal: there is no such task or attempt.
     """
-    agent = visit.agent(visit.request.match_info["agent"])
-    session_id, task_id = visit.request.match_info["session"], visit.request.match_info["task"]
+    agent = visit.agent()
+    session_id, task_id = visit.part("session"), visit.part("task")
     answer = await visit.ask(agent, f"/tasks/{segment(task_id)}")
     hint = f"Its session's page, {visit.url(f'/a/{segment(agent.name)}/s/{segment(session_id)}')}, lists those kept."
-    row = found(visit, answer, "task_id", "session_id", "state", hint=hint)
+    row = subject(visit, answer, "task_id", "session_id", "state", hint=hint)
     live = {"agent": agent.name, "session": session_id, "log": channel(visit, agent.name, task_id)}
     if row is None:
         return Page(template="task.html", title=task_id, model={"task": None}, live=live)
