@@ -6,15 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.daemon.harness import RealDaemon, until
 from webui.pages.agents import clock
 
-from .conftest import MakeDaemon, MakeViewer, enter
+from .conftest import MakeDaemon, MakeViewer, Watched, enter
 from .odd_agent import OddAgent, http_answer
 from .scripted_agent import ScriptedAgent
 from .viewer import RealViewer
+
+#: What a browser complains of while its viewer is gone.
+LOST = ["Failed to load resource", "net::ERR_"]
 
 
 def test_an_agent_tells_what_it_is_and_how_it_is(viewer: RealViewer, daemon: RealDaemon) -> None:
@@ -120,3 +123,18 @@ def test_an_agent_that_is_killed_turns_unreachable_with_the_reason_and_the_other
     expect(page.locator("#main section").first).to_have_id("row-two")
     daemons["two"].start()
     expect(page.locator("h2 [data-state=fresh]")).to_have_count(3)
+
+
+@pytest.mark.parametrize("path", ["/agents", "/workers", "/queue"])
+def test_numbers_of_what_goes_on_go_with_the_viewer_that_vouched_for_them(
+    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched, path: str
+) -> None:
+    watched.expected += LOST
+    for _ in range(2):
+        daemon.shell("build", "sleep 100")
+    page.goto(viewer.url + path)
+    passing = page.locator("main", has_text=re.compile("1 running|1 of at most|1 queued"))
+    expect(passing).to_be_visible()
+    viewer.kill9()
+    expect(page.locator("#status")).to_contain_text("not live since")
+    expect(passing).to_have_count(0)
