@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,9 @@ def checked(agent: AgentSetting) -> AgentSetting:
         )
     if (agent.url is None) == (agent.data_dir is None):
         raise SettingsError(f"agent {agent.name!r}: give it either a url or a data_dir")
+    for field in ("url", "data_dir", "token_file"):
+        if not (getattr(agent, field) or "").isprintable():
+            raise SettingsError(f"agent {agent.name!r}: {field} has a control character in it; write it in one line")
     if agent.url is not None:
         try:
             parts = urlsplit(agent.url)
@@ -180,12 +184,13 @@ def read_file(path: Path) -> File:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except msgspec.ValidationError as error:
         raise SettingsError(f"{path}: {_field_first(str(error))}") from error
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, AttributeError, yaml.YAMLError, RecursionError) as error:  # a bad !!timestamp has no attribute
         raise SettingsError(f"{path}: it is not YAML: {error}") from error
-    names = [checked(agent).name for agent in settings.agents]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SettingsError(f"{path}: agents: {twice[0]!r} is there twice; each needs a name of its own")
+    if len(settings.agents) > MAX_AGENTS:
+        raise SettingsError(f"{path}: agents: there are {len(settings.agents)}; a viewer shows {MAX_AGENTS} at most")
+    for name, times in Counter(checked(agent).name for agent in settings.agents).items():
+        if times > 1:
+            raise SettingsError(f"{path}: agents: {name!r} is there twice; each needs a name of its own")
     return settings
 
 

@@ -57,7 +57,14 @@ def test_the_file_is_read_again_when_it_changes_and_flags_stand_over_it(tmp_path
 
 
 @pytest.mark.parametrize(
-    "text", ["agents: [", "agents: 3", "agents: [{name: '../x', url: 'http://a'}]", "\x00", "[[" * 9000]
+    "text",
+    [
+        *("agents: [", "agents: 3", "agents: [{name: '../x', url: 'http://a'}]", "\x00", "[[" * 9000),
+        *("agents: 2020-99-99", "port: 0b_", "port: !!int x", "agents: !!timestamp x"),
+        *('agents: [{name: x, data_dir: "/a\\0b"}]', 'agents: [{name: x, url: "http://a", token_file: "/a\\0b"}]'),
+        'agents: [{name: x, url: "http://a/\\r\\nb"}]',
+        f"agents: [{', '.join(f'{{name: x{number}, url: http://a}}' for number in range(1001))}]",
+    ],
 )
 def test_a_file_that_cannot_be_read_is_said_and_takes_no_agent_away(tmp_path: Path, text: str) -> None:
     file = tmp_path / "webui.yaml"
