@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from webui.rows import refuse
-from webui.schema_form import Field, fields_of
+from webui.schema_form import Field, fields_of, resolved
 from webui.upstream import Agent
 from webui.visit import Visit
 
@@ -56,14 +56,7 @@ class Description:
         found: Any = self._document
         for part in ("paths", path, "post", "requestBody", "content", "application/json", "schema"):
             found = found.get(part) if isinstance(found, dict) else None
-        for _ in range(8):
-            reference = found.get("$ref") if isinstance(found, dict) else None
-            if not isinstance(reference, str):
-                break
-            found = self._document
-            for part in reference.removeprefix("#/").split("/"):
-                found = found.get(part) if isinstance(found, dict) else None
-        schema = found if isinstance(found, dict) else {}
+        schema = resolved(found, self._document)
         properties, required = schema.get("properties"), schema.get("required")
         return {
             "properties": properties if isinstance(properties, dict) else {},

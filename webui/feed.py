@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from types import TracebackType
 from typing import Self, TypeGuard
 
 from aiohttp import ClientResponse
 
 from agentd.client import AgentdError, ServerEvent, parsed
 from webui.contact import Contact, Status, Trouble
-from webui.upstream import Agent, Params, Upstream, rfc3339
+from webui.upstream import Agent, Params, Upstream, contact_of, rfc3339
 
 #: Between tries to reach an agent again, in seconds: a page heals within 5 s of a restart.
 PAUSES_S = (0.1, 0.3, 0.5, 1.0)
@@ -77,9 +76,7 @@ class Feed:
         self._keeper = asyncio.create_task(self._keep())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         tasks = [task for task in (self._keeper, *self._tasks.values()) if task is not None]
         for task in tasks:
             task.cancel()
@@ -101,7 +98,7 @@ class Feed:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 if all(agent.name != each.name for each in wanted):
-                    await self._put(agent.name, _contact(agent, Trouble(Status.UNREACHABLE, "removed")))
+                    await self._put(agent.name, contact_of(agent, Trouble(Status.UNREACHABLE, "removed")))
             for agent in wanted - self._tasks.keys():
                 self._tasks[agent] = asyncio.create_task(self._follow(agent))
             await asyncio.sleep(ROSTER_S)
@@ -117,7 +114,7 @@ class Feed:
                     async for event in events:
                         if event.type == "hello":
                             silent = None
-                            await self._put(agent.name, _contact(agent, None))
+                            await self._put(agent.name, _reached(agent))
                         if _can_be_sent_back(event.id):
                             self.last_ids[agent.name] = event.id
                         await self._put(agent.name, event)
@@ -129,7 +126,7 @@ class Feed:
             except AgentdError as error:
                 trouble = Trouble(Status.INCOMPATIBLE, "bad_body", error.detail)
             if silent is None or silent.reason_code != trouble.code:
-                silent = _contact(agent, trouble, silent)
+                silent = contact_of(agent, trouble, silent.tried_at if silent is not None else None)  # since it began
                 await self._put(agent.name, silent)
             if loop.time() - began > STOOD_S:
                 tries = 0
@@ -199,16 +196,6 @@ def _can_be_sent_back(event_id: str | None) -> TypeGuard[str]:
     return event_id is not None and len(event_id) <= MAX_ID and event_id.isascii() and event_id.isprintable()
 
 
-def _contact(agent: Agent, trouble: Trouble | None, before: Contact | None = None) -> Contact:
-    """How it is with an agent now; in trouble, its `tried_at` is when that began."""
+def _reached(agent: Agent) -> Contact:
     now = rfc3339(time.time())
-    if trouble is None:
-        return Contact(agent=agent.name, status=Status.FRESH, tried_at=now, answered_at=now, url=agent.url)
-    return Contact(
-        agent=agent.name,
-        status=trouble.status,
-        reason_code=trouble.code,
-        reason=trouble.detail,
-        tried_at=before.tried_at if before is not None else now,
-        url=agent.url,
-    )
+    return Contact(agent=agent.name, status=Status.FRESH, tried_at=now, answered_at=now, url=agent.url)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from webui.rows import Row
-from webui.words import duration, size
+from webui.words import cause_of, duration, size
 
 #: What every event has, and a reader need not see again.
 _FRAME = {"seq", "b", "session_id", "type", "at", "task_id", "crc", "agent", "key_hash", "body_hash"}
@@ -48,14 +48,6 @@ def _state(kind: str, event: Row) -> str | None:
     return {"task.queued": "queued", "task.started": "running", "task.retried": "queued"}.get(kind)
 
 
-def _cause(holder: object) -> str:
-    """The sentence of the cause that something has."""
-    cause = holder.get("cause") if isinstance(holder, dict) else None
-    if not isinstance(cause, dict):
-        return "" if cause is None else str(cause)
-    return str(cause.get("message") or cause.get("code") or "")
-
-
 def _updated(event: Row) -> str:
     changes = event["changes"]
     what = ", ".join(map(str, changes)) if isinstance(changes, dict) and changes else "the session"
@@ -87,7 +79,7 @@ def _progress(event: Row) -> str:
 
 
 def _retried(event: Row) -> str:
-    why = _cause(event["end"])
+    why = cause_of(event["end"])
     return "the attempt ended" + (f": {why}" if why else "") + "; another follows"
 
 
@@ -106,7 +98,7 @@ _SAY: dict[str, Callable[[Row], str]] = {
     "task.spawned": lambda event: f"attempt {event['attempt']} runs as process {event['pid']}",
     "task.progress": _progress,
     "task.awaiting": lambda event: "asks its user" if event["awaiting"] else "asks its user no longer",
-    "task.stop_requested": lambda event: f"asked to stop: {_cause(event) or 'no reason given'}",
-    "task.finished": lambda event: _cause(event) or "ended",
+    "task.stop_requested": lambda event: f"asked to stop: {cause_of(event) or 'no reason given'}",
+    "task.finished": lambda event: cause_of(event) or "ended",
     "task.retried": _retried,
 }

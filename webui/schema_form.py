@@ -74,6 +74,11 @@ def fields_of(schema: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[F
     return _Reader(document).fields(schema, "", 0)
 
 
+def resolved(schema: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema, or the one that it refers to within the document; empty for what is none."""
+    return _Reader(document).resolved(schema)[0]
+
+
 class _Reader:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._document = document
@@ -91,13 +96,13 @@ class _Reader:
 
     def _field(self, before: str, key: str, raw: Any, required: bool, depth: int) -> Field:
         self._left -= 1
-        schema, nullable = self._resolved(raw)
+        schema, nullable = self.resolved(raw)
         name = f"{before}.{key}" if before else key
         form = self._form(schema, key, nullable, depth)
         choices = _choices(schema)
         hint = _text(schema.get("description"))
         if form is Form.LINES:
-            allowed = _choices(self._resolved(schema.get("items"))[0])
+            allowed = _choices(self.resolved(schema.get("items"))[0])
             hint = " ".join(filter(None, [hint, f"One a line, of: {', '.join(map(str, allowed))}." if allowed else ""]))
         if form is Form.CHOICE and not choices:
             choices = (True, False)
@@ -129,20 +134,20 @@ class _Reader:
                 return Form.NUMBER
             case "boolean":
                 return Form.CHOICE if nullable else Form.CHECK
-            case "array" if self._resolved(schema.get("items"))[0].get("type") == "string":
+            case "array" if self.resolved(schema.get("items"))[0].get("type") == "string":
                 return Form.LINES
-            case "array" if all(isinstance(each, str) for each in _choices(self._resolved(schema.get("items"))[0])):
-                return Form.LINES if _choices(self._resolved(schema.get("items"))[0]) else Form.JSON
+            case "array" if all(isinstance(each, str) for each in _choices(self.resolved(schema.get("items"))[0])):
+                return Form.LINES if _choices(self.resolved(schema.get("items"))[0]) else Form.JSON
             case "object":
                 properties = schema.get("properties")
                 if isinstance(properties, dict) and properties:
                     room = depth < MAX_DEPTH and len(properties) <= self._left
                     return Form.GROUP if room else Form.JSON
-                values = self._resolved(schema.get("additionalProperties"))[0]
+                values = self.resolved(schema.get("additionalProperties"))[0]
                 return Form.MAP if values.get("type") == "string" else Form.JSON
         return Form.JSON
 
-    def _resolved(self, raw: Any) -> tuple[dict[str, Any], bool]:
+    def resolved(self, raw: Any) -> tuple[dict[str, Any], bool]:
         """The schema behind references and a choice with null, and whether null is allowed; what stands nearer wins."""
         schema: dict[str, Any] = dict(raw) if isinstance(raw, dict) else {}
         nullable = False

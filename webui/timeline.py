@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from webui.tasklist import ended
-from webui.words import command_of, duration, look, moment
+from webui.words import duration, look, moment, title_of
 
 #: Lanes that are drawn; of more tasks, those that run, then the newest that ran.
 MAX_LANES = 50
@@ -21,6 +21,7 @@ MAX_BARS = 50
 MIN_WIDTH = 0.6  #: percent; less could not be seen
 LANE_HEIGHT = 40  #: pixels: a line of text, the bar, a gap
 MAX_TICKS = 4
+MAX_TITLE = 60  #: characters
 
 _STEPS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
 _STEPS_H = (1, 2, 3, 6, 12, 24, 48, 168, 336, 720, 2160, 8760, 87600)
@@ -93,7 +94,12 @@ def timeline(tasks: Sequence[dict[str, Any]], now: datetime) -> Timeline | None:
     scale = _Scale(begin, max(end, begin + 0.001))
     goes_on = any(not ended(task) for task, stretches in drawn if stretches)
     lanes = [
-        Lane(task, _title(task), row * LANE_HEIGHT, [_bar(each, scale) for each in stretches if _is_seen(each, scale)])
+        Lane(
+            task,
+            title_of(task, MAX_TITLE),
+            row * LANE_HEIGHT,
+            [_bar(each, scale) for each in stretches if _is_seen(each, scale)],
+        )
         for row, (task, stretches) in enumerate(drawn)
     ]
     return Timeline(
@@ -196,11 +202,6 @@ def _label(time: float, step: float, days: bool) -> str:
     if step < 86_400:
         return f"{at:%d %b %H:%M}" if days else f"{at:%H:%M}"
     return f"{at:%Y-%m-%d}"
-
-
-def _title(task: dict[str, Any]) -> str:
-    text = " ".join(command_of(task).split()) or str(task.get("task_id"))
-    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def _worth(task: dict[str, Any]) -> tuple[bool, bool, tuple[float, str]]:

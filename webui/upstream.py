@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -75,9 +74,7 @@ class Upstream:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()
@@ -192,6 +189,18 @@ class Upstream:
             )
             self._sessions[socket] = found
         return found
+
+
+def contact_of(agent: Agent, trouble: Trouble, tried_at: str | None = None) -> Contact:
+    """How it is with an agent in trouble, since a time (as `rfc3339`) or now."""
+    return Contact(
+        agent=agent.name,
+        status=trouble.status,
+        reason_code=trouble.code,
+        reason=trouble.detail,
+        tried_at=tried_at or rfc3339(time.time()),
+        url=agent.url,
+    )
 
 
 def segment(text: str) -> str:

@@ -132,9 +132,15 @@ def command_of(task: dict[str, Any]) -> str:
     return str(task.get("kind", ""))
 
 
-def cause_of(task: dict[str, Any]) -> str:
-    """Why a task ended, in a sentence."""
-    cause = task.get("cause")
+def title_of(task: dict[str, Any], most: int) -> str:
+    """`command_of`, or the id of a task that says nothing, on one line of so many characters at most."""
+    text = " ".join(command_of(task).split()) or str(task.get("task_id"))
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def cause_of(holder: object) -> str:
+    """Why a task or an attempt ended, in a sentence; empty where that is not said."""
+    cause = holder.get("cause") if isinstance(holder, dict) else None
     if not isinstance(cause, dict):
         return "" if cause is None else str(cause)
     return str(cause.get("message") or cause.get("code") or "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -11,14 +10,14 @@ from aiohttp import BodyPartReader, ClientResponse, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from webui.actions.outcomes import Action, act, ask_first, not_done, posted, see_other, session_path
-from webui.contact import Contact, Status, Trouble
+from webui.contact import Status, Trouble
 from webui.forms import parts_of
 from webui.identity import Role
 from webui.passing import passed_on
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
-from webui.upstream import CHUNK_BYTES, Agent, Answer, rfc3339, segment
+from webui.upstream import CHUNK_BYTES, Agent, Answer, contact_of, segment
 from webui.visit import Visit, session_url
 
 #: An upload in which nothing moves for so long is given up, in seconds.
@@ -109,16 +108,8 @@ async def _put(visit: Visit, agent: Agent, path: str, part: BodyPartReader) -> A
                 agent, "PUT", at, token=token, within_s=UPLOAD_S, body=file.blocks(patience), headers=sent
             )
     except TimeoutError:
-        why = f"nothing moved for {STALLED_S:g} s"
-        contact = Contact(
-            agent=agent.name,
-            status=Status.UNREACHABLE,
-            reason_code="read_timeout",
-            reason=why,
-            tried_at=rfc3339(time.time()),
-            url=agent.url,
-        )
-        answer = Answer(contact=contact)
+        trouble = Trouble(Status.UNREACHABLE, "read_timeout", f"nothing moved for {STALLED_S:g} s")
+        answer = Answer(contact=contact_of(agent, trouble))
     if file.broken and not answer.ok:
         raise _not_whole()
     visit.note(answer.contact)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from webui.actions.outcomes import SAFE_BY_KEY, errors_of, is_known_not_done, reason_of, remedy_of, status_of
 from webui.refusals import Refusal
+from webui.rendering import Page
 from webui.schema_form import Field
 from webui.typed import Typed, owner_of, typed_in, values_of
 from webui.upstream import Agent, Answer
@@ -47,6 +48,33 @@ class Filled(msgspec.Struct, kw_only=True):
             self.status = 422
             return None
         return found
+
+    def page(
+        self,
+        template: str,
+        title: str,
+        fields: Sequence[Field],
+        model: Mapping[str, Any],
+        *,
+        first: Collection[str] = (),
+        **extra: Any,
+    ) -> Page:
+        """The page of the form as it stands.
+
+        Args:
+            first: names of fields that most people need; the others are rare.
+        """
+        parts: dict[str, list[Field]] = {"first": [], "rare": []}
+        for field in fields:
+            parts["first" if field.name in first else "rare"].append(field)
+        return Page(
+            template=template,
+            title=title,
+            model={**model, "fields": fields, **self.model},
+            extra={"filled": self, **parts, **extra},
+            status=self.status,
+            live=None,
+        )
 
     def refused(self, visit: Visit, fields: Sequence[Field], answer: Answer) -> None:
         """Take in what the agent has against it, each error beside its field; or that nobody knows what it did."""

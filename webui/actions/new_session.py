@@ -49,22 +49,8 @@ async def make(visit: Visit) -> Page | web.Response:
 
 def _page(agent: Agent | None, description: Description | None, filled: Filled) -> Page:
     fields = description.session_fields() if description is not None else ()
-    return Page(
-        template="new_session.html",
-        title="New session",
-        model={
-            "agent": agent.name if agent is not None else None,
-            "fields": fields,
-            **filled.model,
-        },
-        extra={
-            "filled": filled,
-            "first": [field for field in fields if field.name in FIRST],
-            "rare": [field for field in fields if field.name not in FIRST],
-        },
-        status=filled.status,
-        live=None,
-    )
+    name = agent.name if agent is not None else None
+    return filled.page("new_session.html", "New session", fields, {"agent": name}, first=FIRST)
 
 
 ROUTES: tuple[Route, ...] = (("GET", "/sessions/new", show), ("POST", "/sessions/new", make))

@@ -82,25 +82,12 @@ def _page(
 ) -> Page:
     kinds = description.kinds if description is not None else {}
     fields = description.task_fields(kind) if description is not None else ()
-    return Page(
-        template="new.html",
-        title="New task",
-        model={
-            "agent": agent.name if agent is not None else None,
-            "kind": kind,
-            "kinds": kinds if kind in kinds or not kind else {**kinds, kind: kind},
-            "fields": fields,
-            **filled.model,
-        },
-        extra={
-            "filled": filled,
-            "shell": commands or [],
-            "first": [field for field in fields if field.name in FIRST],
-            "rare": [field for field in fields if field.name not in FIRST],
-        },
-        status=filled.status,
-        live=None,
-    )
+    model = {
+        "agent": agent.name if agent is not None else None,
+        "kind": kind,
+        "kinds": kinds if kind in kinds or not kind else {**kinds, kind: kind},
+    }
+    return filled.page("new.html", "New task", fields, model, first=FIRST, shell=commands or [])
 
 
 def _truth(agent: Agent, form: Mapping[str, Any]) -> str:

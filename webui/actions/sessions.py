@@ -116,22 +116,14 @@ def _overtaken(visit: Visit, filled: Filled, now: dict[str, Any]) -> Page:
 
 def _edit(visit: Visit, filled: Filled, was: dict[str, Any] | None) -> Page:
     """`was` is what the agent has, as far as the form knows; without it and without a text there is nothing to edit."""
-    return Page(
-        template="edit.html",
-        title=f"Edit {visit.part('session')}",
-        model={
-            "session_id": visit.part("session"),
-            "fields": _FIELDS,
-            **filled.model,
-        },
-        extra={
-            "filled": filled,
-            "was": msgspec.json.encode(was).decode(),
-            "known": was is not None or bool(filled.errors or filled.notices),
-            "truth": _truth(visit),
-        },
-        status=filled.status,
-        live=None,
+    return filled.page(
+        "edit.html",
+        f"Edit {visit.part('session')}",
+        _FIELDS,
+        {"session_id": visit.part("session")},
+        was=msgspec.json.encode(was).decode(),
+        known=was is not None or bool(filled.errors or filled.notices),
+        truth=_truth(visit),
     )
 
 

@@ -47,14 +47,7 @@ async def scale(visit: Visit) -> Page | web.Response:
 
 def _scale(agent: Agent, filled: Filled) -> Page:
     """The form again, with what is wrong in it."""
-    return Page(
-        template="scale.html",
-        title=f"Scale the workers of {agent.name}",
-        model={"agent": agent.name, "fields": _FIELDS, **filled.model},
-        extra={"filled": filled},
-        status=filled.status,
-        live=None,
-    )
+    return filled.page("scale.html", f"Scale the workers of {agent.name}", _FIELDS, {"agent": agent.name})
 
 
 async def restart_first(visit: Visit) -> Page:

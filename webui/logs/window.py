@@ -20,6 +20,7 @@ from webui.refusals import Refusal
 from webui.rows import Row, refusal_of, refuse
 from webui.upstream import Agent, Answer
 from webui.visit import Visit
+from webui.words import cause_of
 
 #: Lines that a script asks for at a time, and that a page of a larger log has.
 CHUNK_LINES = 200
@@ -193,5 +194,5 @@ def _cause(task: Row, attempt: int) -> str | None:
     attempts = task["attempts"] if isinstance(task["attempts"], list) else []
     for each in attempts:
         if isinstance(each, dict) and each.get("n") == attempt and isinstance(each.get("cause"), dict):
-            return str(each["cause"].get("message") or each["cause"].get("code") or "")
+            return cause_of(each)
     return None

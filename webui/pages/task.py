@@ -86,12 +86,7 @@ async def task(visit: Visit) -> Page | web.Response:
         "between": _between,
         "ran": lambda task: ran_s(task, now),
     }
-    return Page(template="task.html", title=_title(row), model={"task": row}, extra=extra, live=live)
-
-
-def _title(row: Row) -> str:
-    text = " ".join(words.command_of(row).split()) or str(row["task_id"])
-    return text if len(text) <= TITLE else text[: TITLE - 1] + "…"
+    return Page(template="task.html", title=words.title_of(row, TITLE), model={"task": row}, extra=extra, live=live)
 
 
 def _attempts(row: Row) -> list[Row]:
