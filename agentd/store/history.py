@@ -41,6 +41,7 @@ class History:
     def __init__(self, session_dir: Path, cache: RecordCache | None = None) -> None:
         self._dir = session_dir / layout.HISTORY
         self._cache = cache or RecordCache(0)
+        self._session = object()  # a name that was deleted may come back: its records are others
         self._lock = Lock()
         self._scanned = False
         self._changes: deque[tuple[int, State | None, str]] = deque(maxlen=_CHANGES)
@@ -60,7 +61,7 @@ class History:
 
     def remove(self, seq: int) -> None:
         """The record is gone; unknown: no effect. Does not block."""
-        self._cache.drop((self._dir, seq))
+        self._cache.drop((self._session, seq))
         self._changes.append((seq, None, ""))
         self._settle()
 
@@ -112,7 +113,7 @@ class History:
             return None
 
     def _record(self, history: int, seq: int, state: State, task_id: str) -> bytes | None:
-        key = (self._dir, seq)
+        key = (self._session, seq)
         record = self._cache.get(key)
         if record is None:
             record = _read(history, layout.record_name(seq, state, task_id))

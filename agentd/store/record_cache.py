@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from threading import Lock
+
+#: Whatever stands for a session as long as it is there, and the number of the record in it.
+Key = tuple[object, int]
 
 
 class RecordCache:
@@ -14,9 +16,9 @@ class RecordCache:
         self._limit = limit
         self._size = 0
         self._lock = Lock()
-        self._records: OrderedDict[tuple[Path, int], bytes] = OrderedDict()
+        self._records: OrderedDict[Key, bytes] = OrderedDict()
 
-    def get(self, key: tuple[Path, int]) -> bytes | None:
+    def get(self, key: Key) -> bytes | None:
         """The record, if it is here. A record never changes."""
         with self._lock:
             record = self._records.get(key)
@@ -24,7 +26,7 @@ class RecordCache:
                 self._records.move_to_end(key)
             return record
 
-    def put(self, key: tuple[Path, int], record: bytes) -> None:
+    def put(self, key: Key, record: bytes) -> None:
         """Keep it, at the cost of the ones not read for longest."""
         with self._lock:
             if key in self._records or len(record) > self._limit:
@@ -34,7 +36,7 @@ class RecordCache:
             while self._size > self._limit:
                 self._size -= len(self._records.popitem(last=False)[1])
 
-    def drop(self, key: tuple[Path, int]) -> None:
+    def drop(self, key: Key) -> None:
         """The record is gone."""
         with self._lock:
             self._size -= len(self._records.pop(key, b""))

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 from threading import Event, Thread
 
@@ -238,3 +239,12 @@ def test_the_memory_for_records_has_a_bound(tmp_path: Path) -> None:
     cache.drop((tmp_path, 8))
     cache.put((tmp_path, 11), bytes(40))
     assert [seq for seq in range(12) if cache.get((tmp_path, seq)) is not None] == [7, 9, 11]
+
+
+def test_a_session_whose_name_another_had_shows_none_of_its_records(tmp_path: Path) -> None:
+    cache = RecordCache()
+    for task in (finished(1), finished(1)):
+        record(tmp_path, task)
+        [row] = History(tmp_path, cache).page(TaskQuery())[0]
+        assert msgspec.json.decode(row)["task_id"] == task.task_id
+        shutil.rmtree(tmp_path / layout.HISTORY)
