@@ -243,8 +243,9 @@ def test_the_memory_for_records_has_a_bound(tmp_path: Path) -> None:
 
 def test_a_session_whose_name_another_had_shows_none_of_its_records(tmp_path: Path) -> None:
     cache = RecordCache()
-    for task in (finished(1), finished(1)):
+    for name in ("first", "second"):
+        task = finished(1, name=name)
         record(tmp_path, task)
         [row] = History(tmp_path, cache).page(TaskQuery())[0]
-        assert msgspec.json.decode(row)["task_id"] == task.task_id
+        assert msgspec.json.decode(row)["name"] == name
         shutil.rmtree(tmp_path / layout.HISTORY)
