@@ -15,7 +15,6 @@ from aiohttp import web
 from webui import words
 from webui.assets import Assets
 from webui.commands import as_agentd, as_curl
-from webui.contact import Status
 from webui.identity import Role, Seals
 from webui.refusals import Refusal
 from webui.upstream import segment
@@ -60,7 +59,6 @@ class Renderer:
             as_agentd=as_agentd,
             new_key=secrets.token_urlsafe,  # for an Idempotency-Key: one for each time that a form is shown
             Role=Role,
-            Status=Status,
         )
 
     def page(self, visit: Visit, page: Page) -> web.Response:
@@ -79,7 +77,6 @@ class Renderer:
             live=page.live,
             csrf=self._seals.csrf(visit.identity),
             when=lambda time: words.when(time, now),
-            now=now,
             url=visit.url,
             here=visit.here,
             session_url=lambda agent, sid: visit.url(session_url(agent, sid)),

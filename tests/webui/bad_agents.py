@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from .viewer import token_flags
+
 Query = dict[str, list[str]]
 Handler = Callable[["BadAgent", asyncio.StreamWriter, str, Query], Coroutine[Any, Any, None]]
 
@@ -57,9 +59,7 @@ class BadAgent:
 
     def flags(self, place: Path) -> tuple[str, ...]:
         """Flags that give a viewer its token."""
-        file = place / f"{self.name}.token"
-        file.write_text(self.token)
-        return "--token-file", f"{self.name}={file}"
+        return token_flags(place, self.name, self.token)
 
     def mode_for(self, path: str) -> str:
         """The mode that a request meets."""

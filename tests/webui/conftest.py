@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,14 @@ FLAGS = [
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 #: What a browser test waits for at most, in milliseconds; nothing waits as long unless it fails.
 PATIENCE_MS = 15_000
+
+#: Lets a test say whether the tab is seen: headless tabs always are.
+VISIBILITY = """
+let state = "visible";
+Object.defineProperty(document, "visibilityState", { get: () => state });
+Object.defineProperty(document, "hidden", { get: () => state === "hidden" });
+window.setVisibility = (next) => { state = next; document.dispatchEvent(new Event("visibilitychange")); };
+"""
 
 MakeDaemon = Callable[..., RealDaemon]
 MakeViewer = Callable[..., RealViewer]
@@ -186,3 +195,16 @@ def enter(context: BrowserContext, viewer: RealViewer) -> None:
     name, _, value = viewer.cookie.partition("=")
     cookie = {"name": name, "value": value.strip('"'), "url": viewer.url, "httpOnly": True, "sameSite": "Strict"}
     context.add_cookies([cookie])  # type: ignore[list-item]
+
+
+def show(page: Page, state: str) -> None:
+    """Make a tab with VISIBILITY `hidden` or `visible`."""
+    page.evaluate("(state) => setVisibility(state)", state)
+
+
+def streams(daemon: RealDaemon) -> int:
+    """Event streams that are open at a daemon."""
+    metrics = daemon.request("GET", "/metrics").body.decode()
+    found = re.search(r"^agentd_event_subscribers(?:\{.*\})? ([0-9.]+)$", metrics, re.MULTILINE)
+    assert found is not None, metrics
+    return int(float(found[1]))

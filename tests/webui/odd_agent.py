@@ -7,6 +7,8 @@ import socket
 import threading
 from pathlib import Path
 
+from .viewer import token_flags
+
 
 class OddAgent:
     """Answers every request with the same bytes, or with nothing at all. Use it as a context manager.
@@ -41,9 +43,7 @@ class OddAgent:
 
     def flags(self, place: Path, name: str = "odd") -> tuple[str, str]:
         """Flags that give a viewer a token for it."""
-        file = place / f"{name}.token"
-        file.write_text("odd-token")
-        return "--token-file", f"{name}={file}"
+        return token_flags(place, name, "odd-token")
 
     def _start(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]

@@ -7,8 +7,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
+
+from .viewer import token_flags
 
 
 class ScriptedAgent:
@@ -30,7 +32,7 @@ class ScriptedAgent:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
-    def __enter__(self) -> ScriptedAgent:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -42,9 +44,11 @@ class ScriptedAgent:
 
     def flags(self, place: Path, name: str) -> tuple[str, str]:
         """Flags that give a viewer a token for it."""
-        file = place / f"{name}.token"
-        file.write_text("scripted-token")
-        return "--token-file", f"{name}={file}"
+        return token_flags(place, name)
+
+    def posted(self, path: str, key: str | None, body: Any) -> tuple[int, Any] | None:
+        """The status and the JSON that answer a POST with this Idempotency-Key and JSON; None hangs up instead."""
+        return 404, {"code": "not_found", "status": 404, "detail": f"nothing at {path}"}
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         agent = self
@@ -59,8 +63,20 @@ class ScriptedAgent:
                     return
                 value = agent.answers.get(path)
                 problem = {"code": "not_found", "status": 404, "detail": f"nothing at {path}"}
-                body = json.dumps(problem if value is None else value).encode()
-                self.send_response(404 if value is None else 200)
+                self._say(*((404, problem) if value is None else (200, value)))
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                answer = agent.posted(
+                    self.path, self.headers.get("Idempotency-Key"), json.loads(body) if body else None
+                )
+                if answer is not None:
+                    self._say(*answer)
+                self.close_connection = answer is None
+
+            def _say(self, status: int, value: Any) -> None:
+                body = json.dumps(value).encode()
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Agentd-Role", "admin")
                 self.send_header("Content-Length", str(len(body)))

@@ -157,13 +157,7 @@ def test_a_reader_that_takes_nothing_is_not_buffered_for_and_loses_nothing(
     said = b"".join(f'event: e\ndata: {{"n":{number},"x":"{text}"}}\n\n'.encode() for number in range(many))
     with OddAgent(BEGINNING + said, hold=True) as odd:  # 100 MB
         viewer = make_viewer({"odd": odd.url}, *odd.flags(tmp_path)).start().log_in()
-        assert viewer.process is not None
-        status = Path(f"/proc/{viewer.process.pid}/status")
-
-        def peak_mib() -> int:
-            return int(status.read_text().split("VmHWM:")[1].split()[0]) >> 10
-
-        before = peak_mib()
+        before = viewer.peak_mib
         with reading(viewer) as stream:
             assert [stream.until("e").data["n"] for _ in range(many)] == list(range(many))
-        assert peak_mib() - before < 40
+        assert viewer.peak_mib - before < 40

@@ -32,28 +32,17 @@ def call(viewer: RealViewer, method: str, path: str, body: object = None, **head
     return viewer.request(method, "/api" + path, None if body is None else json.dumps(body).encode(), **sent)
 
 
-def rss_mib(viewer: RealViewer, name: str = "VmHWM") -> float:
-    """The most memory that the viewer ever had, or has now (VmRSS), in MiB."""
-    assert viewer.process is not None
-    found = re.search(rf"{name}:\s+(\d+)", Path(f"/proc/{viewer.process.pid}/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
-
-
 @pytest.fixture
 def odd(tmp_path: Path, make_viewer: MakeViewer) -> Iterator[Any]:
-    """Makes an odd agent and a viewer in front of it."""
-    agents: list[OddAgent] = []
+    """An odd agent and a viewer in front of it; with another answer each time."""
+    with OddAgent() as agent:
+        viewer = make_viewer({"odd": agent.url}, *agent.flags(tmp_path)).start().log_in()
 
-    def make(answer: bytes = b"", **options: bool) -> tuple[OddAgent, RealViewer]:
-        agent = OddAgent(answer, **options).__enter__()
-        agents.append(agent)
-        viewer = make_viewer({"odd": agent.url}, *agent.flags(tmp_path), name=f"viewer{len(agents)}")
-        return agent, viewer.start().log_in()
+        def make(answer: bytes = b"", *, hold: bool = False) -> tuple[OddAgent, RealViewer]:
+            agent.answer, agent.hold = answer, hold or not answer
+            return agent, viewer
 
-    yield make
-    for agent in agents:
-        agent.__exit__()
+        yield make
 
 
 # ------------------------------------------------------------------ faithful
@@ -108,10 +97,11 @@ def test_a_wait_is_as_long_as_it_was_asked_to_be(viewer: RealViewer, daemon: Rea
 
 
 def test_a_large_artifact_goes_up_and_comes_down_in_little_memory(
-    viewer: RealViewer, daemon: RealDaemon, tmp_path: Path
+    own_viewer: RealViewer, daemon: RealDaemon, tmp_path: Path
 ) -> None:
+    viewer = own_viewer
     daemon.wait(daemon.shell("build", "true")["task_id"])
-    csrf, before, size = viewer.csrf, rss_mib(viewer), 200 * MIB
+    csrf, before, size = viewer.csrf, viewer.peak_mib, 200 * MIB
     file = tmp_path / "large"
     with open(file, "wb") as out:
         out.truncate(size)
@@ -130,7 +120,7 @@ def test_a_large_artifact_goes_up_and_comes_down_in_little_memory(
         got += len(block)
     connection.close()
     assert (got, response.getheader("Content-Disposition")) == (size, "attachment")
-    assert rss_mib(viewer) - before < 32
+    assert viewer.peak_mib - before < 32
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(viewer: RealViewer, daemon: RealDaemon) -> None:

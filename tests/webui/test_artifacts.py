@@ -45,13 +45,6 @@ def session(daemon: RealDaemon) -> RealDaemon:
     return daemon
 
 
-def peak_bytes(viewer: RealViewer) -> int:
-    """The most memory that the viewer ever had."""
-    assert viewer.process is not None
-    status = Path(f"/proc/{viewer.process.pid}/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-
 def test_several_files_are_uploaded_into_a_folder(viewer: RealViewer, session: RealDaemon) -> None:
     answer = send(
         viewer,
@@ -69,13 +62,12 @@ def test_several_files_are_uploaded_into_a_folder(viewer: RealViewer, session: R
 def test_a_large_file_goes_both_ways_and_the_viewer_never_holds_it(own_viewer: RealViewer, session: RealDaemon) -> None:
     sent = hashlib.sha256(b"agentd").digest() * (LARGE // 32)
     own_viewer.html("/a/one/s/build")
-    before = peak_bytes(own_viewer)
+    before = own_viewer.peak_mib
     assert send(own_viewer, token(own_viewer), part("file", sent, "large.bin")).status == 303
     found = own_viewer.request("GET", "/a/one/s/build/artifacts/large.bin")
     assert found.headers["content-length"] == str(LARGE)
     assert found.body == sent
-    grown = peak_bytes(own_viewer) - before
-    assert grown < 12 << 20, f"{grown / (1 << 20):.1f} MiB"
+    assert own_viewer.peak_mib - before < 12
 
 
 def test_what_is_downloaded_is_saved_and_never_a_page(viewer: RealViewer, session: RealDaemon) -> None:

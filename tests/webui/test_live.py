@@ -13,20 +13,8 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 from tests.daemon.harness import RealDaemon, until
 
 from .bad_agents import BadAgent, session
-from .conftest import MakeViewer, Watched, enter
+from .conftest import VISIBILITY, MakeViewer, Watched, enter, show, streams
 from .viewer import RealViewer
-
-#: Lets a test say whether the tab is seen: headless tabs always are.
-_VISIBILITY = """
-let state = "visible";
-Object.defineProperty(document, "visibilityState", { get: () => state });
-Object.defineProperty(document, "hidden", { get: () => state === "hidden" });
-window.setVisibility = (next) => { state = next; document.dispatchEvent(new Event("visibilitychange")); };
-"""
-
-
-def show(page: Page, state: str) -> None:
-    page.evaluate("(state) => setVisibility(state)", state)
 
 
 def turn(page: Page, condition: Callable[[], bool]) -> None:
@@ -37,14 +25,6 @@ def turn(page: Page, condition: Callable[[], bool]) -> None:
         return condition()
 
     until(so)
-
-
-def streams(daemon: RealDaemon) -> int:
-    """Event streams that are open at a daemon."""
-    metrics = daemon.request("GET", "/metrics").body.decode()
-    found = re.search(r"^agentd_event_subscribers(?:\{.*\})? ([0-9.]+)$", metrics, re.MULTILINE)
-    assert found is not None, metrics
-    return int(float(found[1]))
 
 
 def test_typed_text_focus_and_scroll_position_survive_a_change(
@@ -100,7 +80,7 @@ def test_the_row_that_the_keyboard_is_at_stays_so(viewer: RealViewer, daemon: Re
 def test_a_hidden_tab_has_no_stream_and_is_true_when_it_is_seen_again(
     viewer: RealViewer, daemon: RealDaemon, page: Page
 ) -> None:
-    page.add_init_script(_VISIBILITY)
+    page.add_init_script(VISIBILITY)
     page.goto(viewer.url)
     until(lambda: streams(daemon) == 1)
     show(page, "hidden")
@@ -117,7 +97,7 @@ def test_twelve_tabs_load_and_leave_no_stream_behind(
 ) -> None:
     daemon.shell("build", "sleep 100")
     enter(context, viewer)
-    context.add_init_script(_VISIBILITY)
+    context.add_init_script(VISIBILITY)
     pages: list[Page] = []
     for _ in range(12):
         if pages:

@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from tests.daemon.harness import RealDaemon, until
 
-from .conftest import Watched
+from .conftest import Watched, streams
 from .log_pages import GROWING, follow_button, is_at_end, log_of, look_at, stop, taken_over, top, total
 from .viewer import RealViewer
 
@@ -124,16 +124,12 @@ def test_the_log_of_a_task_that_waits_begins_when_it_does(viewer: RealViewer, da
 def test_nothing_is_followed_any_more_once_the_tab_is_closed(
     viewer: RealViewer, daemon: RealDaemon, page: Page
 ) -> None:
-    def followed() -> int:
-        metrics = daemon.request("GET", "/metrics").body.decode()
-        return int(float(re.findall(r"^agentd_event_subscribers ([0-9.]+)$", metrics, re.MULTILINE)[0]))
-
     task = daemon.shell("s", GROWING)
     look_at(page, viewer, task)
     until(lambda: total(page) > 1_000)
-    assert followed() == 2  # the events of its agent, the growth of its log
+    assert streams(daemon) == 2  # the events of its agent, the growth of its log
     page.close()
-    until(lambda: followed() == 0, 2)
+    until(lambda: streams(daemon) == 0, 2)
     stop(daemon)
 
 

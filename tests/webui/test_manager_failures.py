@@ -10,16 +10,10 @@ from playwright.sync_api import BrowserContext, Page, Route
 
 from tests.daemon.harness import RealDaemon, until
 
-from .conftest import MakeViewer, Watched, enter
+from .conftest import VISIBILITY, MakeViewer, Watched, enter, show
 from .managing import Managed
 from .odd_agent import OddAgent
 from .viewer import RealViewer
-
-_VISIBILITY = """
-let state = "visible";
-Object.defineProperty(document, "visibilityState", { get: () => state });
-window.setVisibility = (next) => { state = next; document.dispatchEvent(new Event("visibilitychange")); };
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -174,11 +168,11 @@ def test_a_session_that_is_deleted_leaves_no_task_behind(page: Page, viewer: Rea
 def test_a_hidden_tab_asks_nothing_and_is_true_when_it_is_seen_again(
     page: Page, viewer: RealViewer, daemon: RealDaemon
 ) -> None:
-    page.add_init_script(_VISIBILITY)
+    page.add_init_script(VISIBILITY)
     page.route("**/live*", lambda route: route.abort())
     managed = Managed(page, viewer)
     task_id = running(daemon, managed)
-    page.evaluate("setVisibility('hidden')")
+    show(page, "hidden")
     page.evaluate("manager.refresh()")  # the last one, after which nothing is planned
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -186,5 +180,5 @@ def test_a_hidden_tab_asks_nothing_and_is_true_when_it_is_seen_again(
     daemon.wait(task_id)
     page.wait_for_timeout(600)  # four times the polling frequency: that nothing comes can only be waited for
     assert asked == []
-    page.evaluate("setVisibility('visible')")
+    show(page, "visible")
     assert managed.next("taskError")["state"] == "cancelled"

@@ -179,7 +179,7 @@ def test_a_task_is_run_again_from_a_form_that_has_all_of_it(viewer: RealViewer, 
 def test_a_value_that_the_description_does_not_know_is_kept_as_json(
     studio: RealViewer, inventor: InventingAgent
 ) -> None:
-    inventor.documents["/tasks/t1"] = {**TASK, "spec": {"prompt": "x", "mood": "sad", "invented": True}}
+    inventor.answers["/tasks/t1"] = {**TASK, "spec": {"prompt": "x", "mood": "sad", "invented": True}}
     fields = fields_in(studio.html("/new?from=t1"))
     assert '"invented": true' in fields["field:spec"]
     studio.post("/new", **{name: value for name, value in fields.items() if name != "csrf"})
@@ -245,14 +245,14 @@ def test_each_refusal_says_what_to_do(
 def test_an_odd_description_still_gives_a_form(
     studio: RealViewer, inventor: InventingAgent, described: dict[str, object]
 ) -> None:
-    inventor.documents["/openapi.json"] = described
+    inventor.answers["/openapi.json"] = described
     assert 'name="field:spec' in studio.html("/new?kind=poem")
 
 
 def test_without_an_answer_of_the_agent_the_page_says_so_and_a_sent_form_is_not_lost(
     studio: RealViewer, inventor: InventingAgent
 ) -> None:
-    del inventor.documents["/openapi.json"]
+    del inventor.answers["/openapi.json"]
     assert "muse" in studio.html("/new")
     answer = studio.post("/new", agent="muse", kind="dance", **{"field:spec.steps": "8"})
     page = answer.body.decode()

@@ -28,6 +28,13 @@ def free_port() -> int:
         return port
 
 
+def token_flags(place: Path, name: str, token: str = "a-token") -> tuple[str, str]:
+    """Flags that give a viewer a token for an agent."""
+    file = place / f"{name}.token"
+    file.write_text(token)
+    return "--token-file", f"{name}={file}"
+
+
 class RealViewer:
     """`agentd-web` on a port of its own, which it keeps when it is started again.
 
@@ -68,6 +75,13 @@ class RealViewer:
     def link(self) -> str:
         """The one-time link that the latest start printed."""
         return (self.place / "out").read_text().split()[-1]
+
+    @property
+    def peak_mib(self) -> int:
+        """The most memory that it ever had."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) >> 10
 
     def log_text(self) -> str:
         return (self.place / "log").read_text()
