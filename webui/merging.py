@@ -16,11 +16,14 @@ from typing import Any
 
 import msgspec
 
-from webui.refusals import Refusal
+from webui.refusals import Refusal, no_cursor
 from webui.rows import Row, many, refusal_of
 from webui.upstream import Agent
 from webui.visit import Visit
 
+#: The orders that agents have for sessions and for tasks, the usual one first.
+SESSION_SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "session_id")
+TASK_SORTS = ("-created_at", "created_at")
 #: Pages of one agent that are read for one merged page: one that began earlier, one that goes on, one to spare.
 MAX_PAGES = 3
 Key = tuple[str, str]
@@ -167,7 +170,7 @@ def _places(cursor: str | None, order: Order) -> dict[str, _Place] | None:
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         found = None
     if found is None or found.sort != order.name:
-        raise Refusal(400, "malformed", "cursor: is not a cursor of this list", hint="Start again without it.")
+        raise no_cursor()
     return found.at
 
 

@@ -45,6 +45,11 @@ def unknown_agent(name: str) -> Refusal:
     )
 
 
+def no_cursor() -> Refusal:
+    """What is given as a cursor is none, or one of another list."""
+    return Refusal(400, "malformed", "cursor: is not a cursor of this list", hint="Start again without it.")
+
+
 def too_low(role: IntEnum, needed: IntEnum) -> Refusal:
     """A login may not do this."""
     return Refusal(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from webui.refusals import Refusal
+from webui.refusals import Refusal, no_cursor
 from webui.rows import Row, many
 from webui.upstream import Agent, segment
 from webui.visit import Visit
@@ -114,9 +114,7 @@ def _key_of(cursor: str) -> Key:
         rank, number, task_id = cursor.split("~", 2)
         return int(rank), float(number), task_id
     except ValueError:
-        raise Refusal(
-            400, "malformed", "cursor: is not a cursor of this list", hint="Start again without it."
-        ) from None
+        raise no_cursor() from None
 
 
 def _epoch(time: object) -> float:

@@ -12,7 +12,6 @@ from tests.daemon.harness import RealDaemon, until
 
 from .conftest import VISIBILITY, MakeViewer, Watched, enter, show
 from .managing import Managed
-from .odd_agent import OddAgent
 from .viewer import RealViewer
 
 
@@ -119,16 +118,15 @@ def answering(status: int, body: str) -> Callable[[Route], None]:
 def test_with_an_agent_unknown_it_is_not_said_that_nothing_is_active(
     context: BrowserContext, make_viewer: MakeViewer, daemon: RealDaemon, tmp_path: Path
 ) -> None:
-    with OddAgent() as odd:
-        viewer = make_viewer({"one": daemon.data_dir, "odd": odd.url}, *odd.flags(tmp_path)).start().log_in()
-        enter(context, viewer)
-        managed = Managed(context.new_page(), viewer)
-        assert managed.do("initialize") == []
-        assert managed.next("connectionLost")["agent"] == "odd"
-        assert managed.do("restoreActiveTask") is None
-        assert managed.heard("noActiveTask") == []
-        assert managed.do("getTaskStatus", "none")["reason_code"] == "read_timeout"
-        assert managed.do("getJobHistory")["partial"] is True
+    viewer = make_viewer({"one": daemon.data_dir, "gone": tmp_path / "gone"}).start().log_in()
+    enter(context, viewer)
+    managed = Managed(context.new_page(), viewer)
+    assert managed.do("initialize") == []
+    assert managed.next("connectionLost")["agent"] == "gone"
+    assert managed.do("restoreActiveTask") is None
+    assert managed.heard("noActiveTask") == []
+    assert managed.do("getTaskStatus", "none")["reason_code"] == "not_running"
+    assert managed.do("getJobHistory")["partial"] is True
 
 
 def test_a_token_that_is_revoked_makes_tasks_unknown(

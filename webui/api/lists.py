@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from webui.merging import Order, merged
+from webui.merging import SESSION_SORTS, TASK_SORTS, Order, merged
 from webui.refusals import Refusal
 from webui.rendering import json_answer
 from webui.routes import Route
@@ -18,8 +18,6 @@ from webui.visit import Visit, patience_s
 #: How long agents may take; `Prefer: wait=` asks for more.
 PATIENCE_S = 2.0
 DEFAULT_LIMIT = 100
-SESSION_SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "session_id")
-TASK_SORTS = ("-created_at", "created_at")
 
 #: Parameters that are the viewer's own; all others go to the agents as they are.
 _OWN = frozenset({"agent", "strict", "wait", "format"})

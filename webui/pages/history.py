@@ -6,14 +6,13 @@ import re
 from datetime import date, timedelta
 
 from webui.causes import CODES
-from webui.merging import Order, merged
+from webui.merging import TASK_SORTS, Order, merged
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
 from webui.visit import Visit
 from webui.words import ACTIVE, TERMINAL
 
-SORTS = ("-created_at", "created_at")
 PAGE_ROWS = 50
 #: What `state` may be beside a state: all of them.
 ANY = "any"
@@ -29,7 +28,7 @@ async def history(visit: Visit) -> Page:
     As the agents' own GET /tasks has them, but: without `state` those that have ended are listed, `state=any` lists
     all; `since` and `until` may be days of UTC, of which `until` is the last one listed.
     """
-    order = Order(visit.choice("sort", SORTS), "task_id")
+    order = Order(visit.choice("sort", TASK_SORTS), "task_id")
     rows, following = await merged(
         visit,
         visit.asked_agents(),

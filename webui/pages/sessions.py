@@ -6,14 +6,13 @@ import asyncio
 from collections import defaultdict
 
 from webui.clocks import ran_s, time_at
-from webui.merging import Order, merged
+from webui.merging import SESSION_SORTS, Order, merged
 from webui.rendering import Page
 from webui.routes import Route
 from webui.rows import Row
 from webui.totals import totals
 from webui.visit import Visit
 
-SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "session_id")
 STATES = ("working", "queued", "idle", "damaged")
 PAGE_ROWS = 50
 #: Of the tasks that run in a session; more are on its page.
@@ -23,7 +22,7 @@ RUNNING_SHOWN = 3
 async def sessions(visit: Visit) -> Page:
     """`?agent=&state=&q=&label=&since=&archived=&sort=&limit=&cursor=`, as the agents' own GET /sessions has them."""
     agents = visit.asked_agents()
-    order = Order(visit.choice("sort", SORTS), "session_id")
+    order = Order(visit.choice("sort", SESSION_SORTS), "session_id")
     (rows, following), (known, running) = await asyncio.gather(
         merged(
             visit,
@@ -46,7 +45,7 @@ async def sessions(visit: Visit) -> Page:
         title="Sessions",
         model={"data": rows, "next": following, "totals": known, "running": running},
         extra={
-            "sorts": SORTS,
+            "sorts": SESSION_SORTS,
             "states": STATES,
             "sort": order.name,
             "runs": runs,
