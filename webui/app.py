@@ -181,7 +181,8 @@ class Viewer:
     def _turned_away(self, request: web.Request) -> web.StreamResponse:
         for_program = wants_json(request) or request.path.startswith("/api/") or request.path == "/live"
         if for_program or request.method not in READING:
-            raise Refusal(401, "unauthorized", "log in first", hint="Open the login page.")
+            hint = "Open the login page; programs send a token of `agentd-web token`."
+            raise Refusal(401, "unauthorized", "log in first", hint=hint)
         then = f"?next={quote(request.path_qs, safe='')}" if request.path_qs != "/" else ""
         return web.Response(status=303, headers={"Location": f"{self.settings.prefix}/login{then}"})
 
