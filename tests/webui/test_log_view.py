@@ -73,6 +73,23 @@ def test_a_link_to_lines_holds_while_the_log_grows_and_is_made_by_clicks(
     stop(daemon)
 
 
+def test_a_line_gone_to_is_marked_and_escape_keeps_what_is_searched(
+    viewer: RealViewer, daemon: RealDaemon, page: Page
+) -> None:
+    look_at(page, viewer, done(daemon, "seq 3000"))
+    page.get_by_label("Go to line").fill("200")
+    page.keyboard.press("Enter")
+    expect(page.locator(".ln.sel")).to_have_id("L200")
+    assert page.url.endswith("#L200")
+    field = page.get_by_label("Search the log")
+    field.fill("2999")
+    page.keyboard.press("Enter")
+    expect(page.locator(".ln.hit")).to_have_id("L2999")
+    page.keyboard.press("Escape")
+    expect(field).not_to_be_focused()
+    expect(field).to_have_value("2999")
+
+
 def test_lines_are_copied_as_they_are_in_the_file(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
     task = done(daemon, r"seq 99999; printf '\033[31mred\033[0m\ttab\n'; seq 3000")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])

@@ -33,7 +33,10 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.defaultPrevented || event.ctrlKey || event.altKey || event.metaKey) return;
-  if (event.key === "Escape" && typing(event.target)) return event.target.blur();
+  if (event.key === "Escape" && typing(event.target)) {
+    event.preventDefault(); // else the browser empties a search
+    return event.target.blur();
+  }
   if (typing(event.target) || help?.open) return;
   if (event.key === "Enter" && here && event.target === document.body) {
     document.getElementById(here)?.querySelector("[data-go]")?.click();

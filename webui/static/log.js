@@ -460,6 +460,7 @@ class LogView {
   #say() {
     const button = this.root.querySelector("[data-act=follow]");
     button.hidden = this.ended;
+    this.root.toggleAttribute("data-ended", this.ended);
     button.setAttribute("aria-pressed", String(this.follow));
     const news = this.total - this.pausedAt;
     if (this.follow) this.pausedAt = this.total;
@@ -553,7 +554,9 @@ class LogView {
     });
     root.querySelector("form[data-go]").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.go(Number(event.target.elements.line.value) || 1);
+      const line = Math.min(Number(event.target.elements.line.value) || 1, this.total);
+      this.#mark(line);
+      this.go(line);
     });
     addEventListener("hashchange", () => this.#toHash());
     document.addEventListener("keydown", (event) => this.#key(event));
