@@ -46,7 +46,12 @@ class Renderer:
             auto_reload=False,
         )
         self._jinja.filters.update(
-            duration=words.duration, size=words.size, pretty=_pretty, segment=segment, path=_path
+            duration=words.duration,
+            size=words.size,
+            coded=words.coded,
+            pretty=_pretty,
+            segment=segment,
+            path=_path,
         )
         self._jinja.globals.update(
             asset=assets.url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -136,6 +137,12 @@ def title_of(task: dict[str, Any], most: int) -> str:
     """`command_of`, or the id of a task that says nothing, on one line of so many characters at most."""
     text = " ".join(command_of(task).split()) or str(task.get("task_id"))
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def coded(text: str) -> Markup:
+    """A sentence with what stands between `backticks` as code: what to type, names of fields."""
+    parts = re.split(r"`([^`]+)`", text)
+    return Markup().join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def cause_of(holder: object) -> str:

@@ -15,13 +15,17 @@ from webui.blotting import BLOT, blotted
 from webui.causes import explained, need_at_fault
 from webui.happenings import happening
 from webui.rows import Row, rowed
-from webui.words import when
+from webui.words import coded, when
 
 
 def why(code: str, message: str = "", **fields: Any) -> tuple[str, str, str]:
     found = explained({"cause": {"code": code, "message": message, **fields}, "timeout_s": 90})
     assert found is not None
     return found.sentence, found.message, found.remedy
+
+
+def test_what_stands_between_backticks_is_code_and_nothing_else_is_markup() -> None:
+    assert coded("`a<b` or <i> `") == "<code>a&lt;b</code> or &lt;i&gt; `"
 
 
 def test_every_cause_has_a_sentence_and_every_bad_end_a_remedy() -> None:
