@@ -111,6 +111,26 @@ def test_twelve_tabs_load_and_leave_no_stream_behind(
     until(lambda: streams(daemon) == 0, 2)
 
 
+def test_twelve_windows_that_are_all_seen_load_and_each_shows_what_changes(
+    viewer: RealViewer, daemon: RealDaemon, context: BrowserContext
+) -> None:
+    enter(context, viewer)
+    pages: list[Page] = []
+    for _ in range(12):
+        pages.append(context.new_page())
+        pages[-1].goto(viewer.url)
+    task = daemon.shell("build", "sleep 100")
+    for page in pages:
+        expect(page.locator("#row-one-build [data-state=working]")).to_be_visible()
+    assert streams(daemon) <= 4
+    daemon.request("DELETE", f"/tasks/{task['task_id']}")
+    for page in pages:
+        expect(page.locator("#row-one-build [data-state=idle]")).to_be_visible()
+    for page in pages[:10]:
+        page.close()
+    until(lambda: streams(daemon) == 2, 5)  # those that are left have one each, and keep it
+
+
 def test_changes_during_an_answer_are_asked_for_once_more_and_not_once_each(
     viewer: RealViewer, daemon: RealDaemon, page: Page
 ) -> None:

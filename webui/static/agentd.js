@@ -4,6 +4,7 @@
 export class Connection extends EventTarget {
   #url;
   #source = null;
+  #turn = null;
   #tries = 0;
   #timer = 0;
   #silence = 0;
@@ -43,7 +44,7 @@ export class Connection extends EventTarget {
 
   #seen = () => {
     if (document.visibilityState === "hidden") this.#stop();
-    else if (!this.#source && !this.#timer && !this.#closed) this.#open();
+    else if (!this.#turn && !this.#timer && !this.#closed) this.#open();
   };
 
   #stop = () => {
@@ -53,11 +54,19 @@ export class Connection extends EventTarget {
     this.#connected = false;
     this.#source?.close();
     this.#source = null;
+    this.#turn?.abort();
+    this.#turn = null;
   };
 
   #open() {
     this.#stop();
     if (document.visibilityState === "hidden") return;
+    const turn = (this.#turn = new AbortController());
+    const again = () => turn.signal.aborted || this.#open();
+    inTurn(turn.signal, () => this.#listen(), again);
+  }
+
+  #listen() {
     const source = (this.#source = new EventSource(this.#url));
     const alive = () => {
       clearTimeout(this.#silence);
@@ -99,6 +108,32 @@ export class Connection extends EventTarget {
   #say(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** HTTP/1.1 gives all windows of a browser six connections: so many may be streams, the others are for what is asked. */
+const STREAMS = 4;
+/** Where more windows than that are seen, each has a stream in its turn, for so long. */
+const TURN_MS = 1000;
+
+/** Begin when one of the streams is free, keep it until `signal`, and call `over` once another window waits for it. */
+async function inTurn(signal, begin, over) {
+  const { locks } = navigator; // not there on a page of another machine without TLS
+  if (!locks) return begin();
+  const { held, pending } = await locks.query();
+  const wanted = (name) => [...held, ...pending].filter((lock) => lock.name === name).length;
+  const names = Array.from({ length: STREAMS }, (_, number) => `agentd-stream-${number}`);
+  const name = names.reduce((best, each) => (wanted(each) < wanted(best) ? each : best));
+  const hold = () =>
+    new Promise((release) => {
+      const timer = setInterval(async () => {
+        if ((await locks.query()).pending.some((lock) => lock.name === name)) over();
+      }, TURN_MS);
+      const end = () => (clearInterval(timer), release());
+      if (signal.aborted) return end();
+      signal.addEventListener("abort", end);
+      begin();
+    });
+  if (!signal.aborted) await locks.request(name, { signal }, hold).catch(() => {}); // left while it waited
 }
 
 /** The server says something at least every 10 s. */
