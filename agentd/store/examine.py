@@ -207,7 +207,9 @@ def header(disk: Disk, path: str) -> Header | None:
             return None
         if disk.exists(layout.segment_path(path, number + 1)):
             return None
-        if views.read_metadata(disk.read(layout.metadata_path(path))) != head.session:
+        written = views.read_metadata(disk.read(layout.metadata_path(path)))
+        # Tasks move `updated_at` without a new metadata.json, and only the head's is shown.
+        if written.seq != head.session.seq or not views.same_settings(written, head.session):
             return None
     except (OSError, ValueError):
         return None

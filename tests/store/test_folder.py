@@ -7,6 +7,7 @@ import json
 import zlib
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from agentd.errors import SessionReadOnly, StorageFailed, StorageFull
@@ -179,6 +180,15 @@ def test_an_event_that_cannot_be_encoded_leaves_the_folder_usable(player: Player
         player.folders["a"].append([titled("\ud800")], 3)
     player.append("a", titled("fine"))
     check_recovery(player.disk.fork(), player.memories)
+
+
+def test_a_session_whose_tasks_alone_went_on_is_listed_by_its_header(player: Player) -> None:
+    player.create("a", "t1")
+    player.append("a", msgspec.structs.replace(started("t1"), at="2026-07-03T10:00:09.000000Z"))
+    player.views("a")
+    header = Folder.header(player.disk, PATH)
+    player.close()
+    assert header is not None and header.session == player.open("a").session
 
 
 def test_a_header_says_what_an_opening_would(player: Player) -> None:
