@@ -134,9 +134,9 @@ def own_viewer(make_viewer: MakeViewer, daemon: RealDaemon) -> RealViewer:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium, one for all tests of a process. Without it they are skipped, unless AGENTD_BROWSER=required."""
+    """Chromium, one for all tests of a process. Without it they are skipped, unless TEST_BROWSER=required."""
     if CHROMIUM is None:
-        if os.environ.get("AGENTD_BROWSER") == "required":
+        if os.environ.get("TEST_BROWSER") == "required":
             pytest.fail("no Chromium: apt install chromium")
         pytest.skip("no Chromium here: apt install chromium")
     with sync_playwright() as playwright:
