@@ -316,6 +316,7 @@ MODES: dict[str, Handler] = {
     "odd_words": says(_odd_words),
     "off_clock": says(_off_clock),
     "stream_good": streams(HELLO),
+    "stream_refused": _closes,
     "stream_garbage": streams(b"\x00\xff{not an event}\n\n", b"data: 1\n\n"),
     "stream_never": streams(),
     "stream_endless_line": streams(HELLO, b"data: ", again=b"x" * 65_536),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.daemon.harness import RealDaemon
+from tests.daemon.harness import RealDaemon, until
 
 from .bad_agents import BadAgent, session
 from .conftest import MakeViewer, Watched, enter
@@ -127,6 +127,23 @@ def test_an_agent_that_fails_while_it_is_watched_is_unknown_until_it_answers(
             expect(state).to_have_attribute("data-state", "working", timeout=HEALS_MS)
             expect(page.locator("[data-unknown]")).to_have_count(0)
         page.close()
+
+
+def test_an_agent_that_lost_its_stream_and_then_fails_is_not_taken_at_its_last_word(
+    tmp_path: Path, make_viewer: MakeViewer, context: BrowserContext
+) -> None:
+    with BadAgent("bad", running=1) as agent:
+        agent.sessions["build"] = session("build", 1, state="working")
+        targets: dict[str, str | Path] = {"bad": agent.url}
+        viewer = make_viewer(targets, *agent.flags(tmp_path))
+        enter(context, viewer.start().log_in())
+        agent.stream_mode = "refused"
+        page = open_page(context, viewer.url)
+        state = page.locator("#row-bad-build [data-state]")
+        expect(state).to_have_attribute("data-state", "working")
+        until(lambda: agent.requests.count("/events") > 3)
+        agent.mode = "closes"  # of which its stream tells nothing new
+        expect(state).to_have_attribute("data-state", "unknown", timeout=HEALS_MS)
 
 
 def test_a_tab_closed_in_the_middle_of_a_task_and_opened_again_shows_how_it_is_now(

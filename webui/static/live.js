@@ -16,6 +16,7 @@ const LINES = ["#connection", "#news"];
 const REST_MS = 1000;
 
 const heard = new Map(); // agent -> when the page last showed what it said
+const silent = new Set(); // agents whose streams are lost: what they still answer may be the last of it, and no tick tells
 let lost = null; // since when there is no stream
 let failed = null; // since when the viewer does not answer, and how
 let losses = 0; // of the stream
@@ -86,7 +87,8 @@ function fail(why) {
 function later() {
   tell();
   clearTimeout(timer);
-  if (lost || failed) timer = setTimeout(() => document.hidden || refresh(), AGAIN_MS);
+  const doubted = document.getElementById("main").dataset.heard?.split(" ").some((name) => silent.has(name));
+  if (lost || failed || doubted) timer = setTimeout(() => document.hidden || refresh(), AGAIN_MS);
 }
 
 function tell() {
@@ -212,6 +214,11 @@ if (url) {
     connection.addEventListener(type, pass); // a page has one stream: what else it tells is for the page's other modules
   }
   tally(connection, url);
+  connection.addEventListener("hello", () => silent.clear());
+  connection.addEventListener("agent", ({ detail: { agent, status } }) => {
+    if (status === "fresh") silent.delete(agent);
+    else silent.add(agent);
+  });
   connection.addEventListener("changed", refresh); // told of each agent on every connect: nothing is missed before
   connection.addEventListener("lost", ({ detail }) => {
     lost = detail.since;
