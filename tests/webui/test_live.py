@@ -84,7 +84,7 @@ def test_a_hidden_tab_has_no_stream_and_is_true_when_it_is_seen_again(
     page.goto(viewer.url)
     until(lambda: streams(daemon) == 1)
     show(page, "hidden")
-    until(lambda: streams(daemon) == 0, 2)
+    until(lambda: streams(daemon) == 0, 8)
     daemon.wait(daemon.shell("unseen", "true")["task_id"])
     expect(page.locator("[data-row]")).to_have_count(0)
     show(page, "visible")
@@ -108,7 +108,7 @@ def test_twelve_tabs_load_and_leave_no_stream_behind(
     until(lambda: streams(daemon) == 1, 5)
     for page in pages:
         page.close()
-    until(lambda: streams(daemon) == 0, 2)
+    until(lambda: streams(daemon) == 0, 8)
 
 
 def test_twelve_windows_that_are_all_seen_load_and_each_shows_what_changes(
