@@ -9,10 +9,9 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from agentd.bus import SlowReader, Subscription
 from agentd.errors import Invalid, Malformed, TaskNotFound, Unavailable
 from agentd.http import sse
-from agentd.http.log_watch import LogWatch, has_ended, is_over
+from agentd.http.log_watch import LogFollower
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
 from agentd.model.task import Task, Value
@@ -39,54 +38,24 @@ async def follow(call: Call) -> web.StreamResponse:
             await stream.hello(
                 f"{attempt}:{offset}", seq=task.seq, boot_id=call.service.boot_id, attempt=attempt, offset=offset
             )
-            task = await _Follower(call, stream, task.task_id, attempt, offset).run()
+            task = await _Follower(call, stream, task, attempt, offset).run()
             await stream.send("end", msgspec.json.encode({"task": task}))
         return stream.response
 
 
-class _Follower:
-    """Sends what an attempt's log has, then what it gets, then goes to the next attempt if it may."""
+class _Follower(LogFollower):
+    """Sends what the log has."""
 
-    def __init__(self, call: Call, stream: sse.EventStream, task_id: str, attempt: int, offset: int) -> None:
-        self._call = call
-        self._service = call.service
-        self._stream = stream
-        self._task_id = task_id
-        self._attempt = attempt
+    def __init__(self, call: Call, stream: sse.EventStream, task: Task, attempt: int, offset: int) -> None:
+        super().__init__(call, stream, task, attempt, one=call.query.attempt is not None)
         self._offset = offset
-        self._one = call.query.attempt is not None
-        self._watch = LogWatch(stream, task_id)
 
-    async def run(self) -> Task:
-        """Send all of it; the task when there is no more to come."""
-        limit = self._service.settings.limits.sse_buffer
-        task = await self._service.task(self._task_id)
-        while True:
-            async with self._service.bus.subscribe(task.session_id, limit) as live:
-                task = await self._service.task(self._task_id)
-                try:
-                    return await self._followed(task, live)
-                except SlowReader:
-                    continue  # others in the session said much; what counts is read again
+    def _begin(self, attempt: int) -> None:
+        super()._begin(attempt)
+        self._offset = 0
 
-    async def _followed(self, task: Task, live: Subscription) -> Task:
-        while True:
-            ended = has_ended(task, self._attempt)
-            log = self._service.output(task, min(self._attempt, max(1, task.attempt)))
-            sent = await self._send_some(log, ended)
-            if sent:
-                continue
-            if ended:
-                if is_over(task, self._attempt, one=self._one):
-                    return task
-                if task.attempt > self._attempt:
-                    self._attempt, self._offset = self._attempt + 1, 0
-                    continue
-            running = not ended and task.attempt == self._attempt
-            if await self._watch.changed(live, running=running):
-                task = await self._service.task(self._task_id)
-            elif self._service.bus.closed:
-                return task
+    async def _look(self, log: OutputLog, ended: bool) -> float | None:
+        return 0 if await self._send_some(log, ended) else None
 
     async def _send_some(self, log: OutputLog, ended: bool) -> bool:
         """Send the next bytes, if there are some; a character that is not whole yet is left for later."""
@@ -104,7 +73,7 @@ class _Follower:
         if not chunk:
             return False
         self._offset += len(chunk)
-        self._watch.grew()
+        self._grew()
         await self._stream.send("output", msgspec.json.encode(event), f"{self._attempt}:{self._offset}")
         return True
 

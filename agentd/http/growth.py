@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import msgspec
 from aiohttp import web
 from msgspec import Meta
 
-from agentd.bus import SlowReader, Subscription
 from agentd.errors import Invalid, TaskNotFound, Unavailable
 from agentd.http import sse
-from agentd.http.log_watch import LogWatch, has_ended, is_over
+from agentd.http.log_watch import LogFollower
 from agentd.http.output import Stream
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
 from agentd.model.output import OutputGrowth
 from agentd.model.task import Task, Value
+from agentd.store.output import OutputLog
 
 #: Seconds between two events of one attempt; its end is told at once.
 GROWTH_S = 0.25
@@ -43,56 +42,22 @@ async def growth(call: Call) -> web.StreamResponse:
         return stream.response
 
 
-class _Teller:
-    """Tells of an attempt's log as it grows, then of the next attempt's if it may."""
+class _Teller(LogFollower):
+    """Tells how large the log is."""
 
     def __init__(self, call: Call, stream: sse.EventStream, task: Task, attempt: int) -> None:
-        self._service = call.service
-        self._query: Growth = call.query
-        self._stream = stream
-        self._task_id = task.task_id
-        self._session_id = task.session_id
-        self._attempt = attempt
-        self._watch = LogWatch(stream, task.task_id)
-        self._loop = asyncio.get_running_loop()
+        super().__init__(call, stream, task, attempt, one=call.query.attempt is not None)
+        self._side: Stream | None = call.query.stream
         self._told: OutputGrowth | None = None
         self._told_at = 0.0
 
-    async def run(self) -> Task:
-        """Tell all of it; the task when there is no more to come."""
-        while True:
-            async with self._service.bus.subscribe(self._session_id, self._service.settings.limits.sse_buffer) as live:
-                try:
-                    return await self._followed(live)
-                except SlowReader:
-                    continue  # others in the session said much; what counts is read again
-
-    async def _followed(self, live: Subscription) -> Task:
-        task = await self._service.task(self._task_id)
-        while True:
-            ended = has_ended(task, self._attempt)
-            due_s = await self._tell(task, ended)
-            if ended:
-                if is_over(task, self._attempt, one=self._query.attempt is not None):
-                    return task
-                if task.attempt > self._attempt:
-                    self._attempt += 1
-                    continue
-            running = not ended and task.attempt == self._attempt
-            if await self._watch.changed(live, running=running, due_s=due_s):
-                task = await self._service.task(self._task_id)
-            elif self._service.bus.closed:
-                return task
-
-    async def _tell(self, task: Task, ended: bool) -> float | None:
-        """Tell what is new; if it is too early for that, in how many seconds."""
-        log = self._service.output(task, min(self._attempt, max(1, task.attempt)))
-        size, lines = await self._service.in_thread(log.extent, self._query.stream)
+    async def _look(self, log: OutputLog, ended: bool) -> float | None:
+        size, lines = await self._service.in_thread(log.extent, self._side)
         now = OutputGrowth(attempt=self._attempt, size=size, total_lines=lines, ended=ended)
         before = self._told
         if now == before:
             return None
-        self._watch.grew()
+        self._grew()
         if before is not None and (before.attempt, before.ended) == (now.attempt, now.ended):
             early_s = self._told_at + GROWTH_S - self._loop.time()
             if early_s > 0:
