@@ -119,6 +119,7 @@ class _Item(NamedTuple):
 
     at: float
     session_id: str
+    rank: int  #: which of two of the session's files ended first; the file system's clock ticks only every few ms
     name: str
     bytes: int
     stays: bool
@@ -151,21 +152,23 @@ def _size(facts: SessionFacts) -> int:
 
 def _whole(facts: SessionFacts) -> Iterator[_Item]:
     stays = facts.pinned or bool(facts.live or facts.held) or facts.keyed
-    yield _Item(facts.updated_at, facts.session_id, facts.session_id, _size(facts), stays)
+    yield _Item(facts.updated_at, facts.session_id, 0, facts.session_id, _size(facts), stays)
 
 
 def _records(facts: SessionFacts) -> Iterator[_Item]:
     kept = facts.live | facts.held
     for record in facts.records:
         stays = facts.pinned or record.task_id in kept
-        yield _Item(record.at, facts.session_id, record.task_id, record.bytes, stays)
+        yield _Item(record.at, facts.session_id, record.seq, record.task_id, record.bytes, stays)
 
 
 def _outputs(facts: SessionFacts) -> Iterator[_Item]:
     kept = facts.live | facts.held
+    ended = {record.task_id: record.seq for record in facts.records}
     for output in facts.outputs:
         stays = facts.pinned or output.task_id in kept
-        yield _Item(output.at, facts.session_id, output.attempt_id, output.bytes, stays)
+        rank = ended.get(output.task_id, 0)
+        yield _Item(output.at, facts.session_id, rank, output.attempt_id, output.bytes, stays)
 
 
 def _over(

@@ -44,6 +44,7 @@ def test_a_task_runs_and_all_views_tell_the_same(daemon: RealDaemon) -> None:
 
 def test_a_session_runs_its_tasks_one_by_one_by_priority_then_arrival(daemon: RealDaemon) -> None:
     blocker = daemon.shell("s", "sleep 0.3")["task_id"]
+    daemon.state(blocker, "running")
     low = ids(daemon, [("s", "true"), ("s", "true")])
     high = ids(daemon, [("s", "true")], priority=5)
     assert order(daemon, [blocker, *low, *high]) == [blocker, *high, *low]

@@ -51,6 +51,17 @@ def test_records_go_by_age_count_and_bytes_oldest_first() -> None:
     assert ids(plan(facts, tasks_kept(max_count=0), NOW)) == {r.task_id for r in records}
 
 
+def test_of_files_written_in_one_tick_of_the_clock_those_go_whose_task_ended_first() -> None:
+    names = ("z", "a", "m")
+    records = tuple(
+        RecordFile(seq=seq, state=State.COMPLETED, task_id=name, bytes=1, at=NOW) for seq, name in enumerate(names)
+    )
+    outputs = tuple(OutputFiles(attempt_id=f"{name}.1", suffixes=(".log",), bytes=1, at=NOW) for name in names)
+    facts = [SessionFacts(session_id="s", updated_at=NOW, records=records, outputs=outputs)]
+    assert ids(plan(facts, tasks_kept(max_count=1), NOW)) == {"z", "a"}
+    assert logs(plan(facts, Retention(output=Keep(max_count=2)), NOW)) == {"z.1"}
+
+
 def test_output_goes_before_its_record_and_with_it() -> None:
     facts = [
         SessionFacts(
