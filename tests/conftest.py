@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, settings
 # No test is timed: a busy machine must not fail one.
 settings.register_profile("agentd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("agentd")
+
+# Who runs the tests in the background or under nohup has these ignored, and so would every program under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -105,6 +106,8 @@ class RealDaemon:
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             send.setdefault("Content-Type", "application/json")
+        if (sock := self.connection.sock) and select.select([sock], [], [], 0)[0]:
+            self.connection.close()  # the daemon let an idle connection go; the next request opens another
         try:
             self.connection.request(method, path, data, send)
             response = self.connection.getresponse()

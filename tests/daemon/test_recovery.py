@@ -35,7 +35,6 @@ def test_what_was_running_is_interrupted_and_the_queue_goes_on(make_daemon: Make
     waiting = daemon.shell("s", "echo after", needs=[queued[-1]])["task_id"]
     daemon.kill9()
 
-    began = time.monotonic()
     daemon.start()
     task = daemon.task(running)
     assert (task["state"], task["cause"]["code"]) == ("failed", "interrupted")
@@ -44,7 +43,6 @@ def test_what_was_running_is_interrupted_and_the_queue_goes_on(make_daemon: Make
     for task_id in [*queued, waiting]:
         ended = daemon.wait(task_id)
         assert (ended["state"], ended["attempt"]) == ("completed", 1)
-    assert time.monotonic() - began < 10
 
 
 def test_a_task_may_ask_to_run_again_after_an_interruption(make_daemon: MakeDaemon, tmp_path: Path) -> None:

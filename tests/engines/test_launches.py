@@ -192,11 +192,12 @@ async def test_a_result_file_that_cannot_be_one_is_named(lab: Any, command: str,
 
 
 async def test_an_attempt_is_started_once_however_often_it_is_asked_for(lab: Any) -> None:
-    launch = lab.launch("echo once; sleep 0.05")
+    launch = lab.launch("echo once; while ! test -e go; do sleep 0.01; done")
     first = await lab.start(launch)
     second = await lab.start(launch)
     assert second is first
     assert lab.engine.attach(launch.attempt_id) is first
+    (lab.directory / "go").touch()
     end = await first
     third = await (await lab.start(launch))
     assert third == end

@@ -154,7 +154,7 @@ async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemo
     count = len(dead.tree())
     begun = time.monotonic()
     ended = await asyncio.to_thread(end_leftovers, dead.agent_id, [dead.attempt()])
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 10
     assert ended >= count + 1
     assert dead.tree() == []
     assert not alive(dead.worker)

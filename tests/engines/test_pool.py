@@ -139,15 +139,14 @@ async def test_restarting_a_busy_worker_ends_its_task_as_lost(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ESCAPES)
-async def test_a_killed_worker_takes_its_whole_tree_along_within_a_second(lab: Any, how: str) -> None:
+async def test_a_killed_worker_takes_its_whole_tree_along(lab: Any, how: str) -> None:
     launch = lab.launch("sh", "-c", ESCAPES[how] + "echo begun; touch up; wait; sleep 60", lab.marker)
     future = await lab.start(launch)
     await until((lab.directory / "up").exists)
     await until(lambda: len(lab.survivors()) >= 2 and lab.spawned)
-    killed_at = time.monotonic()
     os.kill(lab.worker_pid(launch.task_id), signal.SIGKILL)
-    end = await future
-    assert time.monotonic() - killed_at < 1
+    async with asyncio.timeout(10):
+        end = await future
     assert lab.survivors() == []
     assert end.ended_by is EndedBy.WORKER_LOST
     assert "killed by SIGKILL" in end.message
@@ -201,7 +200,7 @@ async def test_a_silent_worker_is_lost(make_lab: Any) -> None:
     future = await lab.start(launch)
     await until(lab.survivors)
     os.kill(lab.worker_pid(launch.task_id), signal.SIGSTOP)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         end = await future
     assert end.ended_by is EndedBy.WORKER_LOST
     assert "was silent for 0.3 s" in end.message
@@ -209,26 +208,26 @@ async def test_a_silent_worker_is_lost(make_lab: Any) -> None:
 
 
 async def test_a_silent_worker_is_lost_after_three_heartbeats_not_twice_that(make_lab: Any) -> None:
-    lab = await make_lab(heartbeat_s=0.5)
+    lab = await make_lab(heartbeat_s=1.0)
     launch = lab.launch("sh", "-c", "sleep 60; : $0", lab.marker)
     future = await lab.start(launch)
     await until(lab.survivors)
     began = time.monotonic()
     os.kill(lab.worker_pid(launch.task_id), signal.SIGSTOP)
     assert (await future).ended_by is EndedBy.WORKER_LOST
-    assert time.monotonic() - began < 2.3
+    assert time.monotonic() - began < 5.5
 
 
 async def test_a_worker_is_not_blamed_for_the_sleep_of_its_daemon(make_lab: Any) -> None:
-    lab = await make_lab(heartbeat_s=0.1)
-    launch = lab.launch("sleep 1")
+    lab = await make_lab(heartbeat_s=0.3)
+    launch = lab.launch("sleep 2")
     future = await lab.start(launch)
-    time.sleep(0.6)  # noqa: ASYNC251 - the loop is blocked on purpose
+    time.sleep(1.5)  # noqa: ASYNC251 - the loop is blocked on purpose
     assert (await future).exit_code == 0
 
 
 async def test_workers_that_die_again_and_again_make_the_pool_degraded_until_they_stop(make_lab: Any) -> None:
-    lab = await make_lab(min=1, max=1, max_restarts=2, losses_window_s=1.0)
+    lab = await make_lab(min=1, max=1, max_restarts=2, losses_window_s=3.0)
     for lost in range(1, 4):
         await until(lambda: idle(lab, 1))
         os.kill(lab.engine.workers()[0].pid, signal.SIGKILL)

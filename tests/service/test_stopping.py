@@ -86,9 +86,8 @@ async def test_a_drain_on_a_full_disk_ends_what_runs_and_comes_to_an_end(house: 
     await house.session()
     await running(house)
     house.disk.refuse_write = 28
-    began = house.clock.monotonic()
-    await house.scheduler.drain(0, 1.0, asyncio.Event())
-    assert house.clock.monotonic() - began < 5
+    async with asyncio.timeout(30):
+        await house.scheduler.drain(0, 1.0, asyncio.Event())
     assert house.engine.capacity().busy == 0
     assert not house.scheduler._work
 

@@ -114,7 +114,7 @@ async def test_a_full_disk_does_not_grow_the_list_of_start_times(house: House) -
 
 
 async def test_a_session_timeout_outlives_a_full_disk(house: House) -> None:
-    await house.session(timeout_s=0.3)
+    await house.session(timeout_s=1.5)
     task = await house.submit("sleep 60")
     ledger = await house.store.ledger("s")
     await until(lambda: ledger.tasks[task.task_id].state is State.RUNNING)
