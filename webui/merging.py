@@ -83,7 +83,10 @@ class _Part:
         if not self.known:
             return self.place
         if shown == len(self.rows):
-            return _Place(cursor=self.more) if self.more is not None else _Place(ended=True)
+            if self.more is None:
+                return _Place(ended=True)
+            # Pages of nothing but new rows before the place may not have reached it yet.
+            return _Place(cursor=self.more, shown=None if self.rows else self.place.shown)
         if shown == 0:
             return self.place
         row, cursor = self.rows[shown - 1]

@@ -52,8 +52,9 @@ def test_a_session_runs_its_tasks_one_by_one_by_priority_then_arrival(daemon: Re
 
 def test_a_long_queue_does_not_starve_another_session(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon(workers={"min": 1, "max": 1}).start()
-    long = ids(daemon, [("long", "sleep 0.05")] * 10)
+    long = ids(daemon, [("long", "while ! test -e go; do sleep 0.01; done")] * 10)
     (other,) = ids(daemon, [("other", "true")])
+    (daemon.data_dir / "sessions/long/workspace/go").touch()
     assert order(daemon, [*long, other]).index(other) <= 3
 
 

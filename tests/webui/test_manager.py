@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Error, Page, Request, Route, expect
 
-from tests.daemon.harness import RealDaemon
+from tests.daemon.harness import RealDaemon, until
 
 from .conftest import Watched
 from .managing import Managed
@@ -30,7 +30,7 @@ def test_what_is_active_is_restored_when_the_page_loads(page: Page, viewer: Real
     assert managed.do("initialize") == []
     managed.next("noActiveTask")
     task_id = daemon.shell("build", "sleep 100")["task_id"]
-    daemon.state(task_id, "running")
+    until(lambda: daemon.state(task_id, "running")["attempts"][0].get("pid"))  # or that is progress still to come
     managed = Managed(page, viewer)
     (task,) = managed.do("initialize")
     assert (task["agent"], task["task_id"], task["state"]) == ("one", task_id, "running")

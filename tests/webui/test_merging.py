@@ -161,6 +161,19 @@ def test_an_agent_that_was_silent_for_a_page_goes_on_where_it_was() -> None:
     assert following is None
 
 
+def test_many_new_rows_before_the_place_of_an_agent_do_not_bring_back_what_was_shown() -> None:
+    visit = SimulatedVisit()
+    for at, name in enumerate("aaba"):
+        visit.tables[name][f"{name}{at}"] = session(f"{name}{at}", at)
+    shown, cursor = visit.page(NEWEST, 2, None)
+    for at in range(10, 10 + 2 * MAX_PAGES):
+        visit.tables["a"][f"a{at}"] = session(f"a{at}", at)
+    while cursor is not None:
+        rows, cursor = visit.page(NEWEST, 2, cursor)
+        shown += rows
+    assert [row["session_id"] for row in shown] == ["a3", "b2", "a1", "a0"]
+
+
 def test_an_agent_whose_pages_are_empty_for_ever_holds_up_nobody() -> None:
     class Empty(SimulatedVisit):
         async def ask(self, agent: Agent, path: str, params: Sequence[tuple[str, str]] = (), **_: Any) -> Answer:
