@@ -66,8 +66,8 @@ VIEWER = House(
     "webui",
     (
         frozenset({"__init__", "contact", "identity", "refusals", "settings", "schema_form", "words"})
-        | {"assets", "blotting", "charts", "log", "packing", "running"},
-        frozenset({"failures", "forms", "links", "secret", "upstream"})
+        | {"blotting", "charts", "log", "packing", "running"},
+        frozenset({"assets", "failures", "forms", "links", "secret", "upstream"})
         | {"analysis", "causes", "clocks", "connections", "typed"},
         frozenset({"commands", "doorkeeper", "feed", "passing", "roster"}),
         frozenset({"visit"}),

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from webui.packing import takes_gzip
+
 _TYPES = {
     ".js": "text/javascript",
     ".css": "text/css",
@@ -54,7 +56,7 @@ class Assets:
         if request.headers.get("If-None-Match") == headers["ETag"]:
             return web.Response(status=304, headers=headers)
         body = asset.body
-        if "gzip" in request.headers.get("Accept-Encoding", "") and len(asset.zipped) < len(body):
+        if takes_gzip(request) and len(asset.zipped) < len(body):
             headers["Content-Encoding"] = "gzip"
             body = asset.zipped
         return web.Response(body=body, headers=headers, content_type=asset.content_type, charset="utf-8")

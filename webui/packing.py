@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 
 from aiohttp import web
 
@@ -14,6 +15,12 @@ IN_LOOP_BYTES = 32 << 10
 #: A page of 50 sessions (47 KB) becomes 4 KB in half a millisecond; 9 saves a few bytes in twice the time.
 LEVEL = 5
 _TYPES = frozenset({"text/html", "application/json", "application/problem+json"})
+_TAKEN = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[0-9.]+\s*)?(?:,|$)", re.IGNORECASE)
+
+
+def takes_gzip(request: web.Request) -> bool:
+    """Whether the client takes gzip; a weight of 0 is a no (RFC 9110 §12.4.2)."""
+    return _TAKEN.search(request.headers.get("Accept-Encoding", "")) is not None
 
 
 async def packed(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
@@ -24,7 +31,7 @@ async def packed(request: web.Request, response: web.StreamResponse) -> web.Stre
     if not isinstance(body, bytes) or len(body) < LEAST_BYTES or "Content-Encoding" in response.headers:
         return response
     response.headers["Vary"] = "Accept-Encoding"
-    if "gzip" in request.headers.get("Accept-Encoding", ""):
+    if takes_gzip(request):
         if len(body) <= IN_LOOP_BYTES:
             response.body = gzip.compress(body, LEVEL, mtime=0)
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import re
 
+import pytest
+
 from tests.daemon.harness import RealDaemon
 
 from .viewer import RealViewer
@@ -18,6 +20,24 @@ def test_a_page_is_gzipped_for_those_who_take_it_and_is_the_same(viewer: RealVie
     assert small.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
     assert len(small.body) < len(plain.body) / 2
     assert b"<h1>Agents</h1>" in gzip.decompress(small.body)
+
+
+@pytest.mark.parametrize(
+    ("taken", "sent"),
+    [
+        ("gzip", True),
+        ("br;q=1, GZIP;q=0.5", True),
+        ("deflate, gzip ; q=1.000", True),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, br", False),
+        ("x-gzip-2", False),
+        ("", False),
+    ],
+)
+def test_gzip_is_sent_to_those_who_give_it_a_weight(viewer: RealViewer, taken: str, sent: bool) -> None:
+    for path in ("/agents", "/static/agentd.js"):
+        answer = viewer.request("GET", path, Accept="text/html", Accept_Encoding=taken)
+        assert ("content-encoding" in answer.headers) is sent
 
 
 def test_what_is_small_is_sent_as_it_is(viewer: RealViewer) -> None:
