@@ -194,7 +194,7 @@ def test_an_agent_that_is_gone_is_said_to_be_and_no_script_is_left_guessing(
     assert "data-nothing" in viewer.html(log_of(task))
     for more in ("/lines?attempt=1", "/search?attempt=1&q=a", "/raw?attempt=1"):
         answer = viewer.request("GET", log_of(task, more), Accept="application/json")
-        assert (answer.status, answer.json["code"]) == (502, "refused")
+        assert (answer.status, answer.json["code"] in ("refused", "not_running")) == (502, True), answer.body
 
 
 def test_an_agent_that_tells_odd_things_of_a_log_is_shown_as_far_as_it_makes_sense(
