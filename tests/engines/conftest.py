@@ -22,7 +22,7 @@ from agentd.engines.local.pool import LocalEngine
 from agentd.model.events import AgentEvent
 from agentd.model.launch import Exit, Launch, ResourceLimits
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 class Lab:

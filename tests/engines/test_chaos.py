@@ -29,6 +29,8 @@ async def test_every_attempt_ends_once_and_nothing_survives(make_lab: Any, seed:
 
     def strike() -> None:
         views = lab.engine.workers()
+        if dice.random() < 0.97:  # most workers get as far as to work, also where strikes are faster than a start
+            views = [view for view in views if view.state != "starting"]
         match dice.choice(["kill", "freeze", "stop", "term", "scale", "nothing", "nothing"]):
             case "kill" if views:
                 send(dice.choice(views).pid, signal.SIGKILL)
@@ -48,7 +50,7 @@ async def test_every_attempt_ends_once_and_nothing_survives(make_lab: Any, seed:
         launches.append(
             lab.launch("sh", "-c", script, lab.marker, timeout_s=timeout_s, max_output_bytes=100_000, grace_s=0.05)
         )
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(200), asyncio.TaskGroup() as group:
         running = [group.create_task(attempt(launch)) for launch in launches]
         while not all(task.done() for task in running):
             await asyncio.sleep(dice.random() * 0.05)
