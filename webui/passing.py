@@ -11,6 +11,8 @@ from aiohttp import ClientResponse, web
 from webui.contact import Trouble, trouble_of
 from webui.upstream import CHUNK_BYTES
 
+#: The policy of what others wrote, whatever type it claims: a browser runs nothing in it and loads nothing for it.
+INERT_POLICY = "sandbox; default-src 'none'"
 #: A client that takes nothing for so long is cut off.
 STALLED_S = 60.0
 

@@ -110,7 +110,7 @@ class _Reader:
         most = _number(schema.get("maxLength"))
         return Field(
             name=name,
-            label=_text(raw.get("title")) or _label(key) if isinstance(raw, dict) else _label(key),
+            label=(isinstance(raw, dict) and _text(raw.get("title"))) or _label(key),
             form=form,
             hint=hint,
             required=required,
@@ -134,10 +134,11 @@ class _Reader:
                 return Form.NUMBER
             case "boolean":
                 return Form.CHOICE if nullable else Form.CHECK
-            case "array" if self.resolved(schema.get("items"))[0].get("type") == "string":
-                return Form.LINES
-            case "array" if all(isinstance(each, str) for each in _choices(self.resolved(schema.get("items"))[0])):
-                return Form.LINES if _choices(self.resolved(schema.get("items"))[0]) else Form.JSON
+            case "array":
+                items = self.resolved(schema.get("items"))[0]
+                allowed = _choices(items)
+                words = bool(allowed) and all(isinstance(each, str) for each in allowed)
+                return Form.LINES if words or items.get("type") == "string" else Form.JSON
             case "object":
                 properties = schema.get("properties")
                 if isinstance(properties, dict) and properties:

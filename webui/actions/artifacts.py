@@ -9,16 +9,16 @@ from urllib.parse import quote
 from aiohttp import BodyPartReader, ClientResponse, MultipartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from webui.actions.outcomes import Action, act, ask_first, not_done, posted, see_other, session_path
+from webui.actions.outcomes import Action, act, ask_first, not_done, posted, see_other, session_page, session_path
 from webui.contact import Status, Trouble
 from webui.forms import parts_of
 from webui.identity import Role
-from webui.passing import passed_on
+from webui.passing import INERT_POLICY, passed_on
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
 from webui.upstream import CHUNK_BYTES, Agent, Answer, contact_of, segment
-from webui.visit import Visit, session_url
+from webui.visit import Visit
 
 #: An upload in which nothing moves for so long is given up, in seconds.
 STALLED_S = 60.0
@@ -53,11 +53,11 @@ async def upload(visit: Visit) -> Page | web.Response:
         if not answer.ok:
             title = f"Upload {name}" + (f" ({stored} before it stored)" if stored else "")
             again = "Sending it again is safe: a file is there whole or not at all."
-            return not_done(visit, answer, Action(title=title, truth=_truth(visit), again=again), {})
+            return not_done(visit, answer, Action(title=title, truth=session_page(visit), again=again), {})
         stored += 1
     if not stored:
         raise Refusal(422, "invalid", "file: choose at least one", hint="Go back and choose a file.")
-    return see_other(visit, f"{_truth(visit)}#artifacts")
+    return see_other(visit, f"{session_page(visit)}#artifacts")
 
 
 async def _next(parts: MultipartReader) -> BodyPartReader | None:
@@ -161,7 +161,7 @@ def _headers(path: str) -> dict[str, str]:
     return {
         "Content-Type": "application/octet-stream",
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",  # RFC 6266
-        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Security-Policy": INERT_POLICY,
     }
 
 
@@ -172,8 +172,8 @@ def _ask_delete(visit: Visit) -> Page:
         title=f"Delete {path}?",
         says=["What is gone does not come back."],
         button="Delete it",
-        at=f"{_truth(visit)}/artifacts/{_quoted(path)}/delete",
-        truth=_truth(visit),
+        at=f"{session_page(visit)}/artifacts/{_quoted(path)}/delete",
+        truth=session_page(visit),
     )
 
 
@@ -182,8 +182,8 @@ async def delete(visit: Visit) -> Page | web.Response:
     form = await posted(visit)
     answer = await act(visit, visit.agent(), "DELETE", _at_agent(visit))
     if not answer.ok:
-        return not_done(visit, answer, Action(title="Delete the artifact", truth=_truth(visit)), form)
-    return see_other(visit, f"{_truth(visit)}#artifacts")
+        return not_done(visit, answer, Action(title="Delete the artifact", truth=session_page(visit)), form)
+    return see_other(visit, f"{session_page(visit)}#artifacts")
 
 
 def _at_agent(visit: Visit) -> str:
@@ -192,10 +192,6 @@ def _at_agent(visit: Visit) -> str:
 
 def _quoted(path: str) -> str:
     return "/".join(map(segment, path.split("/")))
-
-
-def _truth(visit: Visit) -> str:
-    return session_url(visit.part("agent"), visit.part("session"))
 
 
 _ARTIFACTS = "/a/{agent}/s/{session}/artifacts"

@@ -16,7 +16,7 @@ from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.rows import refusal_of
 from webui.upstream import Agent, Answer, Params, segment
-from webui.visit import Visit
+from webui.visit import Visit, session_url
 
 #: How long an agent may take for an action, in seconds: an answer is worth waiting for.
 ACT_S = 10.0
@@ -188,6 +188,11 @@ def not_shown(answer: Answer) -> Refusal:
 def session_path(visit: Visit) -> str:
     """The session that this request's path names, as agents name it."""
     return f"/sessions/{segment(visit.part('session'))}"
+
+
+def session_page(visit: Visit) -> str:
+    """Where that session shows, without the prefix."""
+    return session_url(visit.part("agent"), visit.part("session"))
 
 
 def _is_own(path: str, prefix: str) -> bool:

@@ -18,6 +18,7 @@ from webui.actions.outcomes import (
     not_shown,
     posted,
     see_other,
+    session_page,
     session_path,
 )
 from webui.identity import Role
@@ -27,7 +28,7 @@ from webui.rows import Row, one
 from webui.schema_form import fields_of
 from webui.typed import typed_of
 from webui.upstream import Answer
-from webui.visit import Visit, session_url
+from webui.visit import Visit
 from webui.words import ACTIVE
 
 #: A session's version changes with each of its tasks: an edit that was overtaken by one is tried so often.
@@ -65,7 +66,7 @@ async def edit(visit: Visit) -> Page | web.Response:
         return _edit(visit, filled, was)
     asked = {"title": values.get("title"), "labels": values.get("labels", {})}
     changes = {name: value for name, value in asked.items() if was is None or was.get(name) != value}
-    agent, action = visit.agent(), Action(title="Edit the session", truth=_truth(visit))
+    agent, action = visit.agent(), Action(title="Edit the session", truth=session_page(visit))
     for _ in range(MAX_TRIES):
         answer, session = await _session(visit, within_s=ACT_S)
         now = _editable(answer)
@@ -80,7 +81,7 @@ async def edit(visit: Visit) -> Page | web.Response:
         if answer.http_status != 412:
             break
     if answer.ok:
-        return see_other(visit, _truth(visit))
+        return see_other(visit, session_page(visit))
     if answer.http_status == 422:
         filled.refused(visit, _FIELDS, answer)
         return _edit(visit, filled, was)
@@ -123,7 +124,7 @@ def _edit(visit: Visit, filled: Filled, was: dict[str, Any] | None) -> Page:
         {"session_id": visit.part("session")},
         was=msgspec.json.encode(was).decode(),
         known=was is not None or bool(filled.errors or filled.notices),
-        truth=_truth(visit),
+        truth=session_page(visit),
     )
 
 
@@ -135,8 +136,8 @@ async def archive(visit: Visit) -> Page | web.Response:
     answer = await act(visit, agent, "PATCH", session_path(visit), body={"archived": archived})
     if not answer.ok:
         title = "Archive the session" if archived else "Bring the session back"
-        return not_done(visit, answer, Action(title=title, truth=_truth(visit)), form)
-    return back(visit, form, _truth(visit))
+        return not_done(visit, answer, Action(title=title, truth=session_page(visit)), form)
+    return back(visit, form, session_page(visit))
 
 
 async def cancel_first(visit: Visit) -> Page:
@@ -147,8 +148,8 @@ async def cancel_first(visit: Visit) -> Page:
         title=f"Cancel all tasks of {visit.part('session')}?",
         says=[_stands(session), "What runs is stopped with all its processes; what waits does not start."],
         button="Cancel them",
-        at=f"{_truth(visit)}/cancel",
-        truth=_truth(visit),
+        at=f"{session_page(visit)}/cancel",
+        truth=session_page(visit),
     )
 
 
@@ -157,8 +158,8 @@ async def cancel(visit: Visit) -> Page | web.Response:
     form = await posted(visit)
     answer = await act(visit, visit.agent(), "POST", f"{session_path(visit)}/cancel")
     if not answer.ok:
-        return not_done(visit, answer, Action(title="Cancel all tasks of the session", truth=_truth(visit)), form)
-    return see_other(visit, _truth(visit))
+        return not_done(visit, answer, Action(title="Cancel all tasks of the session", truth=session_page(visit)), form)
+    return see_other(visit, session_page(visit))
 
 
 async def delete_first(visit: Visit) -> Page:
@@ -173,8 +174,8 @@ async def delete_first(visit: Visit) -> Page:
             "Its history, output, artifacts and workspace are removed. What is gone does not come back.",
         ],
         button="Delete it",
-        at=f"{_truth(visit)}/delete",
-        truth=_truth(visit),
+        at=f"{session_page(visit)}/delete",
+        truth=session_page(visit),
         option=("force", "Also stop its tasks that have not ended") if active else None,
     )
 
@@ -185,7 +186,7 @@ async def delete(visit: Visit) -> Page | web.Response:
     params = [("force", "true")] if form.get("force") else []
     answer = await act(visit, visit.agent(), "DELETE", session_path(visit), params=params)
     if not answer.ok:
-        return not_done(visit, answer, Action(title="Delete the session", truth=_truth(visit)), form)
+        return not_done(visit, answer, Action(title="Delete the session", truth=session_page(visit)), form)
     return see_other(visit, "/")
 
 
@@ -211,10 +212,6 @@ def _stands(session: Row | None) -> str:
         return "How its tasks stand is unknown: the agent did not answer."
     active = _active(session)
     return f"Of its tasks, {' and '.join(active)}." if active else "None of its tasks runs or waits."
-
-
-def _truth(visit: Visit) -> str:
-    return session_url(visit.part("agent"), visit.part("session"))
 
 
 _SESSION = "/a/{agent}/s/{session}"

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from webui.contact import Status, Trouble
 from webui.doorkeeper import CSRF_HEADER
-from webui.passing import passed_on
+from webui.passing import INERT_POLICY, passed_on
 from webui.refusals import Refusal
 from webui.rendering import json_answer
 from webui.routes import Route
@@ -151,7 +151,7 @@ def _given(answer: aiohttp.ClientResponse, at: str) -> Mapping[str, str]:
     given = {
         name: value for name in RESPONSE_HEADERS if _FIELD.fullmatch(value := answer.headers.get(name, "")) and value
     }
-    given["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    given["Content-Security-Policy"] = INERT_POLICY
     location = answer.headers.get("Location", "")
     if re.fullmatch(r"/(?!/)[!-~]*", location):
         given["Location"] = at + location

@@ -12,7 +12,7 @@ from aiohttp import web
 from webui.contact import Status, Trouble
 from webui.logs.log import Log
 from webui.logs.window import lines_of, unanswered
-from webui.passing import passed_on
+from webui.passing import INERT_POLICY, passed_on
 from webui.refusals import Refusal
 from webui.upstream import CHUNK_BYTES
 from webui.visit import Visit
@@ -102,7 +102,7 @@ def _headers(name: str) -> dict[str, str]:
     return {
         "Content-Type": "text/plain; charset=utf-8",
         "Content-Disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9._-]", "_", name)}.log"',
-        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Security-Policy": INERT_POLICY,
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
