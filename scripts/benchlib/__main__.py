@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchlib import crash, size, speed, viewer_live, viewer_log, viewer_proxy
+from benchlib import crash, notice, size, speed, viewer_live, viewer_log, viewer_proxy
 from benchlib.figures import Row, table
 
 PAGE = Path("docs/performance.md")
@@ -30,6 +30,7 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
         "idle": lambda d: size.idle(d, 5 if quick else 30),
         "output": lambda d: speed.output(d, 64 if quick else 512, 2 if quick else 4),
         "crash": lambda d: crash.crashes(d, kills),
+        "notice": lambda d: notice.noticed(d, 3 if quick else 20),
     }
     viewer: Parts = {
         "live": lambda d: viewer_live.live(d, 20 if quick else 100, 2 if quick else 7),
