@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchlib import crash, notice, size, speed, viewer_live, viewer_log, viewer_proxy
-from benchlib.figures import Row, table
+from benchlib.figures import Row, circumstances, table, written
 
 PAGE = Path("docs/performance.md")
 
@@ -70,7 +67,7 @@ def main() -> int:
         report = f"{circumstances(given.dir)}\n\n{table(rows)}"
         print(report)
         if given.write:
-            written(group, report)
+            written(PAGE, group, report)
     shutil.rmtree(directory)
     return 0 if met else 1
 
@@ -88,24 +85,6 @@ def measured(parts: Parts, directory: Path) -> list[Row]:
         print(f"what the processes said is in {directory}", file=sys.stderr)
         raise
     return rows
-
-
-def written(group: str, report: str) -> None:
-    """Put a table where the page has its place."""
-    begin, end = f"<!-- {group}: begin -->", f"<!-- {group}: end -->"
-    before, _, rest = PAGE.read_text().partition(begin)
-    PAGE.write_text(f"{before}{begin}\n{report}\n{end}{rest.partition(end)[2]}")
-
-
-def circumstances(directory: Path) -> str:
-    """What the figures were measured on."""
-    at = os.path.realpath(directory)
-    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    _, filesystem = max((m for m in mounts if os.path.commonpath([at, m[0]]) == m[0]), key=lambda m: len(m[0]))
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end, "
-        f"Linux {platform.release()}, {filesystem}, Python {platform.python_version()}."
-    )
 
 
 sys.exit(main())

@@ -1,0 +1,1 @@
+"""Layers of faults: each tries to break a promise in one way, and counts what it tried."""
