@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchlib import crash, notice, size, speed, viewer_live, viewer_log, viewer_proxy
-from benchlib.figures import Row, circumstances, table, written
+from benchlib.figures import Row, Sheet, circumstances, written
 
 PAGE = Path("docs/performance.md")
+PICTURES = PAGE.with_name("pictures")
 
-Parts = dict[str, Callable[[Path], list[Row]]]
+Parts = dict[str, Callable[[Path], list[Row] | Sheet]]
 
 
 def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
@@ -62,29 +63,33 @@ def main() -> int:
         chosen = [name for name in parts if not given.part or {name, group} & set(given.part)]
         if not chosen:
             continue
-        rows = measured({name: parts[name] for name in chosen}, directory)
-        met = met and all(row.met is not False for row in rows)
-        report = f"{circumstances(given.dir)}\n\n{table(rows)}"
+        sheet = measured({name: parts[name] for name in chosen}, directory)
+        met = met and all(row.met is not False for row in sheet.rows)
+        report = sheet.report(circumstances(given.dir))
         print(report)
+        for name, picture in sheet.pictures.items():
+            ((PICTURES if given.write else given.dir) / name).write_text(picture)
         if given.write:
             written(PAGE, group, report)
     shutil.rmtree(directory)
     return 0 if met else 1
 
 
-def measured(parts: Parts, directory: Path) -> list[Row]:
-    """The rows of some measurements."""
-    rows: list[Row] = []
+def measured(parts: Parts, directory: Path) -> Sheet:
+    """What some measurements give, together."""
+    sheet = Sheet()
     try:
         for name, measure in parts.items():
             print(f"{name} …", file=sys.stderr)
-            rows += measure(directory)
-            for row in rows[-3:]:
+            found = measure(directory)
+            found = found if isinstance(found, Sheet) else Sheet(found)
+            for row in found.rows:
                 print(f"  {row.what}: {row.figure}", file=sys.stderr)
+            sheet += found
     except BaseException:
         print(f"what the processes said is in {directory}", file=sys.stderr)
         raise
-    return rows
+    return sheet
 
 
 sys.exit(main())

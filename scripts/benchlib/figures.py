@@ -1,4 +1,4 @@
-"""What a measurement gives: a row of the table, and the arithmetic on samples."""
+"""What a measurement gives: rows of a table, pictures, and the arithmetic on samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,23 @@ class Row(NamedTuple):
     figure: str
     bar: str
     met: bool | None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Rows, and what does not fit into them: Markdown below the table, and pictures by the name of their file."""
+
+    rows: Sequence[Row] = ()
+    text: str = ""
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    def __add__(self, other: Sheet) -> Sheet:
+        text = "\n\n".join(filter(None, (self.text, other.text)))
+        return Sheet([*self.rows, *other.rows], text, {**self.pictures, **other.pictures})
+
+    def report(self, circumstances: str) -> str:
+        """As Markdown, under a line that says what it was measured on."""
+        return "\n\n".join(filter(None, (circumstances, table(self.rows) if self.rows else "", self.text)))
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
