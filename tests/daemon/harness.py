@@ -72,22 +72,37 @@ class RealDaemon:
         self.process: subprocess.Popen[bytes] | None = None
         self.connection: http.client.HTTPConnection | None = None
 
-    def start(self, *, ready: bool = True) -> RealDaemon:
+    def command(self) -> list[str]:
+        """How it is started; the settings are written to a file beside the directory."""
         config = self.data_dir.with_name(self.data_dir.name + ".yaml")
         config.write_text(json.dumps(self.settings))
         command = [sys.executable, "-m", "agentd.cli.main", "serve", "--data-dir", str(self.data_dir)]
-        command += ["--port", "0", "--config", str(config)]
-        agent_file = self.data_dir / "agent.json"
-        before = agent_file.read_bytes() if agent_file.exists() else b""
-        with open(self.data_dir.with_name(self.data_dir.name + ".log"), "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        return [*command, "--port", "0", "--config", str(config)]
+
+    @property
+    def log_path(self) -> Path:
+        return self.data_dir.with_name(self.data_dir.name + ".log")
+
+    def agent_text(self) -> bytes:
+        """agent.json; nothing while there is none."""
+        path = self.data_dir / "agent.json"
+        return path.read_bytes() if path.exists() else b""
+
+    def start(self, *, ready: bool = True) -> RealDaemon:
+        before = self.agent_text()
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         if ready:
-            until(lambda: self.ended() or (agent_file.exists() and agent_file.read_bytes() != before))
-            assert not self.ended(), self.log_text()
-            self.agent = json.loads(agent_file.read_bytes())
-            self.token = (self.data_dir / "token").read_text().strip()
-            self.connect()
+            self.answered(before)
         return self
+
+    def answered(self, before: bytes) -> None:
+        """Wait until it answers: agent.json is another than before. It must not have ended."""
+        until(lambda: self.ended() or self.agent_text() != before, 30)
+        assert not self.ended(), self.log_text()
+        self.agent = json.loads(self.agent_text())
+        self.token = (self.data_dir / "token").read_text().strip()
+        self.connect()
 
     def connect(self) -> None:
         self.connection = http.client.HTTPConnection(urlsplit(self.agent["url"]).netloc, timeout=30)
@@ -97,7 +112,7 @@ class RealDaemon:
         return self.process.poll() is not None
 
     def log_text(self) -> str:
-        return self.data_dir.with_name(self.data_dir.name + ".log").read_text()
+        return self.log_path.read_text()
 
     def request(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         assert self.connection is not None
