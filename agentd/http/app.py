@@ -22,7 +22,6 @@ from agentd.errors import (
     Invalid,
     MethodNotAllowed,
     RouteNotFound,
-    TaskNotFound,
     TooLarge,
     Unauthorized,
 )
@@ -33,7 +32,6 @@ from agentd.http.routes import ROUTES
 from agentd.http.routing import BodyUse, Call, Route, Seats, Table
 from agentd.http.server import Runner
 from agentd.http.tokens import Role, TokenFile, first_token
-from agentd.model.task import State
 from agentd.service import Service
 
 log = structlog.get_logger()
@@ -91,6 +89,7 @@ class Api:
             request=request,
             request_id=self._request_id(request),
             service=self._service,
+            doorkeeper=self._doorkeeper,
             seats=self._seats,
             metrics=self._metrics,
             table=self._table,
@@ -124,14 +123,16 @@ class Api:
         self._doorkeeper.check_origin(request)
         if call.route.role is not None:
             call.caller = self._doorkeeper.caller(request)
+            if call.caller.task_id is not None:
+                _own_session(call, call.caller.task_id)
             if call.route is _UNROUTED:
                 raise NotThisMethod(match.routes) if match.routes else RouteNotFound(_NO_PATH)
             if call.caller.role < call.route.role:
                 raise Forbidden(
                     f"the token {call.caller.name!r} is {_a(call.caller.role)}; this takes {_a(call.route.role)}"
                 )
-            if call.caller.task_id is not None:
-                await _confine(call, call.caller.task_id)
+            if call.own_session is not None:
+                await _confine(call, call.own_session)
         call.query = queries.decoded(query, call.route.query)
         await self._take_body(call)
         return await call.route.handler(call)
@@ -168,28 +169,31 @@ class NotThisMethod(Exception):
         super().__init__(self.allowed)
 
 
-async def _confine(call: Call, task_id: str) -> None:
+def _own_session(call: Call, task_id: str) -> None:
+    """Find the session that a task which calls may reach.
+
+    Raises:
+        Unauthorized: it runs no more, and its token is none.
+    """
+    call.own_session = call.service.session_of_running(task_id)
+    if call.own_session is None:
+        call.caller = NOBODY
+        raise Unauthorized("this token is of a task that runs no more")
+
+
+async def _confine(call: Call, own: str) -> None:
     """Keep a task that calls to its own session.
 
     Raises:
-        Unauthorized: it runs no more, and its token with it.
         Forbidden: this is not for tasks, or is of another session.
     """
-    try:
-        own = await call.service.task(task_id)
-    except TaskNotFound:
-        own = None
-    if own is None or own.state is not State.RUNNING:
-        call.caller = NOBODY
-        raise Unauthorized("this token is of a task that runs no more")
     if not call.route.for_tasks:
         raise Forbidden("a task's own token is not for this; use one of an operator or admin")
-    call.own_session = own.session_id
-    asked = call.params.get("session_id", own.session_id)
+    asked = call.params.get("session_id", own)
     if "task_id" in call.params:
         asked = (await call.service.task(call.params["task_id"])).session_id
-    if asked != own.session_id:
-        raise Forbidden(f"a task's own token reaches its session only, {own.session_id}")
+    if asked != own:
+        raise Forbidden(f"a task's own token reaches its session only, {own}")
 
 
 def _cut_off(call: Call, error: Exception) -> web.StreamResponse | None:
@@ -197,7 +201,7 @@ def _cut_off(call: Call, error: Exception) -> web.StreamResponse | None:
     begun = call.streaming
     if begun is None or not begun.prepared:
         return None
-    if not isinstance(error, ConnectionError | TimeoutError):
+    if not isinstance(error, ConnectionError | TimeoutError | Unauthorized):
         _log_failure(call, error)
     begun.force_close()
     if call.request.transport is not None:

@@ -53,6 +53,7 @@ async def get(call: Call) -> web.StreamResponse:
         left = opened.size if call.request.method != "HEAD" else 0
         while left and (block := await call.service.in_thread(opened.file.read, min(BLOCK, left))):
             left -= len(block)
+            call.check_admitted()
             async with asyncio.timeout(sse.STALLED_S * 3):
                 await response.write(block)
         if left:
@@ -86,6 +87,7 @@ async def put(call: Call) -> web.StreamResponse:
             raise Malformed("the file did not come whole; nothing was kept") from error
         if gathered:
             await service.in_thread(writer.write, bytes(gathered))
+        call.check_admitted()
         view = await service.in_thread(writer.commit)
     finally:
         await service.in_thread(writer.close)

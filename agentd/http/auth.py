@@ -42,6 +42,7 @@ class Caller(NamedTuple):
     name: str
     role: Role
     task_id: str | None = None
+    digest: bytes = b""  #: of the token: one that is revoked and another of the same name are not the same
 
     @property
     def shown_role(self) -> str:
@@ -51,11 +52,6 @@ class Caller(NamedTuple):
 
 #: Who calls as long as no token has told.
 NOBODY = Caller("", Role.VIEWER)
-
-
-class _Known(NamedTuple):
-    digest: bytes
-    caller: Caller
 
 
 class Doorkeeper:
@@ -73,13 +69,13 @@ class Doorkeeper:
     def __init__(
         self, token: str, more: TokenFile, *, task_of: TaskOf, hosts: Iterable[str], failures: int, clock: Clock
     ) -> None:
-        self._first = _Known(bytes.fromhex(hashed(token)), Caller("token", Role.ADMIN))
+        self._first = Caller("token", Role.ADMIN, digest=bytes.fromhex(hashed(token)))
         self._more = more
         self._task_of = task_of
         self._hosts = _LOOPBACK | {bracketed(host).lower() for host in hosts} - _WILDCARDS
         self._failures = Failures(failures, clock)
         self._clock = clock
-        self._known: tuple[_Known, ...] = (self._first,)
+        self._known: tuple[Caller, ...] = (self._first,)
         self._version: tuple[int, int, int] | None = None
         self._looked_at = float("-inf")
 
@@ -119,13 +115,25 @@ class Doorkeeper:
             raise RateLimited("too many attempts without a known token; wait a minute")
         raise Unauthorized(reason)
 
+    def check_again(self, caller: Caller) -> None:
+        """Refuse who was admitted by a token that is known no more: one answer may go on for days.
+
+        Raises:
+            Unauthorized: it was revoked, or has another role now.
+        """
+        if caller.task_id is not None or caller is NOBODY:
+            return  # of whether a task runs the service knows
+        self._refresh()
+        if caller not in self._known:
+            raise Unauthorized("the token was revoked")
+
     def _look_up(self, text: str) -> Caller | None:
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         self._refresh()
         found = None
         for known in self._known:  # all of them, so that the time does not tell which one it was
             if hmac.compare_digest(known.digest, digest):
-                found = known.caller
+                found = known
         if found is None and (task_id := self._task_of(text)) is not None:
             found = Caller(f"task {task_id}", Role.OPERATOR, task_id)
         return found
@@ -135,15 +143,14 @@ class Doorkeeper:
         if now - self._looked_at < RELOAD_S:
             return
         self._looked_at = now
-        version = self._more.version()
-        if version == self._version:
-            return
-        self._version = version
-        more: tuple[_Known, ...] = ()
+        more: tuple[Caller, ...] = ()
         try:
+            version = self._more.version()
+            if version == self._version:
+                return
+            self._version = version
             more = tuple(
-                _Known(bytes.fromhex(each.sha256), Caller(each.name, Role.named(each.role)))
-                for each in self._more.all()
+                Caller(each.name, Role.named(each.role), digest=bytes.fromhex(each.sha256)) for each in self._more.all()
             )
         except (AgentdError, ValueError, OSError) as error:
             structlog.get_logger().error("tokens.unreadable", reason=str(error))

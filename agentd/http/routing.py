@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import msgspec
 from aiohttp import web
 
-from agentd.errors import AgentdError, Malformed, Unavailable
-from agentd.http.auth import Caller
+from agentd.errors import AgentdError, Malformed, Unauthorized, Unavailable
+from agentd.http.auth import Caller, Doorkeeper
 from agentd.http.metrics import Metrics
 from agentd.http.queries import NoQuery
 from agentd.http.tokens import Role
@@ -53,6 +53,7 @@ class Call:
     request: web.BaseRequest
     request_id: str
     service: Service
+    doorkeeper: Doorkeeper
     seats: Seats
     metrics: Metrics
     table: Table
@@ -70,6 +71,17 @@ class Call:
         """Whether the client is still there, as far as is known."""
         transport = self.request.transport
         return transport is not None and not transport.is_closing()
+
+    def check_admitted(self) -> None:
+        """Whatever takes long asks this again before it tells or changes anything.
+
+        Raises:
+            Unauthorized: the token was revoked since the request came, or is of a task that runs no more.
+        """
+        self.doorkeeper.check_again(self.caller)
+        task_id = self.caller.task_id
+        if task_id is not None and self.service.session_of_running(task_id) is None:
+            raise Unauthorized("this token is of a task that runs no more")
 
 
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]

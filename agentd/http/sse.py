@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from agentd.bus import SlowReader
+from agentd.errors import Unauthorized
 from agentd.http import answers
 from agentd.http.routing import Call
 from agentd.http.server import ONLY_SENDS
@@ -24,7 +25,10 @@ _HEARTBEAT = b": \n\n"
 
 
 class EventStream:
-    """One answer of events. Use as an async context manager; at its end the answer is complete or cut off."""
+    """One answer of events. Use as an async context manager; at its end the answer is complete or cut off.
+
+    It is cut off, too, before the first word that its reader's token no longer allows.
+    """
 
     def __init__(self, call: Call, heartbeat_s: float) -> None:
         self.heartbeat_s = heartbeat_s
@@ -53,7 +57,7 @@ class EventStream:
         self._response.force_close()
         if self._call.request.transport is not None:
             self._call.request.transport.abort()
-        return isinstance(error, ConnectionError | SlowReader | TimeoutError)
+        return isinstance(error, ConnectionError | SlowReader | TimeoutError | Unauthorized)
 
     async def hello(self, position: str | None, **facts: Any) -> None:
         """The first event on every connect; `position` is where the reader stands."""
@@ -88,6 +92,7 @@ class EventStream:
         transport = self._call.request.transport
         if transport is None or not self._call.connected:
             raise ConnectionResetError("the reader has gone")
+        self._call.check_admitted()
         if transport.get_write_buffer_size() == 0:
             await self._response.write(data)
             return

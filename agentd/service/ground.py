@@ -179,15 +179,12 @@ class Ground:
         task = await self.find(task_id)
         return await self.store.ledger(task.session_id), task
 
-    def task_token_scope(self, token: str) -> tuple[str, str] | None:
-        """The session and task that a task's token opens; None when it is no such token, or the task has ended."""
-        task_id = self.task_tokens.task_id(token)
-        if task_id is None:
-            return None
+    def session_of_running(self, task_id: str) -> str | None:
+        """The session of a task that runs right now; None when it does not."""
         for session_id in self.store.sessions_of(task_id):
             ledger = self.store.entries[session_id].ledger
             if ledger is not None and (task := ledger.head(task_id)) is not None and task.state is State.RUNNING:
-                return session_id, task_id
+                return session_id
         return None
 
     # ------------------------------------------------------------------ changing
