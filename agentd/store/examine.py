@@ -121,7 +121,8 @@ def _replayed(disk: Disk, path: str) -> Examined:
         for record in replay.records()
         if layout.record_name(record.seq, record.state, record.task_id) not in there
     ]
-    behind = not edited and written != replay.session
+    # Tasks move `updated_at` without a new metadata.json.
+    behind = not edited and written is not None and written.seq != replay.session.seq
     return Examined(scan, replay, snapshot, bad, missing, metadata, edited, behind)
 
 

@@ -189,6 +189,8 @@ def test_a_session_whose_tasks_alone_went_on_is_listed_by_its_header(player: Pla
     header = Folder.header(player.disk, PATH)
     player.close()
     assert header is not None and header.session == player.open("a").session
+    player.close()
+    assert not player.open("a").stale, "opening it is no reason to write its views again"
 
 
 def test_a_header_says_what_an_opening_would(player: Player) -> None:
