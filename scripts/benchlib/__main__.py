@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchlib import crash, notice, size, speed, viewer_live, viewer_log, viewer_proxy
 from benchlib.figures import Row, Sheet, circumstances, written
+from benchlib.peers.rounds import Amount, beside_peers
 
 PAGE = Path("docs/performance.md")
 PICTURES = PAGE.with_name("pictures")
@@ -30,12 +31,14 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
         "crash": lambda d: crash.crashes(d, kills),
         "notice": lambda d: notice.noticed(d, 3 if quick else 20),
     }
+    queues = Amount(100, 10, 1, 0.5, 6, 8) if quick else Amount(500, 40, 4, 3, 10, 45)
+    peers: Parts = {"queues": lambda d: beside_peers(d, queues)}
     viewer: Parts = {
         "live": lambda d: viewer_live.live(d, 20 if quick else 100, 2 if quick else 7),
         "proxy": lambda d: viewer_proxy.proxy(d, 200 if quick else 2000),
         "log": lambda d: viewer_log.log_view(d, 2 if quick else 5, 5 if quick else 20),
     }
-    return {"daemon": daemon, "viewer": viewer}
+    return {"daemon": daemon, "peers": peers, "viewer": viewer}
 
 
 def main() -> int:

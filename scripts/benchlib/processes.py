@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -92,3 +92,14 @@ def until(done: Callable[[], object], timeout_s: float, step_s: float = 0.002) -
         if monotonic() > end:
             raise TimeoutError(f"not reached within {timeout_s} s")
         sleep(step_s)
+
+
+def shared_mib(pids: Sequence[int]) -> float:
+    """Resident memory of processes together, in MiB; what they share is counted once (the sum of Pss, proc(5))."""
+    total = 0
+    for pid in pids:
+        try:
+            total += _status(f"/proc/{pid}/smaps_rollup", "Pss")
+        except OSError:
+            continue  # it has gone
+    return total / 1024
