@@ -167,6 +167,8 @@ class _Reader:
             parts = schema.pop(word)
             others = [each for each in parts if isinstance(each, dict) and each.get("type") != "null"]
             nullable = nullable or len(others) < len(parts)
+            if len(others) != 1 and isinstance(schema.get("properties"), dict):
+                continue  # rules about the fields that it has
             if len(others) != 1:
                 return {name: schema[name] for name in ("description", "default") if name in schema}, nullable
             schema = {**others[0], **schema}

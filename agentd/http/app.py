@@ -121,6 +121,8 @@ class Api:
         call.params = match.params
         self._check_headers(request)
         self._doorkeeper.check_origin(request)
+        if call.route is _UNROUTED and match.routes and all(route.role is None for route in match.routes.values()):
+            raise NotThisMethod(match.routes)  # a path that is open to all
         if call.route.role is not None:
             call.caller = self._doorkeeper.caller(request)
             if call.caller.task_id is not None:

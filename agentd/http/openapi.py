@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
@@ -25,8 +24,10 @@ from agentd.errors import (
     UriTooLong,
 )
 from agentd.http import problems, sse
-from agentd.http.queries import parameters
+from agentd.http.links import links_of
+from agentd.http.parameters import described
 from agentd.http.routing import BodyUse, Route, Table
+from agentd.http.shapes import TEMPLATE, Shapes, parts
 from agentd.kinds.protocol import Kind
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
 
@@ -35,11 +36,11 @@ _ALWAYS: tuple[type[AgentdError], ...] = (Malformed, UriTooLong, HeadersTooLarge
 _WITH_TOKEN: tuple[type[AgentdError], ...] = (Unauthorized, Forbidden, RateLimited)
 _WITH_BODY: tuple[type[AgentdError], ...] = (Invalid, TooLarge, UnsupportedMediaType)
 
-_TEMPLATE = "#/components/schemas/{name}"
 _DESCRIPTION = """The truth about long-running work. Every route but /healthz needs `Authorization: Bearer TOKEN`.
 
 Errors are RFC 9457 problem documents; `code` is stable. Lists are pages: ask again with `cursor=next`.
-Every answer carries X-Request-Id; one that the client sends is kept. GET routes also answer HEAD."""
+Every answer carries X-Request-Id; one that the client sends is kept. GET routes also answer HEAD.
+Integers are written without a fraction: 1, not 1.0."""
 
 
 @lru_cache(maxsize=1)
@@ -49,10 +50,10 @@ def document(table: Table, kinds: tuple[Kind, ...]) -> bytes:
     `x-agentd-kinds` has, by its name, each kind's title and the schema of its `spec`: all that a form needs.
     """
     routes = table.routes
-    shapes = _Shapes(routes, kinds)
+    shapes = Shapes(routes, kinds)
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        paths.setdefault(route.path.replace("*}", "}"), {})[route.method.lower()] = _operation(route, shapes)
+        paths.setdefault(route.path.replace("*}", "}"), {})[route.method.lower()] = _operation(route, shapes, routes)
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -85,37 +86,13 @@ def document(table: Table, kinds: tuple[Kind, ...]) -> bytes:
     )
 
 
-class _Shapes:
-    """The schemas of all types that routes and kinds name."""
-
-    def __init__(self, routes: Iterable[Route], kinds: Iterable[Kind]) -> None:
-        types: dict[Any, None] = {problems.Problem: None, **dict.fromkeys(kind.Spec for kind in kinds)}
-        for route in routes:
-            if route.body is not None:
-                types[route.body] = None
-            for answer in route.answers.values():
-                for shape in _parts(answer):
-                    if shape is not None and not isinstance(shape, str):
-                        types[shape] = None
-        schemas, components = msgspec.json.schema_components(list(types), ref_template=_TEMPLATE)
-        self.components = components
-        self._schemas: dict[Any, dict[str, Any]] = dict(zip(types, schemas, strict=True))
-
-    def of(self, shape: Any) -> dict[str, Any]:
-        return self._schemas[shape]
-
-
-def _parts(answer: Any) -> tuple[Any, ...]:
-    return answer if isinstance(answer, tuple) else (answer,)
-
-
-def _operation(route: Route, shapes: _Shapes) -> dict[str, Any]:
+def _operation(route: Route, shapes: Shapes, routes: Iterable[Route]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
         "tags": [_tag(route)],
-        "parameters": [*_path_parameters(route), *_query_parameters(route), *_header_parameters(route)],
-        "responses": _responses(route, shapes),
+        "parameters": described(route),
+        "responses": _responses(route, shapes, routes),
         "x-role": route.role.name.lower() if route.role is not None else "none",
         "x-for-tasks": route.for_tasks,
     }
@@ -129,66 +106,16 @@ def _operation(route: Route, shapes: _Shapes) -> dict[str, Any]:
             "content": {"application/json": {"schema": shapes.of(route.body)}},
         }
     elif route.body_use is BodyUse.BYTES:
-        operation["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
+        operation["requestBody"] = {"required": False, "content": {"application/octet-stream": {}}}
     return operation
 
 
-def _path_parameters(route: Route) -> Iterator[dict[str, Any]]:
-    for name in re.findall(r"{(\w+)\*?}", route.path):
-        yield {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-
-
-def _query_parameters(route: Route) -> Iterator[dict[str, Any]]:
-    fields = {field.encode_name: field for field in msgspec.structs.fields(route.query)}
-    for name, parameter in parameters(route.query).items():
-        schema = msgspec.json.schema(parameter.type, ref_template="#/$defs/{name}")
-        definitions = schema.pop("$defs", {})
-        schema = _inlined(schema, definitions)
-        if name == "limit":
-            schema |= {"minimum": 1, "maximum": 1000}
-        if not parameter.many and fields[name].default is not None:
-            schema["default"] = fields[name].default
-        found: dict[str, Any] = {"name": name, "in": "query", "required": False, "schema": schema}
-        if parameter.many:
-            found |= {"style": "form", "explode": True}
-        yield found
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(schema, list):
-        return [_inlined(each, definitions) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {name: _inlined(value, definitions) for name, value in schema.items()}
-
-
-def _header_parameters(route: Route) -> Iterator[dict[str, Any]]:
-    def header(name: str, description: str) -> dict[str, Any]:
-        return {
-            "name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description
-        }  # fmt: skip
-
-    yield header("X-Request-Id", "1 to 128 of A-Z a-z 0-9 . _ - to find this request by; one is made otherwise.")
-    if route.key:
-        yield header("Idempotency-Key", "The same key and body give the first answer again, also after a restart.")
-    if route.versioned:
-        yield header("If-Match", "The ETag of a read; the write is refused when it is no longer current.")
-    if route.method == "GET" and route.role is not None:
-        yield header("If-None-Match", "The ETag of an earlier answer; 304 when it is still current.")
-    if route.name == "get_output":
-        yield header("Range", "One range of bytes, also a suffix: bytes=0-99, bytes=100-, bytes=-100.")
-        yield header("If-Range", "The range is served only while this ETag is current.")
-    streams = sse.MEDIA_TYPE in [part for answer in route.answers.values() for part in _parts(answer)]
-    if streams and route.name != "stream_growth":
-        yield header("Last-Event-ID", "The id of the last event that was seen; stands over the query.")
-
-
-def _responses(route: Route, shapes: _Shapes) -> dict[str, Any]:
+def _responses(route: Route, shapes: Shapes, routes: Iterable[Route]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status, answer in route.answers.items():
         found[str(status)] = _success(route, status, answer, shapes)
+        if status == 201:
+            found[str(status)]["links"] = links_of(route, answer, routes)
     if route.method == "GET" and route.role is not None:
         found["304"] = {"description": "Not Modified", "headers": _common_headers("Agentd-Role", "ETag")}
     by_status: dict[int, list[str]] = {}
@@ -216,7 +143,7 @@ def _errors(route: Route) -> Iterator[type[AgentdError]]:
     yield from route.errors
 
 
-def _success(route: Route, status: int, answer: Any, shapes: _Shapes) -> dict[str, Any]:
+def _success(route: Route, status: int, answer: Any, shapes: Shapes) -> dict[str, Any]:
     headers = ["X-Request-Id"] if route.role is None else ["X-Request-Id", "Agentd-Role"]
     if route.method == "GET" and status in (200, 206):
         headers.append("ETag")
@@ -226,7 +153,7 @@ def _success(route: Route, status: int, answer: Any, shapes: _Shapes) -> dict[st
         headers.append("Content-Range")
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": _common_headers(*headers)}
     content: dict[str, Any] = {}
-    for part in _parts(answer):
+    for part in parts(answer):
         if part == sse.MEDIA_TYPE:
             content[part] = {"schema": {"type": "string", "description": _EVENTS}}
         elif isinstance(part, str):
@@ -250,7 +177,7 @@ def _response_name(code: str) -> str:
 def _problem_content(codes: list[str]) -> dict[str, Any]:
     schema = {
         "allOf": [
-            {"$ref": _TEMPLATE.format(name="Problem")},
+            {"$ref": TEMPLATE.format(name="Problem")},
             {"properties": {"code": {"enum": codes}}},
         ]
     }

@@ -12,6 +12,7 @@ from msgspec import Meta
 from agentd.errors import Invalid, RangeNotSatisfiable, TaskNotFound
 from agentd.http import answers, problems, sse
 from agentd.http.log_watch import has_ended
+from agentd.http.queries import REQUIRED
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
 from agentd.model.output import OutputLines, OutputMatches
@@ -44,7 +45,7 @@ class Lines(Value, frozen=True, kw_only=True):
 class Search(Value, frozen=True, kw_only=True):
     """Parameters of GET /tasks/{task_id}/output/search; the text is literal."""
 
-    q: Annotated[str, Meta(max_length=1000)] = ""
+    q: Annotated[str, Meta(max_length=1000, extra_json_schema={"minLength": 1, "pattern": r"^[^\n]+$"}), REQUIRED] = ""
     limit: int = 100
     from_line: Annotated[int, Meta(ge=1)] = 1
     ignore_case: bool = False
@@ -91,6 +92,7 @@ async def _send(call: Call, log: OutputLog, response: web.StreamResponse, start:
         each = iter(blocks)
         while left and (block := await call.service.in_thread(next, each, None)):
             left -= len(block)
+            call.check_admitted()
             async with asyncio.timeout(sse.STALLED_S * 3):
                 await response.write(block)
     finally:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args, get_origin
 from urllib.parse import parse_qsl
 
 import msgspec
+from msgspec import Meta
 
 from agentd.errors import FieldError, Malformed
 from agentd.http.bodies import unknown
@@ -22,15 +23,23 @@ MAX_LIMIT = 1000
 ANY = "any"
 
 
+#: Beside the type of a parameter that must be given; its handler refuses the default.
+REQUIRED = Meta(extra={"required": True})
+
+
 class NoQuery(Value, frozen=True, kw_only=True):
     """A route without parameters."""
 
 
 class Parameter(NamedTuple):
-    """One parameter: its type, and whether it may be repeated."""
+    """One parameter: its type, whether it may be repeated, and whether it must be there."""
 
     type: Any
     many: bool
+
+    @property
+    def required(self) -> bool:
+        return REQUIRED in getattr(self.type, "__metadata__", ())
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from aiohttp import web
@@ -26,6 +26,7 @@ from agentd.errors import (
 from agentd.http import answers, preconditions
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
+from agentd.kinds.shell import ONE_PROGRAM, Argv, Command, Cwd, Env
 from agentd.model.launch import ResourceLimits
 from agentd.model.requests import Created, NewTask, Page, ProgressReport, TaskQuery
 from agentd.model.task import State, Task, Value
@@ -40,15 +41,29 @@ class Patience(Value, frozen=True, kw_only=True):
     timeout_s: Annotated[float, Meta(ge=0, le=300)] = 60.0
 
 
+_FLAT = ("command", "argv", "cwd", "env", "stdin", "tty", "limits")
+
+
 class ShellTask(NewTask, frozen=True, kw_only=True):
     """Body of POST /tasks/shell: a task, with its shell spec as `spec` or flat beside the other fields."""
 
+    RULES: ClassVar[dict[str, Any]] = {
+        "oneOf": [
+            {
+                "required": ["spec"],
+                "properties": {"spec": {"$ref": "#/components/schemas/ShellSpec"}}
+                | {name: {"type": "null"} for name in _FLAT},
+            },
+            *({**rule, "properties": {**rule["properties"], "spec": {"maxProperties": 0}}} for rule in ONE_PROGRAM),
+        ]
+    }
+
     kind: Literal["shell"] = "shell"
     spec: dict[str, Any] = {}
-    command: str | None = None
-    argv: tuple[str, ...] | None = None
-    cwd: str | None = None
-    env: dict[str, str] | None = None
+    command: Command | None = None
+    argv: Argv | None = None
+    cwd: Cwd | None = None
+    env: Env | None = None
     stdin: str | None = None
     tty: bool | None = None
     limits: ResourceLimits | None = None
@@ -71,9 +86,6 @@ class ShellTask(NewTask, frozen=True, kw_only=True):
             flat["argv"] = list(self.argv)
         shared = {name: getattr(self, name) for name in NewTask.__struct_fields__}
         return NewTask(**{**shared, "spec": flat or self.spec})
-
-
-_FLAT = ("command", "argv", "cwd", "env", "stdin", "tty", "limits")
 
 
 async def list_tasks(call: Call) -> web.StreamResponse:
@@ -128,6 +140,7 @@ async def wait(call: Call) -> web.StreamResponse:
         while True:
             left = end - loop.time()
             task = await call.service.wait(call.params["task_id"], max(0.0, min(left, LOOK_S)))
+            call.check_admitted()
             if task.terminal or left <= LOOK_S or not call.connected:
                 break
     return answers.json(call, task, ETag=answers.version_tag(task.seq))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +24,24 @@ ARGUMENT_MOST = (128 << 10) - 1
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED = "AGENTD_"
+
+# What `_problems` checks, as the document says it.
+_TEXT = {"pattern": r"^[^\u0000]*$", "maxLength": ARGUMENT_MOST}
+Command = Annotated[str, Meta(extra_json_schema={**_TEXT, "pattern": r"^[^\u0000]*[^\u0000\s][^\u0000]*$"})]
+Argv = Annotated[
+    tuple[Annotated[str, Meta(extra_json_schema=_TEXT)], ...],
+    Meta(extra_json_schema={"minItems": 1, "prefixItems": [{"type": "string", "minLength": 1}]}),
+]
+Cwd = Annotated[str, Meta(extra_json_schema={**_TEXT, "maxLength": 4095})]
+Env = dict[
+    Annotated[str, Meta(extra_json_schema={"pattern": f"^(?!{_RESERVED}){_ENV_NAME.pattern}$"})],
+    Annotated[str, Meta(extra_json_schema=_TEXT)],
+]
+#: Exactly one of command and argv.
+ONE_PROGRAM: list[dict[str, Any]] = [
+    {"required": ["command"], "properties": {"command": {"type": "string"}, "argv": {"type": "null"}}},
+    {"required": ["argv"], "properties": {"argv": {"type": "array"}, "command": {"type": "null"}}},
+]
 
 
 #: How deep a result may be nested, as the bodies of requests.
@@ -48,12 +66,14 @@ class ShellSpec(Request, frozen=True, kw_only=True):
     `cwd` is relative to the session's workspace, or absolute; `env` is set over what tasks inherit.
     """
 
-    command: Annotated[str | None, Meta(description="A command line for `sh -c`; or give argv.")] = None
+    RULES: ClassVar[dict[str, Any]] = {"oneOf": ONE_PROGRAM}
+
+    command: Annotated[Command | None, Meta(description="A command line for `sh -c`; or give argv.")] = None
     argv: Annotated[
-        tuple[str, ...] | None, Meta(description="A program and its arguments, run as they stand; or give command.")
+        Argv | None, Meta(description="A program and its arguments, run as they stand; or give command.")
     ] = None
-    cwd: Annotated[str | None, Meta(description="Working directory; relative paths begin in the workspace.")] = None
-    env: Annotated[dict[str, str], Meta(description="Environment variables over those that tasks inherit.")] = {}
+    cwd: Annotated[Cwd | None, Meta(description="Working directory; relative paths begin in the workspace.")] = None
+    env: Annotated[Env, Meta(description="Environment variables over those that tasks inherit.")] = {}
     stdin: Annotated[str | None, Meta(description="Text for its standard input.")] = None
     tty: Annotated[bool, Meta(description="Give it a terminal; stdout and stderr are then one.")] = False
     limits: Annotated[Limits, Meta(description="Limits of each of its processes.")] = Limits()

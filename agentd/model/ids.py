@@ -18,7 +18,9 @@ ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 TAG_LENGTH = 4
 TASK_ID_LENGTH = 14
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+#: What a session id matches, as a regular expression.
+SESSION_ID = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+_SESSION_ID = re.compile(SESSION_ID)
 _TASK_ID = re.compile(rf"[{ALPHABET}]{{{TASK_ID_LENGTH}}}")
 
 RandomBits = Callable[[int], int]

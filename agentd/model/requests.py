@@ -5,26 +5,42 @@ Constraints stand in the types, so that validation and the OpenAPI document cann
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from agentd.model.ids import SESSION_ID
 from agentd.model.session import Keep, Retention, Session, SessionState
 from agentd.model.task import CauseCode, OnInterrupt, Retry, State, Task, Trigger, TriggerType, Value
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Labels = Annotated[
-    dict[Annotated[str, Meta(min_length=1, max_length=63)], Annotated[str, Meta(max_length=256)]], Meta(max_length=64)
+    dict[
+        Annotated[str, Meta(min_length=1, max_length=63, extra_json_schema={"pattern": "^[^=]+$"})],
+        Annotated[str, Meta(max_length=256)],
+    ],
+    Meta(max_length=64),
 ]
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$(?!\n)")]
+#: What the service checks itself, as the document says it.
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+SessionId = Annotated[str, Meta(extra_json_schema={"pattern": f"^{SESSION_ID}$"})]
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
 
 
 class Request(Value, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """A body sent by a client: an unknown field is an error that names it."""
+
+
+def at_least_one(**types: str) -> dict[str, Any]:
+    """The JSON Schema of an object that has one of these fields, of these types.
+
+    As `RULES` of a body it says in the document what the types of the fields cannot.
+    """
+    return {"anyOf": [{"required": [name], "properties": {name: {"type": kind}}} for name, kind in types.items()]}
 
 
 class AskedRetry(Retry, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -81,7 +97,7 @@ class PolicyChanges(Request, frozen=True, kw_only=True):
 class NewSession(Request, frozen=True, kw_only=True):
     """Body of POST /sessions."""
 
-    session_id: str | None = None
+    session_id: SessionId | None = None
     title: Name | None = None
     labels: Labels = {}
     policy: PolicyChanges = PolicyChanges()
@@ -101,7 +117,9 @@ class NewTask(Request, frozen=True, kw_only=True):
 
     kind: Annotated[str, Meta(description="What kind of task it is.")] = "shell"
     spec: Annotated[dict[str, Any], Meta(description="What to run, in the form of its kind.")]
-    session_id: Annotated[str | None, Meta(description="Session, made if absent; without it one of its own.")] = None
+    session_id: Annotated[SessionId | None, Meta(description="Session, made if absent; without it one of its own.")] = (
+        None
+    )
     name: Annotated[Name | None, Meta(description="What lists call it.")] = None
     needs: Annotated[
         tuple[str, ...], Meta(max_length=1000, description="Ids of tasks that must complete before it starts.")
@@ -118,11 +136,15 @@ class NewTask(Request, frozen=True, kw_only=True):
     max_output_bytes: Annotated[
         Annotated[int, Meta(ge=1, le=1 << 53)] | None, Meta(description="Bytes of output after which it is ended.")
     ] = None
-    not_before: Annotated[str | None, Meta(description="Start no earlier than this RFC 3339 time.")] = None
+    not_before: Annotated[Time | None, Meta(description="Start no earlier than this RFC 3339 time.")] = None
 
 
 class ProgressReport(Request, frozen=True, kw_only=True):
     """Body of POST /tasks/{id}/progress; at least one field."""
+
+    RULES: ClassVar[dict[str, Any]] = at_least_one(
+        progress="number", phase="string", message="string", items_processed="integer", items_failed="integer"
+    )
 
     progress: Annotated[float, Meta(ge=0, le=100)] | None = None
     phase: Annotated[str, Meta(max_length=200)] | None = None
@@ -132,7 +154,9 @@ class ProgressReport(Request, frozen=True, kw_only=True):
 
 
 class Scale(Request, frozen=True, kw_only=True):
-    """Body of POST /workers/scale; what is absent stays."""
+    """Body of POST /workers/scale; what is absent stays, and one is there."""
+
+    RULES: ClassVar[dict[str, Any]] = at_least_one(min="integer", max="integer")
 
     min: Annotated[int, Meta(ge=0, le=1000)] | None = None
     max: Annotated[int, Meta(ge=1, le=1000)] | None = None
@@ -161,15 +185,20 @@ class Window(Value, frozen=True, kw_only=True):
     cursor: str | None = None
 
 
+#: The orders that lists have.
+SESSION_SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "session_id")
+TASK_SORTS = ("-created_at", "created_at")
+
+
 class SessionQuery(Window, frozen=True, kw_only=True):
     """Filters of GET /sessions; `sort` is a field of -updated_at, updated_at, -created_at, created_at, session_id."""
 
     state: tuple[SessionState, ...] = ()
     label: tuple[str, ...] = ()  #: `key` or `key=value`; all must match
     q: str | None = None  #: in the id or the title, case ignored
-    since: str | None = None  #: updated at or after
+    since: Time | None = None  #: updated at or after
     archived: bool | None = False
-    sort: str = "-updated_at"
+    sort: Annotated[str, Meta(extra_json_schema={"enum": list(SESSION_SORTS)})] = "-updated_at"
 
 
 class TaskQuery(Window, frozen=True, kw_only=True):
@@ -182,10 +211,10 @@ class TaskQuery(Window, frozen=True, kw_only=True):
     label: tuple[str, ...] = ()
     queue: str | None = None
     q: str | None = None  #: in the name or the command, case ignored
-    since: str | None = None  #: created at or after
-    until: str | None = None  #: created before
+    since: Time | None = None  #: created at or after
+    until: Time | None = None  #: created before
     prefix: str | None = None  #: of the task id
-    sort: str = "-created_at"
+    sort: Annotated[str, Meta(extra_json_schema={"enum": list(TASK_SORTS)})] = "-created_at"
 
 
 class Created(Value, Generic[T], frozen=True, kw_only=True):

@@ -18,9 +18,6 @@ from agentd.model.task import State, Task
 
 T = TypeVar("T")
 
-SESSION_SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "session_id")
-TASK_SORTS = ("-created_at", "created_at")
-
 
 def cursor_of(of: str, key: Any) -> str:
     """An opaque cursor: which list in which order it is of, and the sort key of the last row of a page."""

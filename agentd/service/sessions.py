@@ -31,6 +31,7 @@ from agentd.model.events import (
 from agentd.model.ids import check_session_id, new_session_id, session_id_for_key
 from agentd.model.requests import (
     Created,
+    SESSION_SORTS,
     Key,
     NewSession,
     Page,
@@ -44,7 +45,6 @@ from agentd.model.session import Policy, Retention, Session, SessionChanges
 from agentd.model.task import Cause, CauseCode, State, Task, Value
 from agentd.service.hand_edits import HandEdits
 from agentd.service.listing import (
-    SESSION_SORTS,
     check_labels,
     check_sort,
     moment,

@@ -19,9 +19,9 @@ from agentd.model.events import (
     TaskProgress,
     TaskStopRequested,
 )
-from agentd.model.requests import Page, ProgressReport, TaskQuery
+from agentd.model.requests import TASK_SORTS, Page, ProgressReport, TaskQuery
 from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
-from agentd.service.listing import TASK_SORTS, check_sort, cursor_of, key_in, paged, task_matches, with_times
+from agentd.service.listing import check_sort, cursor_of, key_in, paged, task_matches, with_times
 from agentd.service.submission import Submission
 from agentd.store.output import OutputLog
 

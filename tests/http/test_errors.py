@@ -40,6 +40,11 @@ async def test_another_method_is_a_405_that_names_those_allowed(api: Api, method
     assert answer.headers["Allow"] == allowed
 
 
+async def test_a_path_that_is_open_to_all_takes_no_other_method_from_anybody(api: Api) -> None:
+    assert (await api.ask("TRACE", "/healthz", token="")).code == "method_not_allowed"
+    assert (await api.ask("TRACE", "/status", token="")).code == "unauthorized"
+
+
 @pytest.mark.parametrize(
     "body",
     [b"{", b"", b"\xff", b'{"spec": {"command": "\xff"}}', b"nonsense", b'{"a": NaN}', b'{"spec":{}} {}'],

@@ -20,6 +20,9 @@ from agentd.model.requests import NewTask, Request, TaskQuery
 
 from .talk import Api
 
+#: Parameters of queries that must be given.
+NEEDED = {("search_output", "q")}
+
 
 @pytest.fixture(scope="module")
 def described() -> Any:
@@ -68,7 +71,8 @@ def test_it_has_the_form_that_the_specification_asks_for(described: Any) -> None
             assert len(named) == len(set(named))
             assert {name for name, place in named if place == "path"} == set(re.findall(r"{(\w+)}", path))
             for parameter in operation["parameters"]:
-                assert parameter["required"] is (parameter["in"] == "path")
+                needed = parameter["in"] == "path" or (operation["operationId"], parameter["name"]) in NEEDED
+                assert parameter["required"] is needed
                 jsonschema.Draft202012Validator.check_schema(parameter["schema"])
             assert operation["responses"]
             for status, response in operation["responses"].items():
@@ -92,6 +96,18 @@ def test_every_error_has_a_response_and_is_told_of_somewhere(described: Any) -> 
         if code not in ("not_found", "route_not_found", "method_not_allowed"):  # of no route
             name = "".join(word.capitalize() for word in code.split("_"))
             assert f'"#/components/responses/{name}"' in text or f'"{code}"' in text, (code, status)
+
+
+def test_whatever_is_made_has_links_to_what_can_be_asked_about_it(described: Any) -> None:
+    names = {route.name: re.findall(r"{(\w+)", route.path) for route in ROUTES}
+    made = [route for route in ROUTES if 201 in route.answers]
+    assert made
+    for route in made:
+        path = described["paths"][route.path.replace("*}", "}")]
+        links = path[route.method.lower()]["responses"]["201"]["links"]
+        assert "delete_session" in links or "delete_task" in links or "delete_artifact" in links
+        for link in links.values():
+            assert list(link["parameters"]) == names[link["operationId"]]
 
 
 def test_bodies_and_queries_say_what_validates(described: Any) -> None:

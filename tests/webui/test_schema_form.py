@@ -42,6 +42,7 @@ def form_of(schema: Any, **document: Any) -> Form:
         ({"type": "object"}, Form.JSON),
         ({"type": "object", "additionalProperties": {"type": "integer"}}, Form.JSON),
         ({"type": "object", "properties": {"y": {}}}, Form.GROUP),
+        ({"type": "object", "properties": {"y": {}}, "oneOf": [{"required": ["y"]}, {"required": ["z"]}]}, Form.GROUP),
         ({"$ref": "#/s/Loop"}, Form.JSON),
         ({"$ref": "https://elsewhere.example/schema"}, Form.JSON),
         ({"$ref": 5}, Form.JSON),
