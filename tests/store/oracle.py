@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from agentd.store import layout, views
 from agentd.store.check import check
 from agentd.store.datadir import prepare, sweep
+from agentd.store.disk import Disk
 from agentd.store.folder import Folder
 from agentd.store.replay import Finished
 from agentd.store.views import view_of
-from tests.store.simdisk import SimDisk
 from tests.store.story import DATA, SEGMENT_BYTES, SESSIONS, Memory, known_events, records_of, replayed
 
 
-def sessions_on(disk: SimDisk) -> list[str]:
+class WholeDisk(Disk, Protocol):
+    """A disk, simulated or not, that can be looked at as a whole."""
+
+    def files(self, path: str = "") -> dict[str, bytes]:
+        """Every file under the path and its bytes."""
+
+
+def sessions_on(disk: WholeDisk) -> list[str]:
     """The sessions a program would see."""
     if not disk.exists(SESSIONS):
         return []
@@ -27,7 +36,7 @@ def is_journal(path: str) -> bool:
 
 
 def check_before_recovery(
-    disk: SimDisk, memories: dict[str, Memory], rotten: frozenset[str], *, after_recovery: bool
+    disk: WholeDisk, memories: dict[str, Memory], rotten: frozenset[str], *, after_recovery: bool
 ) -> None:
     """Rule 3 as `cat` and `jq` see it: the views are some exact past state, even before anything is repaired.
 
@@ -55,7 +64,7 @@ def check_before_recovery(
 
 
 def check_recovery(
-    disk: SimDisk,
+    disk: WholeDisk,
     memories: dict[str, Memory],
     *,
     kept: dict[str, bytes] | None = None,
@@ -93,7 +102,7 @@ def _is_snapshot(data: bytes) -> bool:
     return True
 
 
-def _check_session(disk: SimDisk, session_id: str, memory: Memory) -> None:
+def _check_session(disk: WholeDisk, session_id: str, memory: Memory) -> None:
     path = f"{SESSIONS}/{session_id}"
     folder, loaded = Folder.open(disk, path, segment_bytes=SEGMENT_BYTES)  # 8: nothing here is damage
     events = known_events(disk, session_id, memory)
@@ -131,7 +140,7 @@ def _check_session(disk: SimDisk, session_id: str, memory: Memory) -> None:
     )
 
 
-def _check_kept(disk: SimDisk, before: dict[str, bytes]) -> None:
+def _check_kept(disk: WholeDisk, before: dict[str, bytes]) -> None:
     files = disk.files(DATA)
     quarantined = [data for path, data in files.items() if "/quarantine/" in path]
     now = {path.removeprefix(DATA): data for path, data in files.items()}
