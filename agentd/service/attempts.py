@@ -39,7 +39,10 @@ class Attempts(TaskVerbs):
         return self.stage(ledger, [event])
 
     def end_attempt(self, ledger: Ledger, task_id: str, exit: Exit, outcome: Outcome) -> asyncio.Future[None]:
-        """Stage the end of the running attempt: the task's end, or its next attempt."""
+        """Stage the end of the running attempt: the task's end, or its next attempt.
+
+        While nobody waits for it, it waits for the next start or submission to share its sync.
+        """
         task = ledger.head(task_id)
         if task is None:
             raise TaskNotFound(f"no task {task_id!r}")
@@ -51,16 +54,18 @@ class Attempts(TaskVerbs):
             usage=exit.usage,
             output_bytes=exit.output_bytes,
         )
-        at = self.now()
+        at, lazily = self.now(), not self.awaited(task_id)
         if _retry_left(task, outcome):
             assert task.retry is not None
             pause = backoff_s(task.retry, task.attempt)
             again_at = rfc3339(self.clock.time() + pause) if pause > 0 else None
-            return self.stage(ledger, [TaskRetried(at=at, task_id=task_id, end=end, next_attempt_at=again_at)])
+            return self.stage(
+                ledger, [TaskRetried(at=at, task_id=task_id, end=end, next_attempt_at=again_at)], lazily=lazily
+            )
         event: Event = TaskFinished(
             at=at, task_id=task_id, state=outcome.state, cause=outcome.cause, end=end, result=outcome.result
         )
-        return self.stage(ledger, [event, *self.consequences(ledger, {task_id: outcome.state})])
+        return self.stage(ledger, [event, *self.consequences(ledger, {task_id: outcome.state})], lazily=lazily)
 
 
 def _retry_left(task: Task, outcome: Outcome) -> bool:

@@ -12,7 +12,7 @@ import msgspec
 from agentd.bus import Bus
 from agentd.clock import Clock, epoch, rfc3339
 from agentd.config import Settings
-from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, TaskNotFound
+from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, StorageFailed, TaskNotFound
 from agentd.kinds.protocol import Kind
 from agentd.model.consequences import after_end
 from agentd.model.events import (
@@ -25,6 +25,7 @@ from agentd.model.events import (
     TaskEvent,
 )
 from agentd.model.launch import Capacity
+from agentd.model.reading import read
 from agentd.model.requests import Key, QueueView, Scale, Window, WorkerView
 from agentd.model.session import Session
 from agentd.model.task import State, Task
@@ -148,6 +149,7 @@ class Ground:
 
         Raises:
             TaskNotFound: no such task.
+        StorageFailed: there is one, whose record somebody damaged.
         """
         for session_id in self.store.sessions_of(task_id):
             try:
@@ -160,7 +162,7 @@ class Ground:
                 task = ledger.tasks.get(task_id)
             if task is None:
                 raw = await self.in_thread(self.history_of(session_id).get, task_id)
-                task = msgspec.json.decode(raw, type=Task) if raw is not None else None
+                task = _recorded(raw, task_id) if raw is not None else None
             if task is not None:
                 return task
         raise TaskNotFound(f"no task {task_id!r}; `agentd ls` shows those there are")
@@ -255,8 +257,15 @@ class Ground:
         """A future of the task when it is terminal and durable."""
         waiter: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
         self._ends.setdefault(task_id, []).append(waiter)
+        for session_id in self.store.sessions_of(task_id):
+            if (ledger := self.store.entries[session_id].ledger) is not None:
+                ledger.hurry()
         waiter.add_done_callback(lambda done: self._drop_end(task_id, done))
         return waiter
+
+    def awaited(self, task_id: str) -> bool:
+        """Whether somebody waits for the task's end."""
+        return task_id in self._ends
 
     def _drop_end(self, task_id: str, waiter: asyncio.Future[Task]) -> None:
         waiters = self._ends.get(task_id)
@@ -295,3 +304,10 @@ class Ground:
 
     def _damaged(self, session_id: str, reason: str) -> None:
         self.announce(SessionQuarantined(at=self.now(), session_id=session_id, reason=reason))
+
+
+def _recorded(record: bytes, task_id: str) -> Task:
+    try:
+        return read(record, Task)
+    except msgspec.MsgspecError as error:
+        raise StorageFailed(f"the record of task {task_id} is damaged: {error}; `agentd check` finds such") from error

@@ -8,6 +8,7 @@ that was staged falls away and the head is the durable state again.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -22,10 +23,11 @@ from agentd.model.events import Event, SessionCreated, SessionEvent, SessionPrun
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position
+from agentd.store.hands import Hands
 from agentd.store.view_writer import Moment, ViewWriter
 
-#: Seconds a record nobody waits for may stay unwritten, so that it shares a batch with what follows.
-LAZY_S = 0.01
+#: Seconds that events nobody waits for may stay unwritten, so that they share a sync with what follows.
+LAZY_S = 0.002
 
 
 class Staged(NamedTuple):
@@ -59,9 +61,7 @@ class Hooks:
 class Ledger:
     """A resident session. All methods are called on the event loop; the disk is touched only in threads."""
 
-    def __init__(
-        self, folder: Folder, loaded: Loaded, *, hooks: Hooks, committers: Executor, viewers: Executor
-    ) -> None:
+    def __init__(self, folder: Folder, loaded: Loaded, *, hooks: Hooks, committers: Hands, viewers: Executor) -> None:
         self.session = loaded.session
         self.tasks: dict[str, Task] = loaded.tasks
         self.keys: dict[str, KeyRecord] = loaded.keys
@@ -86,9 +86,10 @@ class Ledger:
         self._staged: list[Staged] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._in_flight: list[asyncio.Future[None]] = []  #: who waits for the batch that is being written
-        self._flushing: asyncio.Future[Appended] | None = None
+        self._flushing: list[Staged] | None = None  #: the batch that is being written
+        self._began = 0.0  #: when, by perf_counter
         self._flush_at: asyncio.Handle | None = None
-        self._eager = False
+        self._due = math.inf  #: when what is staged must go, by the loop's clock
         self.views = ViewWriter(folder, viewers, loaded.finished_order, self._moment, self._drop)
         if loaded.stale:
             self.views.ask()
@@ -128,7 +129,7 @@ class Ledger:
     def stage(self, events: Sequence[Event], *, lazily: bool = False) -> asyncio.Future[None]:
         """Put events on the head, all or none; the future is done when they are durable.
 
-        With `lazily` they may wait a few milliseconds for company.
+        With `lazily` they may wait LAZY_S for company.
 
         Raises:
             InvalidTransition: an event does not fit the head; nothing was staged.
@@ -150,8 +151,13 @@ class Ledger:
         self._staged += staged
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
-        self._ask_flush(lazily)
+        self._ask_flush(self._loop.time() + LAZY_S if lazily else 0.0)
         return waiter
+
+    def hurry(self) -> None:
+        """Somebody waits for what is staged after all."""
+        if self._staged:
+            self._ask_flush(0.0)
 
     async def settled(self) -> None:
         """Wait until all that is staged now is durable; what is staged meanwhile is not waited for.
@@ -164,7 +170,7 @@ class Ledger:
         waiter = self._loop.create_future()
         if self._staged:
             self._waiters.append(waiter)
-            self._ask_flush(False)
+            self._ask_flush(0.0)
         else:
             self._in_flight.append(waiter)
         await waiter
@@ -185,47 +191,42 @@ class Ledger:
             staged.append(Staged(seq, event, task, changed, key))
         return staged
 
-    def _ask_flush(self, lazily: bool) -> None:
-        if self._flushing is not None:
-            return  # the next batch starts when this one is durable
+    def _ask_flush(self, due: float) -> None:
+        if due < self._due:
+            self._due = due
+            if self._flushing is None:  # or else the next batch starts when this one is durable
+                self._set_flush()
+
+    def _set_flush(self) -> None:
         if self._flush_at is not None:
-            if lazily or self._eager:
-                return
             self._flush_at.cancel()
-        self._eager = not lazily
         # Not at once: what is staged in this turn of the loop shares the sync.
-        self._flush_at = self._loop.call_later(LAZY_S, self._flush) if lazily else self._loop.call_soon(self._flush)
+        late = self._due <= self._loop.time()
+        self._flush_at = self._loop.call_soon(self._flush) if late else self._loop.call_at(self._due, self._flush)
 
     def _flush(self) -> None:
-        self._flush_at = None
-        self._eager = False
+        self._flush_at, self._due = None, math.inf
         batch, self._staged = self._staged, []
-        waiters, self._waiters = self._waiters, []
-        self._in_flight = waiters
-        began = time.perf_counter()
+        self._flushing = batch
+        self._in_flight, self._waiters = self._waiters, []
+        self._began = time.perf_counter()
         events = [entry.event for entry in batch]
-        self._flushing = self._loop.run_in_executor(self._committers, self.folder.append, events, batch[0].seq)
-        self._flushing.add_done_callback(lambda done: self._flushed(done, batch, waiters, began))
+        self._committers.run(self.folder.append, (events, batch[0].seq), self._flushed)
 
-    def _flushed(
-        self,
-        done: asyncio.Future[Appended],
-        batch: list[Staged],
-        waiters: list[asyncio.Future[None]],
-        began: float,
-    ) -> None:
-        self._flushing = None
-        error = done.exception()
-        if error is not None:
+    def _flushed(self, appended: Appended | None, error: BaseException | None) -> None:
+        batch, self._flushing = self._flushing, None
+        waiters, self._in_flight = self._in_flight, []
+        assert batch is not None
+        if appended is None:
             self._fail(error, waiters)
             return
-        self._publish(batch, done.result())
-        self._hooks.on_commit_latency(time.perf_counter() - began)
+        self._publish(batch, appended)
+        self._hooks.on_commit_latency(time.perf_counter() - self._began)
         for waiter in reversed(waiters):  # a start, staged after its submit, need not wait for the answer to be sent
             if not waiter.done():
                 waiter.set_result(None)
         if self._staged:
-            self._ask_flush(False)
+            self._set_flush()
 
     def _publish(self, batch: list[Staged], appended: Appended) -> None:
         committed = []
@@ -260,12 +261,13 @@ class Ledger:
         self.views.ask(resting=not self.live)
         self._hooks.on_commit(self, committed)
 
-    def _fail(self, error: BaseException, waiters: list[asyncio.Future[None]]) -> None:
+    def _fail(self, error: BaseException | None, waiters: list[asyncio.Future[None]]) -> None:
         if not isinstance(error, (StorageFailed, SessionReadOnly)):
             error = StorageFailed(f"the journal could not be written: {error!r}")
         waiters += self._waiters
         self._waiters = []
         self._staged = []
+        self._due = math.inf
         self._head_tasks.clear()
         self._head_keys.clear()
         self.head_session = self.session

@@ -20,6 +20,7 @@ from agentd.store.catalogue import Catalogue
 from agentd.store.disk import Disk
 from agentd.store.entry import Entry
 from agentd.store.folder import Folder, Loaded
+from agentd.store.hands import Hands
 from agentd.store.healing import Healing
 from agentd.store.ledger import Committed, Hooks, Ledger
 from agentd.store.locks import DirectoryLock
@@ -51,7 +52,7 @@ class Residency(Catalogue):
         self._disk = disk
         self._limits = limits
         self._sessions = data_dir / layout.SESSIONS
-        self._committers = ThreadPoolExecutor(COMMITTERS, "commit")
+        self._committers = Hands(COMMITTERS, "commit")
         self._viewers = ThreadPoolExecutor(2, "views")
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._healing = Healing(self.in_thread, lambda ledger: self.on_healed(ledger.session.session_id))

@@ -19,6 +19,7 @@ from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.store import view_writer
 from agentd.store.disk import RealDisk
 from agentd.store.folder import Folder
+from agentd.store.hands import Hands
 from agentd.store.ledger import Committed, Hooks, Ledger
 
 AT = "2026-01-01T00:00:00.000000Z"
@@ -60,6 +61,7 @@ class Room:
         self.failed: list[StorageFailed | SessionReadOnly] = []
         self.dropped: list[str] = []
         self.pool = ThreadPoolExecutor(2)
+        self.hands = Hands(2, "commit")
         self.path = self.sessions / "s"
 
     def open(self) -> Ledger:
@@ -69,7 +71,7 @@ class Room:
         hooks.on_commit_latency = lambda seconds: None
         hooks.on_dropped = lambda ledger, tasks: self.dropped.extend(task.task_id for task in tasks)
         folder, loaded = Folder.open(self.disk, str(self.path))
-        return Ledger(folder, loaded, hooks=hooks, committers=self.pool, viewers=self.pool)
+        return Ledger(folder, loaded, hooks=hooks, committers=self.hands, viewers=self.pool)
 
     def _told(self, ledger: Ledger, committed: Sequence[Committed]) -> None:
         self.committed += committed
@@ -189,6 +191,34 @@ async def test_a_lazy_record_waits_for_company(tmp_path: Path) -> None:
     await ledger.stage([finish("a")])
     assert lazy.done()
     assert room.disk.syncs == before + 1
+    await ledger.views.flush()
+
+
+async def test_a_lazy_record_that_nobody_joins_goes_by_itself_and_sooner_when_somebody_waits(tmp_path: Path) -> None:
+    ledger = Room(tmp_path).open()
+    await ledger.stage([creation("a"), start("a")])
+    await ledger.stage([SessionUpdated(at=AT, changes=SessionChanges(title="x"))], lazily=True)
+    lazy = ledger.stage([finish("a")], lazily=True)
+    ledger.hurry()
+    await asyncio.sleep(0)  # the next turn of the loop begins the batch
+    assert ledger._flushing is not None
+    await lazy
+    await ledger.views.flush()
+
+
+async def test_a_lazy_record_staged_while_a_batch_is_written_waits_for_company_too(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    ledger = room.open()
+    before = room.disk.syncs
+    first = ledger.stage([creation("a"), start("a")])
+    await asyncio.sleep(0)
+    assert ledger._flushing is not None
+    lazy = ledger.stage([finish("a")], lazily=True)
+    await first
+    assert not lazy.done()
+    await ledger.stage([creation("b")])
+    assert lazy.done()
+    assert room.disk.syncs == before + 2
     await ledger.views.flush()
 
 
