@@ -78,15 +78,16 @@ class Daemon:
                 pass  # it was faster
         self._process.wait()
 
-    def stop(self) -> None:
-        """A clean stop, and no more."""
+    def stop(self) -> int | None:
+        """A clean stop, and no more: the exit code, which is negative if it had to be killed after 40 s."""
         if self._process is None or self._process.poll() is not None:
-            return
+            return None
         self._process.terminate()
         try:
             self._process.wait(40)
         except subprocess.TimeoutExpired:
             self.kill(workers_too=True)
+        return self._process.returncode
 
     def __enter__(self) -> Daemon:
         self.start()
