@@ -9,7 +9,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchlib import crash, notice, size, speed, viewer_live, viewer_log, viewer_proxy
+from benchlib import (
+    amounts,
+    crash,
+    logs,
+    notice,
+    size,
+    speed,
+    streams,
+    transitions,
+    viewer_live,
+    viewer_log,
+    viewer_proxy,
+)
 from benchlib.figures import Row, Sheet, circumstances, written
 from benchlib.peers.rounds import Amount, beside_peers
 
@@ -31,6 +43,14 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
         "crash": lambda d: crash.crashes(d, kills),
         "notice": lambda d: notice.noticed(d, 3 if quick else 20),
     }
+    scale: Parts = {
+        "transitions": lambda d: transitions.transitions(d, 1 if quick else 4, 1 if quick else 4),
+        "streams": lambda d: streams.streams(d, 50 if quick else 1000, 5 if quick else 30),
+        "queued": lambda d: amounts.queued(d, 500 if quick else 10_000, 100 if quick else 1000),
+        "at-once": lambda d: amounts.at_once(d, 10 if quick else 100, 0.5 if quick else 2, 3),
+        "written": lambda d: amounts.written(d, 20 if quick else 300),
+        "logs": lambda d: logs.logs(d, 20_000 if quick else 1_900_000, 2 if quick else 10),
+    }
     queues = Amount(100, 10, 1, 0.5, 6, 8) if quick else Amount(500, 40, 4, 3, 10, 45)
     peers: Parts = {"queues": lambda d: beside_peers(d, queues)}
     viewer: Parts = {
@@ -38,7 +58,7 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
         "proxy": lambda d: viewer_proxy.proxy(d, 200 if quick else 2000),
         "log": lambda d: viewer_log.log_view(d, 2 if quick else 5, 5 if quick else 20),
     }
-    return {"daemon": daemon, "peers": peers, "viewer": viewer}
+    return {"daemon": daemon, "scale": scale, "peers": peers, "viewer": viewer}
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -62,8 +63,12 @@ class Daemon:
 
     def client(self) -> Client:
         """A client on a connection of its own."""
+        return Client(*self.address())
+
+    def address(self) -> tuple[str, str]:
+        """Where it answers, and the token that it wants."""
         about = json.loads((self.data_dir / "agent.json").read_bytes())
-        return Client(about["url"], (self.data_dir / "token").read_text().strip())
+        return about["url"], (self.data_dir / "token").read_text().strip()
 
     def kill(self, workers_too: bool = False) -> None:
         """SIGKILL, as a crash would; `workers_too` leaves the tasks' own processes without anybody."""
@@ -132,6 +137,13 @@ class Client:
         if status >= 400:
             raise RuntimeError(f"{method} {path}: {status} {data[:300]!r}")
         return json.loads(data) if data else None
+
+    def events(self, path: str) -> Iterator[str]:
+        """The data of each event of a stream, to its end; nothing else can be asked on this connection meanwhile."""
+        self._connection.request("GET", path, headers={**self._headers, "Accept": "text/event-stream"})
+        for line in self._connection.getresponse():
+            if line.startswith(b"data: "):
+                yield line[6:].decode()
 
     def session(self, session_id: str, max_parallel: int = 1) -> str:
         """A new session."""

@@ -54,7 +54,7 @@ def _session(disk: Unsynced, data_dir: str, session_id: str, tasks: int) -> None
     replay = Replay()
     replay.apply(first, 1)
     for begin in range(0, tasks, BATCH):
-        batch = [event for n in range(begin, min(tasks, begin + BATCH)) for event in _life(session_id, n)]
+        batch = [event for n in range(begin, min(tasks, begin + BATCH)) for event in life(session_id, n)]
         appended = folder.append(batch, replay.seq + 1)
         for event in batch:
             replay.apply(event, replay.seq + 1)
@@ -67,7 +67,8 @@ def _session(disk: Unsynced, data_dir: str, session_id: str, tasks: int) -> None
     folder.close()
 
 
-def _life(session_id: str, number: int) -> Iterator[Event]:
+def life(session_id: str, number: int) -> Iterator[Event]:
+    """A new task: created, started, completed."""
     at = rfc3339(BEGAN + number)
     task_id = new_task_id(session_id)
     task = Task(
