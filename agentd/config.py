@@ -108,6 +108,7 @@ class Settings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 FILE_NAME = "agentd.yaml"
+MAX_FILE_BYTES = 1 << 20
 #: Names that clients and tasks read; they set nothing. AGENTD_WEB_* belongs to the viewer.
 NOT_SETTINGS = frozenset(
     f"{PREFIX}{name}" for name in ("CONFIG", "URL", "TOKEN", "SESSION_ID", "TASK_ID", "ATTEMPT", "ARTIFACTS", "RESULT")
@@ -186,11 +187,15 @@ def _from_file(
     import yaml  # here: a daemon without a file does not carry it
 
     try:
-        loader = yaml.SafeLoader(path.read_bytes())
+        with open(path, "rb") as stream:
+            text = stream.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
+            raise ConfigInvalid(f"{path}: is larger than {MAX_FILE_BYTES >> 20} MiB; no settings are")
+        loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
     except OSError as error:
         raise ConfigInvalid(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigInvalid(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     sections = {key[:dot] for key in known for dot, letter in enumerate(key) if letter == "."}
 
@@ -203,7 +208,11 @@ def _from_file(
             return
         seen: set[str] = set()
         for name, value in node.value:
-            key, place = f"{prefix}{name.value}", f"{path}, line {name.start_mark.line + 1}"
+            place = f"{path}, line {name.start_mark.line + 1}"
+            if not isinstance(name, yaml.ScalarNode):
+                wrong.append(FieldError(prefix[:-1], f"{place}: the name of a setting must be a text"))
+                continue
+            key = f"{prefix}{name.value}"
             if key in seen:
                 wrong.append(FieldError(key, f"{place}: {key} is set twice; keep one"))
             elif key in sections:
@@ -211,7 +220,7 @@ def _from_file(
             elif key in known:
                 try:
                     yield key, loader.construct_object(value, deep=True), place
-                except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last from a bad !!timestamp
+                except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # a bad !!timestamp
                     wrong.append(FieldError(key, f"{place}: {key}: {' '.join(str(error).split())}"))
             else:
                 wrong.append(FieldError(key, f"{place}: {key} is no setting{_near(key, [*known, *sections])}"))

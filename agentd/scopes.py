@@ -28,7 +28,9 @@ class TaskTokens:
         if not token.startswith(_PREFIX):
             return None
         task_id = token[len(_PREFIX) : len(_PREFIX) + TASK_ID_LENGTH]
-        if not is_task_id(task_id) or not hmac.compare_digest(token.encode(), self.issue(task_id).encode()):
+        if not is_task_id(task_id) or not token.isascii():
+            return None
+        if not hmac.compare_digest(token, self.issue(task_id)):
             return None
         return task_id
 

@@ -70,6 +70,8 @@ def read(setting: Setting, raw: Any) -> Any:
     """
     if setting.optional and (raw is None or (isinstance(raw, str) and raw.strip().lower() in {"", "null", "none"})):
         return None
+    if any(isinstance(each, str) and not _is_text(each) for each in (raw if isinstance(raw, list | tuple) else (raw,))):
+        raise ValueError
     match setting.kind, raw:
         case inspect.BoolType(), bool():
             return raw
@@ -86,6 +88,14 @@ def read(setting: Setting, raw: Any) -> Any:
         case inspect.VarTupleType(), list() | tuple() if all(isinstance(item, str) and item for item in raw):
             return tuple(raw)
     raise ValueError
+
+
+def _is_text(raw: str) -> bool:
+    """Whether the system takes it as a name: no NUL; bytes of the environment that are not UTF-8 stay those."""
+    try:
+        return b"\0" not in os.fsencode(raw)
+    except UnicodeEncodeError:
+        return False
 
 
 _NO_LIMIT = 1 << 62  #: fits a file offset and a double

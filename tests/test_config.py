@@ -167,7 +167,10 @@ def test_every_error_is_told_at_once(yaml_file: Callable[[str], Path]) -> None:
         ("workers: {max: !!python/object:os.system x}", "line 1: workers.max"),
         ("workers: {max: !!timestamp x}", "line 1: workers.max"),
         ("drain_s: &a [*a]", "line 1: drain_s: found unconstructable recursive node"),
-        ("? [a, b]\n: 1", "is no setting"),
+        ("? [a, b]\n: 1", "line 1: the name of a setting must be a text"),
+        ("a: " + "[" * 5000, "is not YAML"),
+        ('data_dir: "a\\0b"', "line 1: data_dir is"),
+        ("#" * (1 << 20) + "#", "is larger than 1 MiB"),
     ],
 )
 def test_a_file_that_is_not_settings_is_refused(text: str, says: str, yaml_file: Callable[[str], Path]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from agentd.client import UNREADABLE
 from webui.words import ACTIVE, TERMINAL, command_of
 
 SLOWEST = 10
@@ -179,7 +180,7 @@ def _text(value: Any) -> str:
 def _spec(task: TaskFacts) -> Any:
     try:
         return msgspec.json.decode(task.spec)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # what is skipped over is not looked at closely
+    except UNREADABLE:  # what is skipped over is not looked at closely
         return None
 
 

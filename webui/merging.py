@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import heapq
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
+from agentd.client import UNREADABLE
 from webui.refusals import Refusal, no_cursor
 from webui.rows import Row, many, refusal_of
 from webui.upstream import Agent
@@ -170,7 +170,7 @@ def _places(cursor: str | None, order: Order) -> dict[str, _Place] | None:
     try:
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         found = msgspec.json.decode(text, type=_Cursor)
-    except (ValueError, binascii.Error, msgspec.MsgspecError):
+    except (ValueError, *UNREADABLE):
         found = None
     if found is None or found.sort != order.name:
         raise no_cursor()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from agentd.client import UNREADABLE
+
 
 class _Note(msgspec.Struct, frozen=True):
     pid: int
@@ -44,7 +46,7 @@ def _path(secret_file: Path) -> Path:
 def _read(path: Path) -> _Note | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=_Note)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return None
 
 

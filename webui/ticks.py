@@ -11,7 +11,7 @@ import time
 import msgspec
 from aiohttp import web
 
-from agentd.client import ServerEvent
+from agentd.client import UNREADABLE, ServerEvent
 from webui.contact import Contact
 from webui.feed import Feed
 from webui.logs.growth import Growth
@@ -107,7 +107,7 @@ def _gather(tick: _Tick, agent: str, found: ServerEvent | Contact, session: str 
         return
     try:
         subject = msgspec.json.decode(found.data, type=_Subject)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         subject = _Subject()
     if session is not None and subject.session_id not in (None, session):
         return

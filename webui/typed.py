@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
+from agentd.client import UNREADABLE
 from webui.schema_form import Field, Form, choice_text
 
 #: Names of inputs: the text of a field; that this text is JSON, since no better form can hold the value.
@@ -102,7 +103,7 @@ def _parsed(form: Form, field: Field, text: str) -> Any:
         case Form.JSON:
             try:
                 return msgspec.json.decode(text)
-            except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            except (UnicodeEncodeError, *UNREADABLE) as error:
                 raise Wrong(f"must be JSON: {error}") from error
     return text
 

@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from agentd.client import UNREADABLE
 from webui.contact import Contact, Status, Trouble, skew_ms, trouble_of
 
 Params = Sequence[tuple[str, str]]
@@ -242,7 +243,7 @@ def _value(text: bytes, answer: aiohttp.ClientResponse, shape: Any) -> Any:
         value = msgspec.json.decode(text, type=shape if answer.status < 400 else Any)
     except msgspec.ValidationError as error:
         raise Trouble(Status.INCOMPATIBLE, "bad_shape") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         if answer.status >= 500:
             raise Trouble(Status.ERROR, "http_error", f"it answered {answer.status}, and not as agentd does") from error
         raise Trouble(Status.INCOMPATIBLE, "bad_body") from error

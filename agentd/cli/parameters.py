@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from typing import TYPE_CHECKING
@@ -34,7 +35,10 @@ class Duration(click.ParamType[float, str]):
         found = _DURATION.fullmatch(str(value).strip())
         if found is None:
             self.fail(f"{value!r} is not a duration; write 90, 10s, 5m, 2h or 7d", param, ctx)
-        return float(found[1]) * _SECONDS[found[2]]
+        seconds = float(found[1]) * _SECONDS[found[2]]
+        if not math.isfinite(seconds):
+            self.fail(f"{str(value)[:40]!r} is too long to be told from forever; leave it out", param, ctx)
+        return seconds
 
 
 class Moment(click.ParamType[str, str]):

@@ -14,6 +14,7 @@ from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import write_line
 from agentd.cli.tables import task_facts
 from agentd.cli.task_options import new_task, shell_spec, task_options
+from agentd.model.reading import read
 from agentd.model.requests import NewTask
 from agentd.model.task import Task
 
@@ -75,6 +76,6 @@ def _spec(text: str) -> dict[str, Any]:
     else:
         raw = text.encode()
     try:
-        return msgspec.json.decode(raw, type=dict[str, Any])
+        return read(raw, dict[str, Any])
     except msgspec.MsgspecError as error:
         raise click.BadParameter(f"is not a JSON object: {error}", param_hint="--spec") from None

@@ -9,9 +9,11 @@ from agentd.client.api import MAX_WAIT_S, Client
 from agentd.client.discovery import Endpoint, data_dirs, discover
 from agentd.client.streams import EventsPage, OutputChunk, ServerEvent, parsed
 from agentd.errors import AgentdError, Unreachable
+from agentd.model.reading import UNREADABLE
 
 __all__ = [
     "MAX_WAIT_S",
+    "UNREADABLE",
     "AgentdError",
     "Client",
     "Endpoint",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from agentd.errors import Unreachable
+from agentd.model.reading import read
 from agentd.model.task import Value
 
 
@@ -86,7 +87,7 @@ def _token_for(url: str, data_dir: str | None, environ: Mapping[str, str]) -> st
 def _read_agent(directory: str) -> _Agent | None:
     try:
         with open(os.path.join(directory, "agent.json"), "rb") as file:
-            return msgspec.json.decode(file.read(1 << 16), type=_Agent)
+            return read(file.read(1 << 16), _Agent)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

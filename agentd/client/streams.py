@@ -179,7 +179,10 @@ class _End(Value, frozen=True, kw_only=True):
 def output_chunk(event: ServerEvent) -> OutputChunk:
     """The bytes that an `output` event carries: as text, or in base 64 where they are not UTF-8."""
     output = decoded(_Output, event.data, "event output")
-    data = base64.b64decode(output.base64) if output.base64 is not None else (output.text or "").encode()
+    try:
+        data = base64.b64decode(output.base64) if output.base64 is not None else (output.text or "").encode()
+    except ValueError as error:
+        raise AgentdError(f"cannot read event output: {error}") from error
     return OutputChunk(attempt=output.attempt, offset=output.offset, stream=output.stream, data=data)
 
 

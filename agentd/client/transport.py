@@ -25,6 +25,7 @@ from agentd.errors import (
     Unreachable,
     by_code,
 )
+from agentd.model.reading import read
 from agentd.model.task import Value
 
 T = TypeVar("T")
@@ -195,7 +196,7 @@ def decoded(kind: type[T], text: bytes, path: str) -> T:
         AgentdError: it holds something else.
     """
     try:
-        return msgspec.json.decode(text, type=kind)
+        return read(text, kind)
     except msgspec.MsgspecError as error:
         raise AgentdError(f"cannot read the answer of {path}: {error}; is the daemon of another version?") from error
 
@@ -252,8 +253,8 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
 async def _error(answer: aiohttp.ClientResponse) -> AgentdError:
     text = await _read(answer)
     try:
-        problem = msgspec.json.decode(text, type=Problem)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        problem = read(text, Problem)
+    except msgspec.MsgspecError:
         if answer.status in (502, 503, 504):
             return Unreachable(f"{answer.url.origin()} answered {answer.status} {answer.reason}, and not as agentd")
         cls = _BY_STATUS.get(answer.status, AgentdError)

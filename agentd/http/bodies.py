@@ -12,11 +12,10 @@ import msgspec
 from aiohttp import hdrs, web
 
 from agentd.errors import AgentdError, FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from agentd.model.reading import MAX_DEPTH, UNREADABLE, containers_in
 
 T = TypeVar("T")
 
-#: How deep arrays and objects may be nested, so that whoever reads them again never runs out of stack.
-MAX_DEPTH = 64
 #: Arrays and objects in one body of more than trivial depth; walking them must not hold up others.
 MAX_CONTAINERS = 20_000
 #: Fields named in one answer.
@@ -93,7 +92,7 @@ def decoded(text: bytes, shape: type[T]) -> T:
     """
     try:
         value: T = _decoder(cast(Any, shape)).decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _explained(text, shape, error) from error
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
         check_depth(msgspec.json.decode(text))
@@ -102,21 +101,11 @@ def decoded(text: bytes, shape: type[T]) -> T:
 
 def check_depth(value: Any) -> None:
     """Raises Malformed when arrays and objects are nested deeper than MAX_DEPTH, or are too many."""
-    level = [value]
-    seen = 0
-    for _ in range(MAX_DEPTH + 1):
-        level = [child for each in level for child in _children(each)]
-        seen += len(level)
-        if not level:
-            return
-        if seen > MAX_CONTAINERS:
-            raise Malformed(f"the body has more than {MAX_CONTAINERS} arrays and objects; send less at once")
-    raise Malformed(f"the body is nested more than {MAX_DEPTH} deep")
-
-
-def _children(value: Any) -> Iterator[Any]:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return (each for each in inner if isinstance(each, dict | list))
+    found = containers_in(value, MAX_CONTAINERS)
+    if found is None:
+        raise Malformed(f"the body is nested more than {MAX_DEPTH} deep")
+    if found > MAX_CONTAINERS:
+        raise Malformed(f"the body has more than {MAX_CONTAINERS} arrays and objects; send less at once")
 
 
 def _explained(text: bytes, shape: type[Any], error: Exception) -> AgentdError:

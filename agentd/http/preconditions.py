@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from aiohttp import hdrs
 
@@ -12,20 +13,25 @@ from agentd.model.requests import Key
 
 MAX_KEY = 255
 
+_TAG = r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"'
+_TAGS = re.compile(rf"{_TAG}(?:[ \t]*,[ \t]*(?:{_TAG})?)*")
+_SEQ = re.compile(r'(?<!W/)"([0-9]{1,18})"')
 
-def if_seq(call: Call) -> int | None:
-    """The version that a write is bound to; None when it is not.
+
+def if_seqs(call: Call) -> frozenset[int] | None:
+    """The versions of which a write wants one to be the current (RFC 9110 §13.1.1); None when it may be any.
+
+    A weak tag, and one that no read ever gave, is none of them.
 
     Raises:
-        PreconditionFailed: If-Match names something that is never a current version.
+        PreconditionFailed: If-Match is no list of entity tags.
     """
-    given = call.request.headers.get(hdrs.IF_MATCH)
-    if given is None or given.strip() == "*":
+    given = ", ".join(call.request.headers.getall(hdrs.IF_MATCH, ())).strip()
+    if hdrs.IF_MATCH not in call.request.headers or given == "*":
         return None
-    text = given.strip()
-    if len(text) > 2 and text[0] == text[-1] == '"' and text[1:-1].isascii() and text[1:-1].isdigit():
-        return int(text[1:-1])
-    raise PreconditionFailed(f"If-Match {text[:64]} is no current version; send the ETag of a read, or *")
+    if _TAGS.fullmatch(given) is None:
+        raise PreconditionFailed(f"If-Match {given[:64]} is no list of versions; send the ETag of a read, or *")
+    return frozenset(int(tag) for tag in _SEQ.findall(given))
 
 
 def key(call: Call) -> Key | None:

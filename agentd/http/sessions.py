@@ -58,14 +58,14 @@ async def show(call: Call) -> web.StreamResponse:
 async def edit(call: Call) -> web.StreamResponse:
     """Change a session."""
     session_id = call.params["session_id"]
-    view = await call.service.edit_session(session_id, call.body, preconditions.if_seq(call))
+    view = await call.service.edit_session(session_id, call.body, preconditions.if_seqs(call))
     return answers.json(call, view, ETag=answers.version_tag(view.seq))
 
 
 async def delete(call: Call) -> web.StreamResponse:
     """Delete a session."""
     session_id = call.params["session_id"]
-    await call.service.delete_session(session_id, force=call.query.force, if_seq=preconditions.if_seq(call))
+    await call.service.delete_session(session_id, force=call.query.force, if_seq=preconditions.if_seqs(call))
     return answers.empty(call)
 
 

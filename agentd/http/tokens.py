@@ -19,6 +19,7 @@ from filelock import lock_descriptor
 
 from agentd.clock import rfc3339
 from agentd.errors import Conflict, Invalid, NotFound, StorageFailed
+from agentd.model.reading import read
 from agentd.model.task import Value
 from agentd.store.layout import TOKEN_FILE, TOKENS_FILE
 
@@ -128,8 +129,8 @@ class TokenFile:
                 raise StorageFailed(f"{self._path} may be read by others; chmod 600 it")
             text = file.read(MAX_FILE_BYTES)
         try:
-            content = msgspec.json.decode(text, type=_File)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            content = read(text, _File)
+        except msgspec.MsgspecError as error:
             raise StorageFailed(f"{self._path} is not a token file: {error}") from error
         if content.format != FORMAT:
             raise StorageFailed(f"{self._path} has format {content.format}; this version reads {FORMAT}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from agentd.model.reading import read
 from agentd.model.session import Session, SessionChanges
 from agentd.model.task import Cause, State, Task, Usage, Value
 
@@ -182,10 +183,12 @@ def decoded(record: bytes) -> Event:
         event: Event = _decoder.decode(record)
         return event
     except msgspec.ValidationError:
-        loose = msgspec.json.decode(record, type=_Loose)
+        loose = read(record, _Loose)
         if loose.type in EVENT_TYPES:
             raise
         return Unknown(at=loose.at)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 class _Loose(Value, frozen=True, kw_only=True):
@@ -204,6 +207,13 @@ class SessionDeleted(AgentEvent, tag="session.deleted", frozen=True, kw_only=Tru
     """The session and its directory are gone."""
 
     session_id: str
+
+
+class SessionImported(AgentEvent, tag="session.imported", frozen=True, kw_only=True):
+    """A session was made of an archive; its journal ends at `seq` for now."""
+
+    session_id: str
+    seq: int
 
 
 class SessionQuarantined(AgentEvent, tag="session.quarantined", frozen=True, kw_only=True):

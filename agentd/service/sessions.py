@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Set
 
 import msgspec
 from msgspec import UNSET
@@ -164,12 +165,12 @@ class SessionVerbs(HandEdits):
         tasks = entry.ledger.tasks if entry.ledger else entry.tasks
         return view_of(entry, tuple(reversed(tasks.values())))
 
-    async def edit_session(self, session_id: str, patch: SessionPatch, if_seq: int | None) -> SessionView:
+    async def edit_session(self, session_id: str, patch: SessionPatch, if_seq: Set[int] | None) -> SessionView:
         """Set what the patch names.
 
         Raises:
             SessionNotFound, SessionReadOnly, StorageFailed
-            PreconditionFailed: `if_seq` is not the session's current version.
+            PreconditionFailed: the session's current version is none of `if_seq`.
             Invalid: a label.
         """
         if patch.labels is not UNSET:
@@ -191,7 +192,7 @@ class SessionVerbs(HandEdits):
             await ledger.views.flush()  # an edit by hand that follows the answer finds metadata.json as it is now
         return view_of(self.store.entry(session_id))
 
-    async def delete_session(self, session_id: str, *, force: bool, if_seq: int | None) -> None:
+    async def delete_session(self, session_id: str, *, force: bool, if_seq: Set[int] | None) -> None:
         """Remove a session with all its files.
 
         With `force` what is live is cancelled first, and its end awaited.
@@ -287,10 +288,10 @@ class SessionVerbs(HandEdits):
         self.store.entry(session_id)
         return Artifacts(self.store.path(session_id))
 
-    def _check_version(self, ledger: Ledger, if_seq: int | None) -> None:
-        if if_seq is not None and if_seq != ledger.head_seq:
+    def _check_version(self, ledger: Ledger, if_seq: Set[int] | None) -> None:
+        if if_seq is not None and ledger.head_seq not in if_seq:
             raise PreconditionFailed(
-                f"session {ledger.session.session_id} is at {ledger.head_seq}, not {if_seq}; read it again"
+                f"session {ledger.session.session_id} is at {ledger.head_seq}, not at what was read; read it again"
             )
 
 

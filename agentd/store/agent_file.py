@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from agentd.model import reading
 from agentd.model.task import Value
 from agentd.store import layout
 from agentd.store.disk import Disk, failure
@@ -28,7 +29,7 @@ class AgentFile(Value, frozen=True, kw_only=True):
 def read(data_dir: str) -> AgentFile | None:
     """agent.json, if it is there and readable."""
     try:
-        return msgspec.json.decode(Path(layout.agent_path(data_dir)).read_bytes(), type=AgentFile)
+        return reading.read(Path(layout.agent_path(data_dir)).read_bytes(), AgentFile)
     except (OSError, msgspec.MsgspecError):
         return None
 

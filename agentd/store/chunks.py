@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agentd.model.reading import UNREADABLE
 from agentd.model.task import Value
 from agentd.store.log_file import LogFile, Spans
 
@@ -221,13 +222,13 @@ def _chunks_in(text: bytes, log_size: int) -> list[Chunk]:
 def _decoded(text: bytes) -> list[Chunk]:
     try:
         return _decoder.decode_lines(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         pass  # rare: line by line, then
     found = []
     for line in text.split(b"\n"):
         try:
             found.append(_decoder.decode(line))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE:
             continue
     return found
 

@@ -8,6 +8,7 @@ import os
 import msgspec
 
 from agentd.errors import FormatTooNew, StorageFailed
+from agentd.model.reading import read
 from agentd.model.task import Value
 from agentd.store import layout
 from agentd.store.disk import Disk, failure, replace_file
@@ -64,7 +65,7 @@ def read_format(disk: Disk, data_dir: str) -> int | None:
     try:
         if not disk.exists(path):
             return None
-        found = msgspec.json.decode(disk.read(path), type=_Format).format
+        found = read(disk.read(path), _Format).format
     except OSError as error:
         raise StorageFailed(f"{path} cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:

@@ -10,6 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from agentd.errors import FieldError, Invalid
+from agentd.model.reading import UNREADABLE
 from agentd.model.requests import PolicyChanges, SessionPatch, plain
 from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
 from agentd.store import layout
@@ -53,7 +54,7 @@ def _object(text: bytes) -> dict[str, Any]:
         raise Invalid.field(layout.METADATA, f"is larger than {MAX_BYTES} bytes")
     try:
         found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Invalid.field(layout.METADATA, f"is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise Invalid.field(layout.METADATA, "must be a JSON object")

@@ -18,6 +18,7 @@ from threading import Lock
 import msgspec
 
 from agentd.errors import Malformed
+from agentd.model.reading import read
 from agentd.model.requests import TaskQuery
 from agentd.model.task import TERMINAL, State, Value
 from agentd.store import inside, layout
@@ -264,9 +265,6 @@ class _Filtered(Value, frozen=True, kw_only=True):
     created_at: str = ""
 
 
-_filtered = msgspec.json.Decoder(_Filtered)
-
-
 def _filter(query: TaskQuery) -> Callable[[bytes], bool] | None:
     """Whether a record passes what its name cannot tell; None when nothing of that is asked."""
     asked = (query.kind, query.cause, query.trigger, query.label, query.queue, query.q, query.since, query.until)
@@ -277,8 +275,8 @@ def _filter(query: TaskQuery) -> Callable[[bytes], bool] | None:
 
     def passes(record: bytes) -> bool:
         try:
-            task = _filtered.decode(record)
-        except msgspec.DecodeError:
+            task = read(record, _Filtered)
+        except msgspec.MsgspecError:
             return False
         return (
             (not query.kind or task.kind in query.kind)

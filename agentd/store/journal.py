@@ -15,6 +15,7 @@ import msgspec
 
 from agentd.errors import SessionReadOnly
 from agentd.model.events import Event
+from agentd.model.reading import read
 from agentd.model.task import Value
 from agentd.store import layout
 from agentd.store.disk import Disk
@@ -102,7 +103,7 @@ def read_head(data: bytes) -> tuple[Head, int] | None:
     if end < 0:
         return None
     try:
-        head = msgspec.json.decode(data[:end], type=Head)
+        head = read(data[:end], Head)
         crc = crc_of(data[:end], int(head.prev_crc, 16))
     except (msgspec.MsgspecError, ValueError):
         return None

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from agentd.model.reading import read
 from agentd.model.session import Session
 from agentd.model.task import State, Task, Value
 from agentd.store import layout
@@ -100,7 +101,7 @@ def read_snapshot(data: bytes) -> Snapshot:
     if data[len(body) :] != b'"crc":"%08x"}\n' % zlib.crc32(body):
         raise ValueError("its CRC does not fit")
     try:
-        return msgspec.json.decode(data, type=Snapshot)
+        return read(data, Snapshot)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
 
@@ -108,7 +109,7 @@ def read_snapshot(data: bytes) -> Snapshot:
 def read_snapshot_loosely(data: bytes) -> Snapshot | None:
     """The snapshot if it can be decoded at all: for showing what is left of a damaged session."""
     try:
-        return msgspec.json.decode(data, type=Snapshot)
+        return read(data, Snapshot)
     except msgspec.MsgspecError:
         return None
 
@@ -123,7 +124,7 @@ def read_snapshot_head(disk: Disk, session_dir: str) -> Head | None:
     finally:
         disk.close(fd)
     try:
-        return msgspec.json.decode(data[:end] + b"}", type=Head) if end > 0 else None
+        return read(data[:end] + b"}", Head) if end > 0 else None
     except msgspec.MsgspecError:
         return None
 
@@ -145,7 +146,7 @@ def read_metadata(data: bytes) -> Session:
         ValueError: not JSON, or a field is missing or of the wrong type; the message says which.
     """
     try:
-        found = msgspec.json.decode(data, type=_Metadata)
+        found = read(data, _Metadata)
     except msgspec.MsgspecError as error:
         raise ValueError(str(error)) from error
     if found.format > layout.FORMAT:

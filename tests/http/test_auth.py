@@ -43,7 +43,16 @@ async def test_only_healthz_is_open(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Bearer wrong", "Bearer ", "Basic dG9rZW46", "Bearer \u00e9\u00e9", "bearer", "Token abc"]
+    "header",
+    [
+        "Bearer wrong",
+        "Bearer ",
+        "Basic dG9rZW46",
+        "Bearer \u00e9\u00e9",
+        "bearer",
+        "Token abc",
+        "Bearer task-0123456789abcd-\u00e9",
+    ],
 )
 async def test_a_token_that_is_not_known_is_refused(api: Api, header: str) -> None:
     assert (await api.ask("GET", "/status", headers={"Authorization": header})).code == "unauthorized"

@@ -126,6 +126,15 @@ async def test_an_etag_saves_the_body_and_guards_a_write(api: Api) -> None:
     assert (await api.ask("GET", "/sessions/one", headers={"If-None-Match": etag})).status == 200
     stale = await api.ask("PATCH", "/sessions/one", {"title": "x"}, headers={"If-Match": etag})
     assert (stale.status, stale.code) == (412, "precondition_failed")
+    now = edited.headers["ETag"]
+    for tags, status in (
+        (f"W/{now}", 412),
+        (f'"{"9" * 5000}"', 412),
+        (f'"x", {etag}', 412),
+        (f'"x" , W/"1",{now}', 200),
+    ):
+        answer = await api.ask("PATCH", "/sessions/one", {"title": "new"}, headers={"If-Match": tags})
+        assert answer.status == status, tags
     assert (await api.ask("DELETE", "/sessions/one", headers={"If-Match": "nonsense"})).code == "precondition_failed"
     assert (await api.ask("PATCH", "/sessions/one", {"title": None}, headers={"If-Match": "*"})).json["title"] is None
 

@@ -192,7 +192,7 @@ async def test_live_tasks_are_counted_over_all_sessions_and_boots(build: Build) 
 
 async def test_of_two_edits_of_one_version_only_one_is_taken(quiet: House) -> None:
     await quiet.session()
-    edits = [quiet.service.edit_session("s", SessionPatch(title=f"t{n}"), 1) for n in range(2)]
+    edits = [quiet.service.edit_session("s", SessionPatch(title=f"t{n}"), {1}) for n in range(2)]
     results = await asyncio.gather(*edits, return_exceptions=True)
     assert [type(each) for each in results].count(PreconditionFailed) == 1
 

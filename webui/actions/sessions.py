@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from agentd.client import UNREADABLE
 from webui.actions.filling import Filled
 from webui.actions.outcomes import (
     ACT_S,
@@ -99,7 +100,7 @@ def _remembered(text: object) -> dict[str, Any] | None:
     """What a form was filled with when it was shown; None when it does not say."""
     try:
         return msgspec.json.decode(str(text), type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
 
 

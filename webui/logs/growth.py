@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import msgspec
 
-from agentd.client import AgentdError, parsed
+from agentd.client import UNREADABLE, AgentdError, parsed
 from webui.contact import Status, Trouble
 from webui.feed import PAUSES_S
 from webui.logs.log import params
@@ -97,7 +97,7 @@ class Growth:
 def _told(data: bytes) -> dict[str, Any] | None:
     try:
         found = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     if not isinstance(found, dict) or not all(isinstance(found.get(name), int) for name in ("attempt", "size")):
         return None

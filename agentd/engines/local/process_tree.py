@@ -55,7 +55,12 @@ def read_process(pid: int) -> Process | None:
             text = file.read(1024)
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = text[text.rindex(b")") + 2 :].split()  # the name before may hold spaces and parentheses
+    return parsed(pid, text)
+
+
+def parsed(pid: int, text: bytes) -> Process:
+    """The process that a /proc/PID/stat tells of (proc(5)): its name may hold anything, the fields behind it do not."""
+    fields = text[text.rindex(b")") + 2 :].split()
     state = fields[0]
     return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), state in (b"Z", b"X"))
 
@@ -114,6 +119,11 @@ def tag(pid: int, name: bytes) -> str | None:
             text = file.readall()
     except OSError:
         return None
+    return value_in(text, name)
+
+
+def value_in(text: bytes, name: bytes) -> str | None:
+    """The value of a variable in a /proc/PID/environ, which the process may have written over since."""
     start = 0 if text.startswith(name + b"=") else text.find(b"\0" + name + b"=") + 1
     if start == 0 and not text.startswith(name + b"="):
         return None

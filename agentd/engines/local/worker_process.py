@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from agentd.model.launch import Exit, Launch
+from agentd.model.reading import UNREADABLE
 from agentd.model.task import Value
 
 WORKER_TAG = "AGENTD_WORKER_OF"
@@ -164,7 +165,7 @@ class WorkerProcess:
             *lines, self._received = (self._received + data).split(b"\n")
             try:
                 messages = [_decoder.decode(line) for line in lines]
-            except msgspec.MsgspecError:  # no worker of ours talks like this
+            except UNREADABLE:  # no worker of ours talks like this
                 self.leave()
                 self.kill()
                 return

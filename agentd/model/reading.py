@@ -1,0 +1,47 @@
+"""JSON that was not written here: what reading it may raise, and how deep it may be nested."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+T = TypeVar("T")
+
+#: All that decoding bytes raises which are not the value asked for; the last two are no errors of msgspec's own.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+#: How deep arrays and objects may be nested, so that whoever reads them again never runs out of stack.
+MAX_DEPTH = 64
+
+
+def read(text: bytes | str, shape: type[T]) -> T:
+    """The value that the text holds.
+
+    Raises:
+        msgspec.MsgspecError: it holds none of this shape; nothing else is raised, whatever it holds.
+    """
+    try:
+        found: T = msgspec.json.decode(text, type=cast(Any, shape))
+        return found
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+
+
+def containers_in(value: Any, most: int) -> int | None:
+    """How many arrays and objects a value is made of; counting ends when they are more than `most`.
+
+    None when they are nested deeper than MAX_DEPTH.
+    """
+    level = _containers([value])
+    found = 0
+    for _ in range(MAX_DEPTH):
+        found += len(level)
+        if not level or found > most:
+            return found
+        level = _containers([each for outer in level for each in (outer.values() if type(outer) is dict else outer)])
+    return None if level else found
+
+
+def _containers(values: list[Any]) -> list[Any]:
+    return [each for each in values if type(each) is dict or type(each) is list]
