@@ -38,7 +38,7 @@ from agentd.scopes import TaskTokens
 from agentd.service import Service
 from agentd.store import agent_file, layout
 from agentd.store.agent_file import AgentFile
-from agentd.store.datadir import prepare, probe, sweep
+from agentd.store.datadir import has_room, prepare, sweep
 from agentd.store.disk import RealDisk
 from agentd.store.locks import DirectoryLock
 from agentd.store.store import Store
@@ -48,6 +48,8 @@ log = structlog.get_logger()
 
 #: Seconds a stop may take beyond drain and grace before what is left is cut off.
 STOP_MARGIN_S = 5.0
+#: Seconds between attempts to write agent.json.
+SHOW_S = 5.0
 #: Seconds between runs of retention.
 CLEANUP_S = 3600.0
 
@@ -106,13 +108,18 @@ class Daemon:
         self._engine.on_event = self._announce
         places = Places(str(self.data_dir), self.settings, tokens, os.environ)
         self._scheduler = Scheduler(self.service, self._engine, places)
+        if not has_room(self._disk, str(self.data_dir)):
+            log.warning("agent.disk_full", data_dir=str(self.data_dir))
+            self._store.room.missing()
         found = await self._store.open()
-        for session_id, reason in found.damaged:
-            log.error("session.quarantined", session_id=session_id, reason=reason)
         # In a copy, what ran at the time belongs to the original and may well be alive there.
         left = [] if copied else [_left_behind(task) for task in self.service.running_at_start(found)]
         killed = await asyncio.to_thread(end_leftovers, agent_id, left)
         report = await self.service.recover(found, killed=killed, began=began)
+        for session_id, reason in found.damaged:
+            log.error("session.quarantined", session_id=session_id, reason=reason)
+        for session_id, reason in found.aside:
+            log.warning("session.set_aside", session_id=session_id, reason=reason)
         for session_id in found.edited:
             await self.service.metadata_touched(session_id)
         self._watch = MetadataWatch(self.data_dir / layout.SESSIONS, self._metadata_touched)
@@ -124,8 +131,9 @@ class Daemon:
         await self._engine.open()
         self._scheduler.open()
         self._own_task(self._housekeeping())
+        self._own_task(self.service.mend([session_id for session_id, _ in found.aside]))
         log.info("agent.recovered", **_fields(report))
-        self._write_agent_file(agent_id, boot_id)
+        self._show_itself(agent_id, boot_id)
         log.info("agent.started", url=self.url, data_dir=str(self.data_dir), pid=os.getpid(), version=__version__)
 
     def _own(self) -> AgentFile | None:
@@ -139,7 +147,6 @@ class Daemon:
             holder = f"pid {previous.pid} at {previous.url}" if previous else "another process"
             raise AlreadyRunning(f"{self.data_dir} is owned by a running daemon: {holder}")
         prepare(self._disk, str(self.data_dir))
-        probe(self._disk, str(self.data_dir))
         sweep(self._disk, layout.sessions_dir(str(self.data_dir)))
         return previous
 
@@ -169,7 +176,8 @@ class Daemon:
         finally:
             os.umask(before)
 
-    def _write_agent_file(self, agent_id: str, boot_id: str) -> None:
+    def _show_itself(self, agent_id: str, boot_id: str) -> None:
+        """Write agent.json, as soon as the disk takes it; until then clients must be told where to knock."""
         pid = os.getpid()
         agent = AgentFile(
             agent_id=agent_id,
@@ -182,7 +190,15 @@ class Daemon:
             version=__version__,
             started_at=rfc3339(self._clock.time()),
         )
-        agent_file.write(self._disk, agent)
+        try:
+            agent_file.write(self._disk, agent)
+        except StorageFailed as error:
+            log.warning("agent.file_not_written", url=self.url, reason=error.detail)
+            self._own_task(self._show_itself_later(agent_id, boot_id))
+
+    async def _show_itself_later(self, agent_id: str, boot_id: str) -> None:
+        await asyncio.sleep(SHOW_S)
+        self._show_itself(agent_id, boot_id)
 
     # ------------------------------------------------------------------ run and stop
 

@@ -31,8 +31,8 @@ from agentd.model.events import (
 )
 from agentd.model.ids import check_session_id, new_session_id, session_id_for_key
 from agentd.model.requests import (
-    Created,
     SESSION_SORTS,
+    Created,
     Key,
     NewSession,
     Page,

@@ -1,4 +1,4 @@
-"""What keeps the house in order: recovery, the emergency reset, the status."""
+"""What keeps the house in order: the emergency reset, the status."""
 
 from __future__ import annotations
 
@@ -10,21 +10,15 @@ from collections.abc import Sequence
 from agentd import __version__
 from agentd.clock import epoch
 from agentd.errors import AgentdError, SessionReadOnly, StorageFailed
-from agentd.model.consequences import interrupted, open_needs
 from agentd.model.events import (
-    AgentRecovered,
     Event,
-    TaskEvent,
-    TaskFinished,
-    TaskQueued,
-    TaskRetried,
     TaskStopRequested,
 )
 from agentd.model.launch import Capacity
 from agentd.model.requests import QueueView, ResetReport, Scale, Window, WorkerView
 from agentd.model.task import Cause, CauseCode, State, Task, Value
-from agentd.service.attempts import Attempts
-from agentd.store.catalogue import Found
+from agentd.service.recovery import Recovery
+from agentd.store.datadir import PROBE_BYTES
 from agentd.store.ledger import Ledger
 
 
@@ -37,7 +31,7 @@ class QueueFacts(Value, frozen=True, kw_only=True):
 
 
 class DiskFacts(Value, frozen=True, kw_only=True):
-    """The filesystem of the data directory; `full` when the last write found no room."""
+    """The filesystem of the data directory; `full` when there is no room to write."""
 
     free_bytes: int
     total_bytes: int
@@ -59,90 +53,8 @@ class Status(Value, frozen=True, kw_only=True):
     started_at: str
 
 
-class Upkeep(Attempts):
-    """Recovery, reset, status."""
-
-    # ------------------------------------------------------------------ recovery
-
-    def running_at_start(self, found: Found) -> list[Task]:
-        """Tasks that the last boot left running."""
-        ledgers = [self._resident(session_id) for session_id in found.live]
-        return [task for ledger in ledgers for task in ledger.tasks.values() if task.state is State.RUNNING]
-
-    async def recover(self, found: Found, *, killed: int, began: float) -> AgentRecovered:
-        """End, durably, what a dead daemon left running, and take up what waits.
-
-        The processes of the dead are gone before this is called. Safe to run again after a crash inside it.
-        `began` is the monotonic time at which the start began.
-        """
-        changes: list[TaskEvent] = []
-        commits = []
-        for session_id in found.live:
-            ledger = self._resident(session_id)
-            for task in ledger.tasks.values():
-                self._index_needs(task)
-            with contextlib.suppress(SessionReadOnly):
-                events = self._recovery(ledger)
-                changes += events
-                if events:
-                    commits.append(self.stage(ledger, events))
-        await asyncio.gather(*commits)
-        for session_id in found.live:
-            ledger = self._resident(session_id)
-            for task in ledger.tasks.values():
-                if not task.terminal:
-                    self.runner.changed(task, ledger.session)
-        ended = [event for event in changes if isinstance(event, TaskFinished)]
-        was_interrupted = [event for event in ended if event.cause.code is CauseCode.INTERRUPTED]
-        cancelled = [event for event in ended if event.state is State.CANCELLED]
-        requeued = [event for event in changes if isinstance(event, TaskRetried)]
-        self.recovered.update(
-            interrupted=len(was_interrupted), cancelled=len(cancelled), requeued=len(requeued), killed=killed
-        )
-        report = AgentRecovered(
-            at=self.now(),
-            boot_id=self.boot_id,
-            clean=not (ended or requeued or killed or found.unclean),
-            sessions=found.sessions,
-            interrupted=len(was_interrupted),
-            requeued=len(requeued),
-            cancelled=len(cancelled),
-            torn=found.torn,
-            damaged=len(found.damaged),
-            killed=killed,
-            took_s=round(self.clock.monotonic() - began, 6),
-        )
-        self.announce(report)
-        return report
-
-    def _recovery(self, ledger: Ledger) -> list[TaskEvent]:
-        at = self.now()
-        events: list[TaskEvent] = [
-            interrupted(task, at=at, boot_id=self.boot_id)
-            for task in ledger.tasks.values()
-            if task.state is State.RUNNING
-        ]
-        # A crash may have cut a batch between an end and what followed from it: ask again for every ended task.
-        ended = {task.task_id: task.state for task in ledger.tasks.values() if task.terminal}
-        ended |= {event.task_id: event.state for event in events if isinstance(event, TaskFinished)}
-        events += self.consequences(ledger, ended)
-        settled = {event.task_id for event in events}
-        now = self.clock.time()
-        # What was due, or had all it needs, while nobody was there to see it.
-        ripe = [
-            task.task_id
-            for task in ledger.tasks.values()
-            if task.state is State.WAITING
-            and task.task_id not in settled
-            and self.due(task) <= now
-            and not open_needs(task, ledger.head)
-        ]
-        return events + [TaskQueued(at=at, task_id=task_id) for task_id in ripe]
-
-    def _resident(self, session_id: str) -> Ledger:
-        ledger = self.store.entry(session_id).ledger
-        assert ledger is not None, "sessions with live tasks stay in memory"
-        return ledger
+class Upkeep(Recovery):
+    """Reset, status."""
 
     # ------------------------------------------------------------------ stopping
 
@@ -199,7 +111,7 @@ class Upkeep(Attempts):
         )
         if self.runner.draining:
             state = "draining"
-        elif capacity.degraded or self.store.full:
+        elif capacity.degraded or self.disk_full():
             state = "degraded"
         else:
             state = "working" if current else "idle"
@@ -238,8 +150,13 @@ class Upkeep(Attempts):
         return DiskFacts(
             free_bytes=facts.f_bavail * facts.f_frsize,
             total_bytes=facts.f_blocks * facts.f_frsize,
-            full=self.store.full,
+            full=self.disk_full(),
         )
+
+    def disk_full(self) -> bool:
+        """Whether there is no room to write: the last write found none, or there is none for the next."""
+        facts = os.statvfs(self.store.data_dir)
+        return self.store.room.full or facts.f_bavail * facts.f_frsize < PROBE_BYTES
 
     def queue(self, window: Window) -> QueueView:
         """What is queued or waiting, and why."""

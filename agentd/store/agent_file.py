@@ -9,7 +9,7 @@ import msgspec
 from agentd.model import reading
 from agentd.model.task import Value
 from agentd.store import layout
-from agentd.store.disk import Disk, failure
+from agentd.store.disk import Disk, failure, is_full
 
 
 class AgentFile(Value, frozen=True, kw_only=True):
@@ -37,20 +37,35 @@ def read(data_dir: str) -> AgentFile | None:
 def write(disk: Disk, agent: AgentFile) -> None:
     """Replace agent.json whole. It is not synced: after a power loss no daemon runs that it could name.
 
+    Where there is no room for another file the one that is there is written over: who wants to free some finds the
+    daemon by it.
+
     Raises:
         StorageFailed: the disk refused.
     """
     path = layout.agent_path(agent.data_dir)
     temporary = f"{agent.data_dir}/.{layout.AGENT_FILE}.tmp"
+    data = msgspec.json.format(msgspec.json.encode(agent)) + b"\n"
     try:
-        fd = disk.open(temporary, write=True, truncate=True)
         try:
-            disk.write(fd, msgspec.json.format(msgspec.json.encode(agent)) + b"\n")
-        finally:
-            disk.close(fd)
-        disk.rename(temporary, path)
+            _put(disk, temporary, data)
+            disk.rename(temporary, path)
+        except OSError as error:
+            if not is_full(error) or not disk.exists(path):
+                raise
+            _put(disk, path, data)
     except OSError as error:
         raise failure(error, path) from error
+
+
+def _put(disk: Disk, path: str, data: bytes) -> None:
+    """The bytes, from the first on, in the blocks that the file has."""
+    fd = disk.open(path, write=True)
+    try:
+        disk.write(fd, data)
+        disk.truncate(fd, len(data))
+    finally:
+        disk.close(fd)
 
 
 def is_copy(previous: AgentFile, data_dir: str) -> bool:

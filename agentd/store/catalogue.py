@@ -19,6 +19,7 @@ class Found(NamedTuple):
     edited: list[str]  #: sessions whose metadata.json somebody wrote while no daemon ran
     torn: int
     damaged: list[tuple[str, str]]  #: session and reason
+    aside: list[tuple[str, str]]  #: sessions that could not be put right yet, and why; see Residency.set_aside
     unclean: int
 
 

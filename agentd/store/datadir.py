@@ -11,7 +11,10 @@ from agentd.errors import FormatTooNew, StorageFailed
 from agentd.model.reading import read
 from agentd.model.task import Value
 from agentd.store import layout
-from agentd.store.disk import Disk, failure, replace_file
+from agentd.store.disk import Disk, failure, is_full, replace_file
+
+#: With less room than this, no task can be taken: its event, its snapshot and its record.
+PROBE_BYTES = 16 << 10
 
 
 class _Format(Value, frozen=True, kw_only=True):
@@ -40,18 +43,25 @@ def prepare(disk: Disk, data_dir: str) -> None:
         raise failure(error, f"the data directory {data_dir}") from error
 
 
-def probe(disk: Disk, data_dir: str) -> None:
-    """Find out now, not at the first task, whether the directory takes files.
+def has_room(disk: Disk, data_dir: str) -> bool:
+    """Find out now, not at the next task, whether the directory takes files; False when it is full.
 
     Raises:
-        StorageFailed: it does not.
+        StorageFailed: it takes none for another reason.
     """
     path = f"{data_dir}/.probe"
     try:
-        disk.close(disk.open(path, write=True))
-        disk.unlink(path)
+        fd = disk.open(path, write=True)
+        try:
+            disk.write(fd, bytes(PROBE_BYTES))
+        finally:
+            disk.close(fd)
+            disk.unlink(path)
     except OSError as error:
+        if is_full(error):
+            return False
         raise failure(error, f"the data directory {data_dir}") from error
+    return True
 
 
 def read_format(disk: Disk, data_dir: str) -> int | None:

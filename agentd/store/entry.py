@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from agentd.model.changes import active, applied_to_task
@@ -25,7 +26,7 @@ class Entry:
         self.ledger: Ledger | None = None
         self.lock: DirectoryLock | None = None
         self.loading: asyncio.Future[None] | None = None
-        self.tasks: dict[str, Task] = {}  #: of a damaged session, as far as it could be read
+        self.tasks: dict[str, Task] = {}  #: of a session without a ledger that has a reason, as far as it was read
 
     @property
     def session(self) -> Session:
@@ -48,10 +49,16 @@ class Entry:
         """Why the session is read-only; None when it is not."""
         return self.ledger.reason if self.ledger else self._reason
 
+    def suppose(self, tasks: dict[str, Task]) -> None:
+        """Show these for what was read: what cannot be recorded is true all the same."""
+        self.tasks |= tasks
+        self._counts = dict(Counter(task.state.value for task in self.tasks.values()))
+
     def put_out(self) -> None:
         """Forget the ledger, keep what lists show."""
         if self.ledger is not None:
-            self._session, self._counts, self._seq = self.session, self.counts, self.seq
+            self._session, self._counts, self._seq, self._reason = self.session, self.counts, self.seq, None
+            self.tasks = {}
             self.ledger = None
         if self.lock is not None:
             self.lock.release()

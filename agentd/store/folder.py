@@ -160,6 +160,15 @@ class Folder:
             self._reader.segments = [(each.number, each.head.first_seq) for each in scan.segments if each.head]
 
     @classmethod
+    def read_untouched(cls, disk: Disk, path: str) -> Loaded:
+        """What `open` would give, without a repair: when nothing may be changed.
+
+        Raises:
+            SessionReadOnly: it is damaged.
+        """
+        return examine.examined(disk, path).loaded()
+
+    @classmethod
     def read_damaged(cls, disk: Disk, path: str) -> Loaded:
         """As much of a damaged session as can be read: its snapshot, else the sound part of its journal."""
         return examine.salvaged(disk, path)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,7 @@ from agentd.model.task import Task
 from agentd.store import layout
 from agentd.store.artifacts import Artifacts
 from agentd.store.catalogue import Catalogue
+from agentd.store.datadir import has_room
 from agentd.store.disk import Disk
 from agentd.store.entry import Entry
 from agentd.store.folder import Folder, Loaded
@@ -24,6 +25,7 @@ from agentd.store.hands import Hands
 from agentd.store.healing import Healing
 from agentd.store.ledger import Committed, Hooks, Ledger
 from agentd.store.locks import DirectoryLock
+from agentd.store.room import Room
 
 #: Journals that can be synced at the same moment; more threads only wait for the same disk.
 COMMITTERS = 32
@@ -41,7 +43,7 @@ class Residency(Catalogue):
     def __init__(self, data_dir: Path, *, disk: Disk, limits: Limits) -> None:
         super().__init__()
         self.data_dir = data_dir
-        self.full = False  #: the last write found no room
+        self.room = Room(lambda: self.in_thread(has_room, self._disk, str(self.data_dir)))
         self.live = 0  #: tasks that are not terminal, over all sessions
         self.on_commit: Callable[[str, Sequence[Committed]], None] = lambda session_id, committed: None
         self.on_commit_latency: Callable[[float], None] = lambda seconds: None
@@ -89,7 +91,32 @@ class Residency(Catalogue):
         assert entry.ledger is not None
         return entry.ledger
 
-    async def _load(self, session_id: str) -> Ledger:
+    async def set_aside(self, session_id: str, reason: str) -> None:
+        """Serve the session as it is and read-only, for a reason that passes; `take_up` ends that."""
+        entry = self.entries.get(session_id)
+        if entry is not None and entry.ledger is not None:
+            await self._put_out(entry, entry.ledger)
+        try:
+            loaded = await self.in_thread(Folder.read_untouched, self._disk, str(self._sessions / session_id))
+        except SessionReadOnly as error:
+            await self._keep_damaged(session_id, error.detail)
+        else:
+            self._keep_read_only(session_id, reason, loaded)
+
+    async def take_up(self, session_id: str, ready: Callable[[Ledger], Awaitable[None]]) -> Ledger:
+        """Read a session that was set aside again; nobody else sees the ledger before `ready` is done with it.
+
+        Raises:
+            StorageFailed, Unavailable: not yet; it is as it was before.
+            SessionReadOnly: it is damaged.
+            SessionNotFound: it was deleted.
+        """
+        self.entry(session_id)
+        ledger = await self._load(session_id, ready)
+        self._touch(session_id)
+        return ledger
+
+    async def _load(self, session_id: str, ready: Callable[[Ledger], Awaitable[None]] | None = None) -> Ledger:
         entry = self.entries.get(session_id)
         while entry is not None and entry.loading is not None:
             await asyncio.wait([entry.loading])
@@ -106,12 +133,19 @@ class Residency(Catalogue):
             if lock is None:
                 raise Unavailable(f"another program holds the lock on session {session_id}; try again when it is done")
             folder, loaded = await self.in_thread(self._opened, str(path))
+            ledger = self._new_ledger(folder, loaded)
+            if ready is not None:
+                try:
+                    await ready(ledger)
+                except BaseException:
+                    await self._let_go(ledger)
+                    raise
             if entry is None:
                 entry = Entry(loaded.session, {})
                 self._add(session_id, entry)
             entry.lock, lock = lock, None
-            entry.ledger = self._new_ledger(folder, loaded)
-            return entry.ledger
+            entry.ledger = ledger
+            return ledger
         except SessionReadOnly as error:
             await self._keep_damaged(session_id, error.detail)
             raise
@@ -130,6 +164,9 @@ class Residency(Catalogue):
 
     async def _keep_damaged(self, session_id: str, reason: str) -> None:
         loaded = await self.in_thread(Folder.read_damaged, self._disk, str(self._sessions / session_id))
+        self._keep_read_only(session_id, reason, loaded)
+
+    def _keep_read_only(self, session_id: str, reason: str, loaded: Loaded) -> None:
         counts = Counter(task.state.value for task in loaded.tasks.values())
         damaged = Entry(loaded.session, dict(counts), reason, seq=loaded.seq)
         damaged.tasks = loaded.tasks
@@ -186,8 +223,11 @@ class Residency(Catalogue):
         await ledger.views.flush()
 
     async def _put_out(self, entry: Entry, ledger: Ledger) -> None:
-        await self._healing.forget(ledger)
         entry.put_out()
+        await self._let_go(ledger)
+
+    async def _let_go(self, ledger: Ledger) -> None:
+        await self._healing.forget(ledger)
         ledger.abandon()
         self._count(ledger, 0)
         await self.in_thread(ledger.folder.close)
@@ -200,12 +240,13 @@ class Residency(Catalogue):
     # ------------------------------------------------------------------ what ledgers tell
 
     def _committed(self, ledger: Ledger, committed: Sequence[Committed]) -> None:
-        self.full = False
+        self.room.found()
         self._count(ledger, ledger.live)
         self.on_commit(ledger.session.session_id, committed)
 
     def _failed(self, ledger: Ledger, error: StorageFailed | SessionReadOnly) -> None:
-        self.full = isinstance(error, StorageFull)
+        if isinstance(error, StorageFull):
+            self.room.missing()
         session_id = ledger.session.session_id
         if ledger.folder.poisoned and ledger.reason is None:
             self._healing.begin(ledger)

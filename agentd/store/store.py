@@ -10,7 +10,9 @@ from agentd.config import Limits
 from agentd.errors import (
     SessionExists,
     SessionReadOnly,
+    StorageFailed,
     StorageFull,
+    Unavailable,
 )
 from agentd.model.events import Event
 from agentd.model.ids import is_session_id
@@ -43,6 +45,7 @@ class Store(Residency):
         """Read every session's head; bring those that are not clean, or have live tasks, into memory."""
         torn, unclean = 0, 0
         damaged: list[tuple[str, str]] = []
+        aside: list[tuple[str, str]] = []
         live: list[str] = []
         edited: list[str] = []
         for session_id, header in await self._scan():
@@ -55,13 +58,17 @@ class Store(Residency):
                 except SessionReadOnly as error:
                     damaged.append((session_id, error.detail))
                     continue
+                except (StorageFailed, Unavailable) as error:
+                    await self.set_aside(session_id, error.detail)
+                    aside.append((session_id, error.detail))
+                    continue
                 torn += ledger.torn
                 if ledger.edited:
                     edited.append(session_id)
                 if ledger.live:
                     live.append(session_id)
                 self._touch(session_id)
-        return Found(len(self.entries), live, edited, torn, damaged, unclean)
+        return Found(len(self.entries), live, edited, torn, damaged, aside, unclean)
 
     async def _scan(self) -> list[tuple[str, Header | None]]:
         """The head of every session; a cold disk is read by all readers at once."""
@@ -79,6 +86,7 @@ class Store(Residency):
 
     async def close(self) -> None:
         """Settle and write every view, let all locks go."""
+        await self.room.close()
         if self._chores:
             await asyncio.wait(self._chores)
         for entry in list(self.entries.values()):
@@ -111,12 +119,12 @@ class Store(Residency):
         except FileExistsError as error:
             raise SessionExists(f"{session_id!r} exists in the data directory and is not a session") from error
         except StorageFull:
-            self.full = True
+            self.room.missing()
             raise
         finally:
             del self._creating[session_id]
             creating.cancel()
-        self.full = False
+        self.room.found()
         loaded = first_state(session, events, appended)
         entry = Entry(session, {})
         entry.lock = DirectoryLock.take(self._sessions / session_id)

@@ -13,8 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from agentd.store.locks import DirectoryLock
+
 from .conftest import MakeDaemon
 from .harness import Answer, RealDaemon, until
+
+
+#: Room is given to a file by so many bytes.
+PAGE = 4096
 
 
 @pytest.fixture
@@ -90,6 +96,69 @@ def test_the_end_of_a_task_on_a_full_disk_is_recorded_when_there_is_room(
     assert daemon.stop() == 0
 
 
+def test_a_start_on_a_full_disk_serves_and_takes_up_what_it_could_not_record(
+    make_daemon: MakeDaemon, small_disk: Path
+) -> None:
+    daemon = make_daemon(small_disk.name).start()  # it is the data directory; log and settings are elsewhere
+    done = daemon.shell("s", "echo before")["task_id"]
+    daemon.wait(done)
+    running = daemon.shell("s", "while ! test -e go; do sleep 0.02; done")["task_id"]
+    queued = daemon.shell("s", "echo later")["task_id"]
+    daemon.state(running, "running")
+    journal = daemon.data_dir / "sessions" / "s" / "history" / "events-000001.jsonl"
+    while journal.stat().st_size % PAGE < PAGE - 300:  # so that no record fits into what it has of the disk
+        assert daemon.request("POST", f"/tasks/{running}/progress", {"message": "on the way"}).status == 200
+    daemon.kill9()
+    filler = fill(small_disk)
+
+    daemon.start()
+    assert daemon.task(done)["state"] == "completed"
+    assert daemon.request("GET", f"/tasks/{done}/output").body == b"before\n"
+    task = daemon.task(running)
+    assert (task["state"], task["cause"]["code"]) == ("failed", "interrupted"), "nothing is shown running that is not"
+    assert daemon.get("/tasks?state=running")["data"] == []
+    session = daemon.get("/sessions/s")
+    assert (session["state"], session["counts"]) == ("damaged", {"completed": 1, "failed": 1, "queued": 1})
+    assert "No space left" in session["reason"]
+    answer = daemon.request("POST", "/sessions", {"session_id": "another"})
+    assert (answer.status, answer.json["code"]) == (507, "storage_full")
+    assert daemon.request("GET", "/readyz").status == 507
+    assert daemon.get("/status")["disk"]["full"] is True
+    filler.unlink()
+    until(lambda: daemon.request("GET", "/readyz").status == 200, 30)  # though nobody writes
+    assert daemon.wait(queued)["state"] == "completed"
+    assert daemon.task(running)["cause"]["code"] == "interrupted"
+    assert daemon.get("/sessions/s")["reason"] is None
+    assert daemon.stop() == 0
+    daemon.start()
+    assert daemon.task(running)["cause"]["code"] == "interrupted"
+    assert daemon.log_text().count('"clean":true') == 2
+
+
+def test_a_session_that_another_program_holds_is_taken_up_when_it_lets_go(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    running = daemon.shell("held", "sleep 3094")["task_id"]
+    queued = daemon.shell("held", "true")["task_id"]
+    daemon.state(running, "running")
+    until(lambda: "running" in (daemon.data_dir / "sessions/held/tasks.json").read_text())
+    daemon.kill9()
+    lock = DirectoryLock.take(daemon.data_dir / "sessions" / "held")
+    assert lock is not None
+    try:
+        daemon.start()
+        assert daemon.wait(daemon.shell("other", "true")["task_id"])["state"] == "completed"
+        assert daemon.task(running)["cause"]["code"] == "interrupted"
+        session = daemon.get("/sessions/held")
+        assert session["state"] == "damaged"
+        assert "another program" in session["reason"]
+        answer = daemon.request("POST", "/sessions/held/task", {"spec": {"command": "true"}})
+        assert (answer.status, answer.json["code"]) == (409, "session_read_only")
+    finally:
+        lock.release()
+    assert daemon.wait(queued)["state"] == "completed"
+    assert daemon.get("/sessions/held")["reason"] is None
+
+
 def serve_once(data_dir: Path, *arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "agentd.cli.main", "serve", "--data-dir", str(data_dir), "--port", "0", *arguments],
@@ -157,6 +226,23 @@ def test_damage_in_the_journal_makes_one_session_read_only_and_says_why(make_dae
     assert daemon.wait(daemon.shell("good", "true")["task_id"])["state"] == "completed"
     assert journal.read_bytes() == data, "damage is never repaired by guessing"
     assert "bad" in [row["session_id"] for row in daemon.get("/sessions?state=damaged")["data"]]
+
+
+def test_no_task_of_a_damaged_session_is_shown_running(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    running = daemon.shell("bad", "sleep 3095")["task_id"]
+    daemon.state(running, "running")
+    tasks = daemon.data_dir / "sessions/bad/tasks.json"
+    until(lambda: "running" in tasks.read_text() and daemon.leftovers())
+    daemon.kill9()
+    journal = daemon.data_dir / "sessions/bad/history/events-000001.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-300])  # less than tasks.json was made from
+    daemon.start()
+    assert daemon.get("/sessions/bad")["state"] == "damaged"
+    task = daemon.task(running)
+    assert (task["state"], task["cause"]["code"]) == ("failed", "interrupted")
+    assert daemon.leftovers() == []
+    assert daemon.get("/tasks?state=running")["data"] == []
 
 
 def test_a_truncated_journal_loses_only_the_torn_record_and_keeps_its_bytes(make_daemon: MakeDaemon) -> None:

@@ -114,7 +114,7 @@ async def test_a_running_task_keeps_its_place_when_the_disk_refuses(house: House
     ledger = await house.store.ledger("s")
     house.disk.refuse_write = 28
     (house.store.path("s") / "workspace" / "go").touch()
-    await until(lambda: house.store.full)
+    await until(lambda: house.store.room.full)
     with pytest.raises(StorageFailed):
         await house.submit()
     lane = house.scheduler._lanes.of("s")

@@ -31,7 +31,7 @@ async def test_a_start_time_that_came_while_the_disk_was_full_is_not_missed(hous
     await house.session()
     task = await house.submit(not_before=rfc3339(house.clock.time() + 0.05))
     house.disk.refuse_write = 28
-    await until(lambda: house.store.full)
+    await until(lambda: house.store.room.full)
     house.disk.refuse_write = None
     assert (await house.ended(task.task_id)).state is State.COMPLETED
 
@@ -120,7 +120,7 @@ async def test_a_session_timeout_outlives_a_full_disk(house: House) -> None:
     await until(lambda: ledger.tasks[task.task_id].state is State.RUNNING)
     await until(lambda: not ledger.busy)
     house.disk.refuse_write = 28
-    await until(lambda: house.store.full)
+    await until(lambda: house.store.room.full)
     house.disk.refuse_write = None
     ended = await house.ended(task.task_id)
     assert (ended.state, ended.cause and ended.cause.code) == (State.TIMEOUT, "session_timeout")
