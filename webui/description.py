@@ -56,6 +56,8 @@ class Description:
         found: Any = self._document
         for part in ("paths", path, "post", "requestBody", "content", "application/json", "schema"):
             found = found.get(part) if isinstance(found, dict) else None
+        if isinstance(found, dict) and isinstance(found.get("anyOf"), list) and found["anyOf"]:
+            found = found["anyOf"][0]  # the one beside the array of many
         schema = resolved(found, self._document)
         properties, required = schema.get("properties"), schema.get("required")
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 import msgspec
@@ -14,8 +14,8 @@ from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import write_line
 from agentd.cli.tables import task_facts
 from agentd.cli.task_options import new_task, shell_spec, task_options
-from agentd.model.reading import read
-from agentd.model.requests import NewTask
+from agentd.model.reading import UNREADABLE, read
+from agentd.model.requests import BATCH_MOST, NewTask
 from agentd.model.task import Task
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--kind", default="shell", show_default=True, help="Kind of task.")
 @click.option("--spec", metavar="JSON|@FILE|-", help="The whole spec, as the kind takes it.")
 @click.option("--key", help="Idempotency key: the same again makes no second task.")
+@click.option("--batch", type=click.File("rb"), metavar="FILE", help="Lines of JSON, each a task; - is standard input.")
 @click.argument("argv", metavar="[--] [CMD [ARG]...]", nargs=-1, type=click.UNPROCESSED)
 @with_agent
 async def command(
@@ -38,12 +39,19 @@ async def command(
     kind: str,
     spec: str | None,
     key: str | None,
+    batch: BinaryIO | None,
     argv: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Submit a task and print its id; it is accepted for good when this returns."""
-    if sum((bool(argv), text is not None, spec is not None)) != 1:
-        raise click.UsageError("say what to run, once: CMD, --command or --spec")
+    """Submit a task and print its id; it is accepted for good when this returns.
+
+    With --batch, the tasks are as POST /tasks takes them, all of one session; each thousand is accepted whole or not.
+    """
+    if sum((bool(argv), text is not None, spec is not None, batch is not None)) != 1:
+        raise click.UsageError("say what to run, once: CMD, --command, --spec or --batch")
+    if batch is not None:
+        await _submit_batch(agent, at, batch, options["session"], key)
+        return
     if spec is not None:
         new = new_task(options, _spec(spec), kind)
     else:
@@ -55,6 +63,27 @@ async def accepted(agent: Client, new: NewTask, key: str | None = None) -> Task:
     """The task, durably accepted; what it needs may be named by beginnings of ids."""
     needs = tuple([(await task_of(agent, need)).task_id for need in new.needs])
     return await agent.submit(msgspec.structs.replace(new, needs=needs), key=key)
+
+
+async def _submit_batch(
+    agent: Client, at: Invocation, lines: BinaryIO, session_id: str | None, key: str | None
+) -> None:
+    tasks = [_new(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not tasks:
+        raise click.BadParameter("has no task", param_hint="--batch")
+    for first in range(0, len(tasks), BATCH_MOST):
+        part = f"{key}-{first}" if key and first else key
+        made = await agent.submit_batch(tasks[first : first + BATCH_MOST], session_id=session_id, key=part)
+        session_id = made[0].session_id  # the others belong to it too
+        for task in made:
+            print_id(at, task)
+
+
+def _new(number: int, line: bytes) -> NewTask:
+    try:
+        return msgspec.json.decode(line, type=NewTask)
+    except UNREADABLE as error:
+        raise click.BadParameter(f"line {number}: {error}", param_hint="--batch") from None
 
 
 def print_id(at: Invocation, task: Task) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from agentd.client.files import FileCalls
 from agentd.client.transport import segment
 from agentd.model.launch import Capacity
 from agentd.model.requests import (
+    Batch,
     CheckReport,
     CleanupReport,
     NewSession,
@@ -111,6 +112,14 @@ class Client(FileCalls):
         if session_id is not None:
             new = replace(new, session_id=session_id)
         return await self._create(Task, "/tasks", new, key)
+
+    async def submit_batch(
+        self, batch: Sequence[NewTask], *, session_id: str | None = None, key: str | None = None
+    ) -> tuple[Task, ...]:
+        """New tasks, 1 to 1000, all of one session, as by `submit`; all of them, or none when one is refused."""
+        if session_id is not None:
+            batch = [replace(new, session_id=session_id) for new in batch]
+        return (await self._create(Batch, "/tasks", batch, key)).data
 
     async def tasks(self, query: TaskQuery | None = None, *, session_id: str | None = None) -> Page[Task]:
         """One page of tasks, of all sessions or of one."""

@@ -145,7 +145,10 @@ class Api:
             assert route.body is not None
             bodies.check_type(request)
             call.raw_body = await bodies.read(request, self._body_bytes)
-            call.body = bodies.decoded(call.raw_body, route.body)
+            if route.batch and call.raw_body.lstrip()[:1] == b"[":
+                call.body = bodies.decoded_batch(call.raw_body, route.body, route.batch)
+            else:
+                call.body = bodies.decoded(call.raw_body, route.body)
         elif route.body_use is BodyUse.NONE and request.body_exists:
             text = await bodies.read(request, self._body_bytes)
             if text.strip() not in (b"", b"{}"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -90,10 +91,26 @@ def decoded(text: bytes, shape: type[T]) -> T:
         Malformed: it is not JSON, or nested too deeply.
         Invalid: it is not of this shape; `errors` names every field that is wrong.
     """
+    return cast(T, _decoded(text, shape, shape))
+
+
+def decoded_batch(text: bytes, shape: type[T], most: int) -> list[T]:
+    """The values in a body that is an array of 1 to `most` of them.
+
+    Raises:
+        Malformed, Invalid: as for one; the name of a wrong field begins with its place, as in `[17].priority`.
+    """
+    values: list[T] = _decoded(text, shape, list[shape])  # type: ignore[valid-type] # a type made here
+    if not 1 <= len(values) <= most:
+        raise Invalid(f"an array of tasks holds 1 to {most}, not {len(values)}")
+    return values
+
+
+def _decoded(text: bytes, shape: type[Any], whole: Any) -> Any:
     try:
-        value: T = _decoder(cast(Any, shape)).decode(text)
+        value = _decoder(whole).decode(text)
     except UNREADABLE as error:
-        raise _explained(text, shape, error) from error
+        raise _explained(text, shape, error, many=whole is not shape) from error
     if text.count(b"[") + text.count(b"{") > MAX_DEPTH:
         check_depth(msgspec.json.decode(text))
     return value
@@ -108,7 +125,7 @@ def check_depth(value: Any) -> None:
         raise Malformed(f"the body has more than {MAX_CONTAINERS} arrays and objects; send less at once")
 
 
-def _explained(text: bytes, shape: type[Any], error: Exception) -> AgentdError:
+def _explained(text: bytes, shape: type[Any], error: Exception, *, many: bool) -> AgentdError:
     if not text:
         return Malformed("the body is empty; send a JSON object")
     try:
@@ -119,12 +136,18 @@ def _explained(text: bytes, shape: type[Any], error: Exception) -> AgentdError:
         return Malformed("the body is not UTF-8")
     except msgspec.MsgspecError as unreadable:
         return Malformed(f"the body cannot be read: {unreadable}")
-    errors = list(wrong_fields(raw, shape))[:MAX_ERRORS]
+    wrong = _wrong_items(raw, shape) if many else wrong_fields(raw, shape)
+    errors = list(itertools.islice(wrong, MAX_ERRORS))
     if not errors:
         errors = [_named("", error)]
     named = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in errors[:3])
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
     return Invalid(named + more, errors=errors)
+
+
+def _wrong_items(raw: list[Any], shape: type[Any]) -> Iterator[FieldError]:
+    for place, each in enumerate(raw):
+        yield from wrong_fields(each, shape, f"[{place}].")
 
 
 def wrong_fields(raw: Any, shape: type[Any], prefix: str = "") -> Iterator[FieldError]:

@@ -103,11 +103,18 @@ def _operation(route: Route, shapes: Shapes, routes: Iterable[Route]) -> dict[st
     if route.body_use is BodyUse.JSON:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": shapes.of(route.body)}},
+            "content": {"application/json": {"schema": _body_schema(route, shapes)}},
         }
     elif route.body_use is BodyUse.BYTES:
         operation["requestBody"] = {"required": False, "content": {"application/octet-stream": {}}}
     return operation
+
+
+def _body_schema(route: Route, shapes: Shapes) -> dict[str, Any]:
+    one = shapes.of(route.body)
+    if not route.batch:
+        return one
+    return {"anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": route.batch}]}
 
 
 def _responses(route: Route, shapes: Shapes, routes: Iterable[Route]) -> dict[str, Any]:
@@ -115,7 +122,7 @@ def _responses(route: Route, shapes: Shapes, routes: Iterable[Route]) -> dict[st
     for status, answer in route.answers.items():
         found[str(status)] = _success(route, status, answer, shapes)
         if status == 201:
-            found[str(status)]["links"] = links_of(route, answer, routes)
+            found[str(status)]["links"] = links_of(route, parts(answer)[0], routes)
     if route.method == "GET" and route.role is not None:
         found["304"] = {"description": "Not Modified", "headers": _common_headers("Agentd-Role", "ETag")}
     by_status: dict[int, list[str]] = {}
@@ -153,13 +160,16 @@ def _success(route: Route, status: int, answer: Any, shapes: Shapes) -> dict[str
         headers.append("Content-Range")
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase, "headers": _common_headers(*headers)}
     content: dict[str, Any] = {}
+    schemas: list[dict[str, Any]] = []
     for part in parts(answer):
         if part == sse.MEDIA_TYPE:
             content[part] = {"schema": {"type": "string", "description": _EVENTS}}
         elif isinstance(part, str):
             content[part] = {}
         elif part is not None:
-            content["application/json"] = {"schema": shapes.of(part)}
+            schemas.append(shapes.of(part))
+    if schemas:
+        content["application/json"] = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
     if content:
         response["content"] = content
     return response

@@ -102,6 +102,7 @@ class Route:
         query: the struct of its parameters.
         body: the struct of its JSON body.
         body_use: what becomes of the body.
+        batch: so many bodies may come at once, as an array; 0: one only.
         key: it takes an Idempotency-Key.
         versioned: it takes If-Match.
         answers: what each status carries: a struct, a media type, or None.
@@ -119,6 +120,7 @@ class Route:
     query: type[msgspec.Struct] = NoQuery
     body: type[msgspec.Struct] | None = None
     body_use: BodyUse = BodyUse.NONE
+    batch: int = 0
     key: bool = False
     versioned: bool = False
     answers: Mapping[int, Any] = field(default_factory=dict)

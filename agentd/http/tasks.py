@@ -28,7 +28,7 @@ from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
 from agentd.kinds.shell import ONE_PROGRAM, Argv, Command, Cwd, Env
 from agentd.model.launch import ResourceLimits
-from agentd.model.requests import Created, NewTask, Page, ProgressReport, TaskQuery
+from agentd.model.requests import BATCH_MOST, Batch, Created, NewTask, Page, ProgressReport, TaskQuery
 from agentd.model.task import State, Task, Value
 
 #: How often a long wait looks whether its client is still there.
@@ -94,8 +94,11 @@ async def list_tasks(call: Call) -> web.StreamResponse:
 
 
 async def submit(call: Call) -> web.StreamResponse:
-    """Take a new task into the session that the body names, or one of its own."""
-    return await _submitted(call, call.body)
+    """Take a new task into the session that the body names, or one of its own; or an array of them, all into one."""
+    if not isinstance(call.body, list):
+        return await _submitted(call, call.body)
+    batch = [_confined(call, new, f"[{place}].") for place, new in enumerate(call.body)]
+    return await _batch(call, None, batch)
 
 
 async def submit_shell(call: Call) -> web.StreamResponse:
@@ -107,16 +110,30 @@ async def submit_shell(call: Call) -> web.StreamResponse:
 async def submit_to_session(call: Call) -> web.StreamResponse:
     """Take a new task into the session of the path, which must exist."""
     session_id = call.params["session_id"]
+    if isinstance(call.body, list):
+        return await _batch(call, session_id, call.body)
     made = await call.service.submit(session_id, call.body, preconditions.key(call), call.caller.name)
     return _created(call, made)
 
 
 async def _submitted(call: Call, new: NewTask) -> web.StreamResponse:
-    if call.own_session is not None:
-        if new.session_id not in (None, call.own_session):
-            raise Forbidden("a task's own token reaches its session only; leave session_id out")
-        new = replace(new, session_id=call.own_session)
+    new = _confined(call, new)
     return _created(call, await call.service.submit(None, new, preconditions.key(call), call.caller.name))
+
+
+def _confined(call: Call, new: NewTask, place: str = "") -> NewTask:
+    if call.own_session is None:
+        return new
+    if new.session_id not in (None, call.own_session):
+        raise Forbidden(f"a task's own token reaches its session only; leave {place}session_id out")
+    return replace(new, session_id=call.own_session)
+
+
+async def _batch(call: Call, session_id: str | None, batch: list[NewTask]) -> web.StreamResponse:
+    made = await call.service.submit_batch(session_id, batch, preconditions.key(call), call.caller.name)
+    replayed = {"Idempotency_Replayed": "true"} if made.replayed else {}
+    location = f"/sessions/{made.value[0].session_id}/tasks"
+    return answers.json(call, Batch(data=made.value), 201, Location=location, **replayed)
 
 
 def _created(call: Call, made: Created[Task]) -> web.StreamResponse:
@@ -176,8 +193,15 @@ _SUBMIT_ERRORS = (
 )
 
 
+_BATCH: dict[str, Any] = {
+    "batch": BATCH_MOST,
+    "answers": {201: (Task, Batch)},
+    "description": "An array submits its tasks to one session: all of them, or none when one is refused.",
+}
+
+
 def _submit_route(path: str, name: str, summary: str, **more: Any) -> Route:
-    shape = {"handler": submit_to_session, "body": NewTask, **more}
+    shape = {"handler": submit_to_session, "body": NewTask, "answers": {201: Task}, **more}
     return Route(
         method="POST",
         path=path,
@@ -187,7 +211,6 @@ def _submit_route(path: str, name: str, summary: str, **more: Any) -> Route:
         for_tasks=True,
         body_use=BodyUse.JSON,
         key=True,
-        answers={201: Task},
         errors=_SUBMIT_ERRORS,
         **shape,
     )
@@ -210,12 +233,18 @@ def _cancel_route(method: str, path: str, name: str) -> Route:
 
 ROUTES = (
     _submit_route("/sessions/{session_id}/task", "submit_to_session", "Submit a task to a session that exists"),
-    _submit_route("/sessions/{session_id}/tasks", "submit_to_session_too", "The same as /sessions/{session_id}/task"),
+    _submit_route(
+        "/sessions/{session_id}/tasks",
+        "submit_to_session_too",
+        "The same as /sessions/{session_id}/task, or a batch",
+        **_BATCH,
+    ),
     _submit_route(
         "/tasks",
         "submit",
         "Submit a task; the session that `session_id` names is made if absent, and one of its own without it",
         handler=submit,
+        **_BATCH,
     ),
     _submit_route(
         "/tasks/shell",

@@ -67,11 +67,16 @@ class SessionPruned(SessionEvent, tag="session.pruned", frozen=True, kw_only=Tru
 
 
 class TaskCreated(TaskEvent, tag="task.created", frozen=True, kw_only=True):
-    """A task was accepted, waiting or queued. The hashes stand for the Idempotency-Key and body, if there was a key."""
+    """A task was accepted, waiting or queued. The hashes stand for the Idempotency-Key and body, if there was a key.
+
+    Of a batch, the first task carries them, and says how many tasks, itself and those that follow, are there together
+    or not at all. That comes last in the record, where the journal looks for it.
+    """
 
     task: Task
     key_hash: str | None = None
     body_hash: str | None = None
+    batch: int = 1
 
 
 class TaskQueued(TaskEvent, tag="task.queued", frozen=True, kw_only=True):

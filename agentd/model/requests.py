@@ -139,6 +139,16 @@ class NewTask(Request, frozen=True, kw_only=True):
     not_before: Annotated[Time | None, Meta(description="Start no earlier than this RFC 3339 time.")] = None
 
 
+#: Tasks that one POST may bring.
+BATCH_MOST = 1000
+
+
+class Batch(Value, frozen=True, kw_only=True):
+    """The tasks that one request made, in its order."""
+
+    data: tuple[Task, ...]
+
+
 class ProgressReport(Request, frozen=True, kw_only=True):
     """Body of POST /tasks/{id}/progress; at least one field."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from agentd.clock import epoch, rfc3339
 from agentd.errors import (
+    FieldError,
     IdempotencyConflict,
     Invalid,
     InvalidTransition,
@@ -18,12 +21,14 @@ from agentd.model.changes import created, new_task
 from agentd.model.events import (
     SessionCreated,
     TaskCreated,
+    decoded,
 )
 from agentd.model.ids import is_task_id, new_task_id
 from agentd.model.requests import AskedTrigger, Created, Key, NewSession, NewTask, plain
 from agentd.model.task import Retry, State, Task, Trigger, TriggerType
 from agentd.service.listing import check_labels
 from agentd.service.sessions import SessionVerbs
+from agentd.store.folder import KeyRecord
 from agentd.store.ledger import Ledger
 
 _RETRIED_FIELDS = (
@@ -40,6 +45,24 @@ _RETRIED_FIELDS = (
 )
 
 
+class _Asked(NamedTuple):
+    """What one request submits; `named`: errors say by its place in the batch which task is meant."""
+
+    tasks: tuple[NewTask, ...]
+    named: bool = False
+
+    @contextlib.contextmanager
+    def at(self, place: int) -> Iterator[None]:
+        """Whatever is wrong within is wrong at this place."""
+        try:
+            yield
+        except Invalid as error:
+            if not self.named:
+                raise
+            errors = [FieldError(f"[{place}].{each.field}", each.message) for each in error.errors]
+            raise Invalid(f"[{place}].{error.detail}", errors=errors) from error
+
+
 class Submission(SessionVerbs):
     """Submit a task, or an ended one again."""
 
@@ -51,60 +74,116 @@ class Submission(SessionVerbs):
         Raises:
             SessionNotFound, SessionReadOnly, Invalid, IdempotencyConflict, QueueFull, Draining, StorageFailed
         """
-        if session_id is not None:
-            if new.session_id not in (None, session_id):
-                raise Invalid.field("session_id", f"the path says {session_id!r}; leave it out of the body")
-            return await self._submit_to(await self.store.ledger(session_id), new, key, source)
-        session = self.new_session(NewSession(session_id=new.session_id), key)
+        if session_id is not None and new.session_id not in (None, session_id):
+            raise Invalid.field("session_id", f"the path says {session_id!r}; leave it out of the body")
+        made = await self._submitted(session_id, session_id or new.session_id, _Asked((new,)), key, source)
+        return Created(value=made.value[0], replayed=made.replayed)
+
+    async def submit_batch(
+        self, session_id: str | None, batch: Sequence[NewTask], key: Key | None, source: str
+    ) -> Created[tuple[Task, ...]]:
+        """Accept tasks, all of one session, in one write: all are durable when this returns, or none is there.
+
+        Raises:
+            As `submit`; the name of a wrong field begins with the task's place, as in `[17].spec.command`.
+        """
+        named = session_id or next((new.session_id for new in batch if new.session_id is not None), None)
+        for place, new in enumerate(batch):
+            if new.session_id not in (None, named):
+                raise Invalid.field(
+                    f"[{place}].session_id", f"must be {named!r} or left out: a batch is of one session"
+                )
+        return await self._submitted(session_id, named, _Asked(tuple(batch), named=True), key, source)
+
+    async def _submitted(
+        self, existing: str | None, named: str | None, asked: _Asked, key: Key | None, source: str
+    ) -> Created[tuple[Task, ...]]:
+        if existing is not None:
+            return await self._submit_to(await self.store.ledger(existing), asked, key, source)
+        session = self.new_session(NewSession(session_id=named), key)
         session_id = session.session_id
         self.check_key(key, session_id)
         await self.store.created_by_now(session_id)
         if session_id in self.store.entries:
-            return await self._submit_to(await self.store.ledger(session_id), new, key, source)
+            return await self._submit_to(await self.store.ledger(session_id), asked, key, source)
         self.refuse_when_draining()
         self.refuse_when_full(session_id)
-        task = await self._accepted(session_id, new, source, None)
+        tasks = await self._accepted(session_id, asked, source, None)
         head = SessionCreated(at=session.created_at, session=session)
-        event = _keyed(TaskCreated(at=task.created_at, task_id=task.task_id, task=task), key)
-        ledger = await self.store.create(session, [head, event])
-        made = ledger.tasks[task.task_id]
-        self.runner.changed(made, session)
+        ledger = await self.store.create(session, [head, *_creations(tasks, key)])
+        made = tuple(ledger.tasks[task.task_id] for task in tasks)
+        for task in made:
+            self.runner.changed(task, session)
         return Created(value=made)
 
-    async def _submit_to(self, ledger: Ledger, new: NewTask, key: Key | None, source: str) -> Created[Task]:
+    async def _submit_to(
+        self, ledger: Ledger, asked: _Asked, key: Key | None, source: str
+    ) -> Created[tuple[Task, ...]]:
         if key is not None and (first := await self._first_answer(ledger, key)) is not None:
             return Created(value=first, replayed=True)
         self.refuse_when_draining()
-        return await self._create(ledger, await self._accepted(ledger.session.session_id, new, source, ledger), key)
+        return await self._create(ledger, await self._accepted(ledger.session.session_id, asked, source, ledger), key)
 
-    async def _create(self, ledger: Ledger, task: Task, key: Key | None) -> Created[Task]:
+    async def _create(self, ledger: Ledger, tasks: Sequence[Task], key: Key | None) -> Created[tuple[Task, ...]]:
         if key is not None and (first := await self._first_answer(ledger, key)) is not None:
             return Created(value=first, replayed=True)  # one that came while this was being accepted
-        event = _keyed(TaskCreated(at=task.created_at, task_id=task.task_id, task=task), key)
-        seq = ledger.head_seq + 1  # staging it may start it at once, which is an event of its own
-        await self.stage(ledger, [event])
-        return Created(value=replace(task, seq=seq))
+        seq = ledger.head_seq + 1  # staging them may start some at once, which are events of their own
+        await self.stage(ledger, _creations(tasks, key))
+        return Created(value=tuple(replace(task, seq=seq + place) for place, task in enumerate(tasks)))
 
-    async def _first_answer(self, ledger: Ledger, key: Key) -> Task | None:
+    async def _first_answer(self, ledger: Ledger, key: Key) -> tuple[Task, ...] | None:
         record = ledger.head_key(key.key_hash)
         if record is None or self.clock.time() - epoch(record.at) > self.settings.limits.idempotency_ttl_s:
             return None
         if record.body_hash != key.body_hash or record.task_id is None:
             raise IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
         await ledger.settled()
-        return replace(created(await self.find(record.task_id)), seq=record.seq)
+        if record.batch > 1:
+            return await self._batch_of(ledger, record)
+        return (replace(created(await self.find(record.task_id)), seq=record.seq),)
 
-    async def _accepted(self, session_id: str, new: NewTask, source: str, ledger: Ledger | None) -> Task:
+    async def _batch_of(self, ledger: Ledger, record: KeyRecord) -> tuple[Task, ...]:
+        """The tasks of a batch as they were created."""
+        made: list[Task] = []
+        while (left := record.batch - len(made)) > 0:
+            seq = record.seq + len(made)
+            lines, _ = await self.in_thread(ledger.folder.read_events, seq - 1, left, seq - 1 + left)
+            events = [event for event in map(decoded, lines) if isinstance(event, TaskCreated)]
+            if not events or len(events) != len(lines):
+                raise TaskNotFound("the tasks that this Idempotency-Key made are not kept any more; use a new key")
+            made += (replace(event.task, seq=seq + place) for place, event in enumerate(events))
+        return tuple(made)
+
+    async def _accepted(self, session_id: str, asked: _Asked, source: str, ledger: Ledger | None) -> list[Task]:
+        for place, new in enumerate(asked.tasks):
+            with asked.at(place):
+                self._check(new)
+        limits, count = self.settings.limits, len(asked.tasks)
+        if self.store.live + count > limits.live_tasks or (
+            ledger and ledger.live + count > limits.live_tasks_per_session
+        ):
+            raise QueueFull("too many unfinished tasks; wait for some to end, or raise limits.live_tasks")
+        left: dict[str, Task] = {}  # what is needed and no longer in memory: it has ended
+        needed = {need: place for place, new in reversed([*enumerate(asked.tasks)]) for need in new.needs}
+        while ledger and (gone := [need for need in needed if need not in left and ledger.head(need) is None]):
+            for need in gone:
+                with asked.at(needed[need]):
+                    left[need] = await self._needed(need, session_id)
+        tasks = []
+        for place, new in enumerate(asked.tasks):  # nothing is awaited any more: no needed task can end meanwhile
+            with asked.at(place):
+                tasks.append(self._made(session_id, new, source, self._pending(new.needs, session_id, left, ledger)))
+        return tasks
+
+    def _check(self, new: NewTask) -> None:
         kind = self.kinds.get(new.kind)
         if kind is None:
             raise Invalid.field("kind", f"{new.kind!r} is not a kind of task; there are: {', '.join(self.kinds)}")
         kind.check(new.spec)
         check_labels(new.labels)
+
+    def _made(self, session_id: str, new: NewTask, source: str, pending: bool) -> Task:
         not_before = _start_time(new.not_before)
-        limits = self.settings.limits
-        if self.store.live >= limits.live_tasks or (ledger and ledger.live >= limits.live_tasks_per_session):
-            raise QueueFull("too many unfinished tasks; wait for some to end, or raise limits.live_tasks")
-        pending = await self._pending(new.needs, session_id, ledger)
         now = self.clock.time()
         task = Task(
             task_id=new_task_id(session_id),
@@ -127,12 +206,8 @@ class Submission(SessionVerbs):
         )
         return new_task(task, at=rfc3339(now), waiting=pending or self.due(task) > now)
 
-    async def _pending(self, needs: Sequence[str], session_id: str, ledger: Ledger | None) -> bool:
-        """Whether a needed task is still to come, at the moment of the return. One that ended badly never will."""
-        left: dict[str, Task] = {}  # those no longer in memory: they have ended
-        while ledger and (gone := [need for need in needs if need not in left and ledger.head(need) is None]):
-            for need in gone:
-                left[need] = await self._needed(need, session_id)
+    def _pending(self, needs: Sequence[str], session_id: str, left: Mapping[str, Task], ledger: Ledger | None) -> bool:
+        """Whether a needed task is still to come. One that ended badly never will."""
         pending = False
         for need in needs:
             task = left.get(need) or (ledger.head(need) if ledger else None)
@@ -163,18 +238,24 @@ class Submission(SessionVerbs):
         task = await self.find(task_id)
         ledger = await self.store.ledger(task.session_id)
         if key is not None and (first := await self._first_answer(ledger, key)) is not None:
-            return Created(value=first, replayed=True)
+            return Created(value=first[0], replayed=True)
         if not task.terminal:
             raise InvalidTransition(f"task {task_id} is {task.state}; wait for its end, or cancel it first")
         self.refuse_when_draining()
         given = {name: getattr(task, name) for name in _RETRIED_FIELDS}
         trigger = AskedTrigger(type=TriggerType.RETRY, source=task_id)
-        fresh = await self._accepted(task.session_id, NewTask(**given, trigger=trigger), task_id, ledger)
-        return await self._create(ledger, replace(fresh, retry_of=task_id), key)
+        new = NewTask(**given, trigger=trigger)
+        (fresh,) = await self._accepted(task.session_id, _Asked((new,)), task_id, ledger)
+        made = await self._create(ledger, (replace(fresh, retry_of=task_id),), key)
+        return Created(value=made.value[0], replayed=made.replayed)
 
 
-def _keyed(event: TaskCreated, key: Key | None) -> TaskCreated:
-    return event if key is None else replace(event, key_hash=key.key_hash, body_hash=key.body_hash)
+def _creations(tasks: Sequence[Task], key: Key | None) -> list[TaskCreated]:
+    events = [TaskCreated(at=task.created_at, task_id=task.task_id, task=task) for task in tasks]
+    events[0] = replace(events[0], batch=len(events))
+    if key is not None:
+        events[0] = replace(events[0], key_hash=key.key_hash, body_hash=key.body_hash)
+    return events
 
 
 def _stranger(need: str, session_id: str) -> Invalid:

@@ -11,8 +11,9 @@ from agentd.model.events import Event, SessionCreated, TaskCreated
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Loaded
-from agentd.store.ledger import Ledger, key_record
+from agentd.store.ledger import Ledger
 from agentd.store.locks import DirectoryLock
+from agentd.store.replay import key_record
 
 
 class Entry:

@@ -25,6 +25,9 @@ _RECORD = re.compile(rb'\{"seq":([0-9]{1,18}),"b":([0-9]{1,18}),"session_id":"')
 # A line may also begin behind one byte that was a line end until a bit of it flipped; never behind , [ or :,
 # which precede an object inside a record.
 _LATER = re.compile(rb'(?:^|\n|\}[^,\[:]|\x00)\{"seq":([0-9]{1,18}),"b":([0-9]{1,18}),"session_id":"')
+#: The end of the first record of a batch. No text within a record can look like it: its quotes are escaped.
+_TOGETHER = re.compile(rb',"batch":([0-9]{1,6}),"crc":"[0-9a-f]{8}"\}')
+_TOGETHER_LENGTH = len(b',"batch":000000') + _CRC_LENGTH
 _HEADER_CHUNK = 4096
 
 
@@ -114,6 +117,13 @@ def seq_of(line: bytes) -> int | None:
     """The seq of a record; None if it is not one."""
     match = _RECORD.match(line)
     return int(match[1]) if match else None
+
+
+def together(line: bytes) -> int:
+    """How many records, this one and those that follow, are there together or not at all (`TaskCreated.batch`)."""
+    at = line.rfind(b',"batch":', max(0, len(line) - _TOGETHER_LENGTH))
+    match = _TOGETHER.fullmatch(line, at) if at >= 0 else None
+    return int(match[1]) if match else 1
 
 
 def has_later_batch(data: bytes, seq: int) -> bool:
@@ -233,6 +243,8 @@ class Scan:
         finally:
             self._disk.close(fd)
         at = 0
+        held: list[tuple[int, bytes]] = []  # records that count together, as long as there may be more
+        before, whole = (self.seq, self._crc, self.position, at), self.seq
         while limit is None or self.seq + 1 < limit:
             end_at = data.find(b"\n", at)
             if end_at < 0:
@@ -242,11 +254,21 @@ class Scan:
             crc = crc_of(line, self._crc)
             if crc is None or match is None or int(match[1]) != self.seq + 1 or int(match[2]) > self.seq + 1:
                 break
+            if not held and (count := together(line)) > 1:
+                before, whole = (self.seq, self._crc, self.position, at), self.seq + count
             self.seq += 1
             self._crc = crc
             at = end_at + 1
             self.position = Position(file=name, offset=start + at, crc=f"{crc:08x}")
-            yield self.seq, data[at - len(line) - 1 : at]
+            record = self.seq, data[at - len(line) - 1 : at]
+            if self.seq < whole:
+                held.append(record)
+                continue
+            yield from held
+            held = []
+            yield record
+        if held:  # the end of a batch is missing: it was never acknowledged, and none of it counts
+            self.seq, self._crc, self.position, at = before
         if limit is not None and self.seq + 1 < limit:
             raise SessionReadOnly(f"{name}: event {self.seq + 1} at byte {start + at} is damaged")
         self.last, self.end = segment, start + at

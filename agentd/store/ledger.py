@@ -19,11 +19,12 @@ from msgspec.structs import replace
 
 from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.model.changes import applied_to_session, applied_to_task
-from agentd.model.events import Event, SessionCreated, SessionEvent, SessionPruned, TaskCreated, TaskEvent
+from agentd.model.events import Event, SessionEvent, SessionPruned, TaskCreated, TaskEvent
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position
 from agentd.store.hands import Hands
+from agentd.store.replay import key_record
 from agentd.store.view_writer import Moment, ViewWriter
 
 #: Seconds that events nobody waits for may stay unwritten, so that they share a sync with what follows.
@@ -305,11 +306,3 @@ class Ledger:
         if self._flush_at is not None:
             self._flush_at.cancel()
         self.views.abandon()
-
-
-def key_record(event: TaskCreated | SessionCreated, seq: int) -> KeyRecord | None:
-    """What to remember of a creation that carried an Idempotency-Key."""
-    if event.key_hash is None or event.body_hash is None:
-        return None
-    task_id = event.task_id if isinstance(event, TaskCreated) else None
-    return KeyRecord(key_hash=event.key_hash, body_hash=event.body_hash, at=event.at, task_id=task_id, seq=seq)

@@ -13,13 +13,27 @@ from agentd.model.task import State, Task, Value
 
 
 class KeyRecord(Value, frozen=True, kw_only=True):
-    """What an Idempotency-Key made: a task, or (`task_id` None) the session itself; `at` is RFC 3339."""
+    """What an Idempotency-Key made: a task, or (`task_id` None) the session itself; `at` is RFC 3339.
+
+    A batch of tasks is named by the first; the others were created by the events that follow `seq`.
+    """
 
     key_hash: str
     body_hash: str
     at: str
     task_id: str | None
     seq: int
+    batch: int = 1
+
+
+def key_record(event: TaskCreated | SessionCreated, seq: int) -> KeyRecord | None:
+    """What to remember of a creation that carried an Idempotency-Key."""
+    if event.key_hash is None or event.body_hash is None:
+        return None
+    task_id, batch = (event.task_id, event.batch) if isinstance(event, TaskCreated) else (None, 1)
+    return KeyRecord(
+        key_hash=event.key_hash, body_hash=event.body_hash, at=event.at, task_id=task_id, seq=seq, batch=batch
+    )
 
 
 class Finished(NamedTuple):
@@ -51,7 +65,7 @@ class Replay:
         match event:
             case SessionCreated():
                 self.session = event.session
-                self._remember(event, None, seq)
+                self._remember(event, seq)
             case SessionEvent():
                 if self.session is not None:
                     self.session = applied_to_session(self.session, event, seq)
@@ -63,7 +77,7 @@ class Replay:
                 if self.session is not None:
                     self.session = active(self.session, event)
                 if isinstance(event, TaskCreated):
-                    self._remember(event, event.task_id, seq)
+                    self._remember(event, seq)
                 if task.terminal and event.task_id not in self.finished:
                     self.finished[event.task_id] = seq
                     self.ended[event.task_id] = (seq, task)
@@ -74,11 +88,9 @@ class Replay:
         """The records of the tasks that ended in the events applied here."""
         return [Finished(seq, task.state, task.task_id, msgspec.json.encode(task)) for seq, task in self.ended.values()]
 
-    def _remember(self, event: SessionCreated | TaskCreated, task_id: str | None, seq: int) -> None:
-        if event.key_hash is not None and event.body_hash is not None:
-            self.keys[event.key_hash] = KeyRecord(
-                key_hash=event.key_hash, body_hash=event.body_hash, at=event.at, task_id=task_id, seq=seq
-            )
+    def _remember(self, event: SessionCreated | TaskCreated, seq: int) -> None:
+        if (record := key_record(event, seq)) is not None:
+            self.keys[record.key_hash] = record
 
     def _forget(self, task_ids: tuple[str, ...]) -> None:
         for task_id in task_ids:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 from tests.cli.daemon_process import Agentd, wait_until
 
@@ -216,3 +217,11 @@ def test_status_is_the_daemon_at_a_glance(agentd: Agentd) -> None:
     assert status["agent_id"] in text
     assert agentd.agent["url"] in text
     assert "free of" in text
+
+
+def test_a_batch_of_lines_becomes_tasks_of_one_session(agentd: Agentd, tmp_path: Path) -> None:
+    lines = tmp_path / "tasks.jsonl"
+    lines.write_text("".join(f'{{"spec": {{"command": "true"}}, "name": "n{n}"}}\n' for n in range(1003)) + "\n")
+    ids = agentd.text("submit", "--batch", str(lines), "--key", "k").split()
+    assert len(set(ids)) == 1003
+    assert agentd.text("submit", "--batch", str(lines), "--key", "k").split() == ids

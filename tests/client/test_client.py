@@ -284,3 +284,14 @@ async def test_a_shutdown_ends_the_daemon(tmp_path: Path) -> None:
         assert await asyncio.to_thread(own.process.wait, 20) == 0
     finally:
         await asyncio.to_thread(own.end)
+
+
+async def test_a_batch_is_submitted_whole_and_once(agent: Client) -> None:
+    batch = [shell("true") for _ in range(5)]
+    made = await agent.submit_batch(batch, session_id="batched", key="batch")
+    assert [task.session_id for task in made] == ["batched"] * 5
+    assert await agent.submit_batch(batch, session_id="batched", key="batch") == made
+    with pytest.raises(Invalid) as raised:
+        await agent.submit_batch([*batch, NewTask(spec={"comand": "x"})], session_id="batched")
+    assert [each.field for each in raised.value.errors] == ["[5].spec.comand"]
+    assert len((await agent.tasks(session_id="batched")).data) == 5

@@ -112,7 +112,9 @@ def test_whatever_is_made_has_links_to_what_can_be_asked_about_it(described: Any
 
 def test_bodies_and_queries_say_what_validates(described: Any) -> None:
     submit = described["paths"]["/tasks"]["post"]
-    schema = resolved(described, submit["requestBody"]["content"]["application/json"]["schema"]["$ref"])
+    one, many = submit["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    assert many == {"type": "array", "items": one, "minItems": 1, "maxItems": 1000}
+    schema = resolved(described, one["$ref"])
     assert schema["properties"].keys() == set(NewTask.__struct_fields__)
     assert schema["additionalProperties"] is False
     assert schema["properties"]["priority"]["minimum"] == -1000
@@ -135,7 +137,9 @@ def test_every_kind_is_there_with_the_form_of_its_spec(described: Any) -> None:
     assert described["x-agentd-kinds"].keys() == kinds().keys()
     shell = described["x-agentd-kinds"]["shell"]
     assert shell["title"] == "Shell command"
-    submit = described["paths"]["/tasks"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    submit = described["paths"]["/tasks"]["post"]["requestBody"]["content"]["application/json"]["schema"]["anyOf"][0][
+        "$ref"
+    ]
     for ref in (shell["spec"]["$ref"], submit):
         for name, hint in hints(described, ref).items():
             assert 0 < len(hint) <= 80, name

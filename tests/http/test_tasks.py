@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from agentd.config import Limits
+
 from .conftest import Serve
 from .talk import Api
 
@@ -167,3 +169,83 @@ async def test_head_answers_as_get_without_a_body(api: Api) -> None:
         got, head = await api.ask("GET", path), await api.ask("HEAD", path)
         assert (head.status, head.body) == (200, b"")
         assert head.headers["Content-Length"] == got.headers["Content-Length"] == str(len(got.body))
+
+
+async def test_an_array_of_tasks_is_accepted_at_once(api: Api) -> None:
+    await api.ask("POST", "/sessions", {"session_id": "s"})
+    batch = [{"spec": {"command": "true"}, "name": f"n{number}"} for number in range(1000)]
+    answer = await api.ask("POST", "/sessions/s/tasks", batch)
+    assert answer.status == 201
+    assert answer.headers["Location"] == "/sessions/s/tasks"
+    made = answer.json["data"]
+    assert [task["name"] for task in made] == [task["name"] for task in batch]
+    assert [task["seq"] for task in made] == list(range(2, 1002))
+    assert {task["state"] for task in made} == {"queued"}
+    await api.get(f"/tasks/{made[7]['task_id']}")
+    await api.ask("POST", "/sessions/s/cancel")
+
+
+async def test_a_batch_without_a_session_gets_one_and_may_name_it_anywhere(api: Api) -> None:
+    alone = (await api.ask("POST", "/tasks", [{"spec": {"command": "true"}}] * 3)).json["data"]
+    assert len({task["session_id"] for task in alone}) == 1
+    named = [{"spec": {"command": "true"}}, {"spec": {"command": "true"}, "session_id": "together"}]
+    for _ in range(2):  # made, and then there
+        made = (await api.ask("POST", "/tasks", named)).json["data"]
+        assert [task["session_id"] for task in made] == ["together"] * 2
+
+
+GOOD = {"spec": {"command": "true"}}
+
+
+@pytest.mark.parametrize(
+    ("batch", "fields"),
+    [
+        ([GOOD, {"spec": {"comand": "x"}}, GOOD], {"[1].spec.comand"}),
+        ([GOOD, GOOD, {"kind": "nope", "spec": {}}], {"[2].kind"}),
+        ([GOOD, {**GOOD, "priority": 5000}, {**GOOD, "nam": "x"}, 7], {"[1].priority", "[2].nam", "[3]"}),
+        ([{**GOOD, "needs": ["nope"]}], {"[0].needs"}),
+        ([GOOD, {**GOOD, "not_before": "soon"}], {"[1].not_before"}),
+        ([{**GOOD, "labels": {"a": 1}}], {"[0].labels[...]"}),
+        ([{**GOOD, "session_id": "s"}, {**GOOD, "session_id": "other"}], {"[1].session_id"}),
+        ([], set()),
+        ([GOOD] * 1001, set()),
+    ],
+)
+async def test_of_a_batch_with_a_mistake_nothing_is_made_and_its_place_is_named(
+    api: Api, batch: list[object], fields: set[str]
+) -> None:
+    await api.ask("POST", "/sessions", {"session_id": "s"})
+    for path in ("/sessions/s/tasks", "/tasks"):
+        answer = await api.ask("POST", path, batch)
+        assert (answer.status, answer.code) == (422, "invalid"), answer
+        assert set(answer.fields) == fields
+    assert (await api.get("/sessions/s"))["seq"] == 1
+    assert len((await api.get("/sessions"))["data"]) == 1
+
+
+async def test_only_the_routes_of_many_take_an_array(api: Api) -> None:
+    await api.ask("POST", "/sessions", {"session_id": "s"})
+    for path in ("/sessions/s/task", "/tasks/shell"):
+        assert (await api.ask("POST", path, [GOOD])).code == "invalid"
+
+
+async def test_the_limit_of_live_tasks_holds_for_a_batch_as_a_whole(serve: Serve) -> None:
+    api = await serve(Limits(live_tasks=10, live_tasks_per_session=6))
+    await api.ask("POST", "/sessions", {"session_id": "s"})
+    held = [{**GOOD, "not_before": "2999-01-01T00:00:00Z"}]
+    assert (await api.ask("POST", "/sessions/s/tasks", held * 7)).code == "queue_full"
+    assert (await api.ask("POST", "/sessions/s/tasks", held * 6)).status == 201
+    assert (await api.ask("POST", "/tasks", held * 5)).code == "queue_full"
+    assert (await api.ask("POST", "/tasks", held * 4)).status == 201
+
+
+async def test_a_key_covers_the_whole_batch(api: Api) -> None:
+    for path, headers in (("/tasks", {"Idempotency-Key": "k"}), ("/sessions/s/tasks", {"Idempotency-Key": "k"})):
+        await api.ask("POST", "/sessions", {"session_id": "s"})
+        first = await api.ask("POST", path, [GOOD] * 20, headers=headers)
+        again = await api.ask("POST", path, [GOOD] * 20, headers=headers)
+        assert (first.status, again.status) == (201, 201)
+        assert again.json == first.json
+        assert again.headers["Idempotency-Replayed"] == "true"
+        other = await api.ask("POST", path, [GOOD] * 19, headers=headers)
+        assert other.code == "idempotency_conflict"

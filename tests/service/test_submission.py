@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from agentd.errors import Invalid, StorageFull
+from agentd.errors import Invalid, StorageFailed, StorageFull
 from agentd.model.requests import NewTask
 from agentd.model.task import State
 
@@ -129,3 +130,47 @@ async def test_two_clients_who_wait_for_a_creation_that_fails_can_both_go_on(bui
     answers = await asyncio.gather(*submits, return_exceptions=True)
     assert [type(each).__name__ for each in answers] == ["StorageFailed", "Created", "Created"]
     assert house.store.entry("new").counts == {State.QUEUED: 2}
+
+
+async def test_the_key_of_a_batch_holds_after_a_restart_whatever_became_of_its_tasks(tmp_path: Path) -> None:
+    batch = [NewTask(spec={"command": "true"}, name=f"n{number}") for number in range(12)]
+    house = House(tmp_path / "data")
+    await house.open()
+    await house.session(tasks_kept=2)
+    first = await house.service.submit_batch("s", batch, key_of("k"), "test")
+    alone = await house.service.submit_batch(None, batch[:3], key_of("own"), "test")
+    for task in first.value:
+        await house.ended(task.task_id)
+    await house.close()
+    again = House(tmp_path / "data")
+    await again.open()
+    try:
+        for made, session_id, size in ((first, "s", 12), (alone, None, 3)):
+            name = "k" if session_id else "own"
+            repeated = await again.service.submit_batch(session_id, batch[:size], key_of(name), "test")
+            assert repeated.replayed
+            assert repeated.value == made.value
+    finally:
+        await again.close()
+
+
+async def test_a_batch_is_one_write(quiet: House) -> None:
+    await quiet.session()
+    ledger = quiet.store.entry("s").ledger
+    assert ledger is not None
+    written: list[int] = []
+    append = ledger.folder.append
+    ledger.folder.append = lambda events, first_seq: (written.append(len(events)), append(events, first_seq))[1]  # type: ignore[method-assign, func-returns-value]
+    await quiet.service.submit_batch("s", [NewTask(spec={"command": "true"})] * 30, None, "test")
+    assert written == [30]
+
+
+async def test_a_batch_that_the_disk_refuses_leaves_nothing(quiet: House) -> None:
+    await quiet.session()
+    quiet.disk.refuse_sync = 28
+    with pytest.raises(StorageFailed):
+        await quiet.service.submit_batch("s", [NewTask(spec={"command": "true"})] * 30, None, "test")
+    ledger = quiet.store.entry("s").ledger
+    assert ledger is not None
+    assert not ledger.tasks
+    quiet.disk.refuse_sync = None
