@@ -45,19 +45,21 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
         "notice": lambda d: notice.noticed(d, 3 if quick else 20),
     }
     scale: Parts = {
-        "transitions": lambda d: transitions.transitions(d, 1 if quick else 4, 1 if quick else 4),
-        "streams": lambda d: streams.streams(d, 50 if quick else 1000, 5 if quick else 30),
-        "queued": lambda d: amounts.queued(d, 500 if quick else 10_000, 100 if quick else 1000),
-        "at-once": lambda d: amounts.at_once(d, 10 if quick else 100, 0.5 if quick else 2, 3),
-        "written": lambda d: amounts.written(d, 20 if quick else 300),
-        "logs": lambda d: logs.logs(d, 20_000 if quick else 1_900_000, 2 if quick else 10),
+        "transitions": lambda d: transitions.transitions(
+            d, 10 if quick else 100, 0.3 if quick else 4, 1 if quick else 4
+        ),
+        "streams": lambda d: streams.streams(d, 20 if quick else 1000, 5 if quick else 30),
+        "queued": lambda d: amounts.queued(d, 200 if quick else 10_000, 50 if quick else 1000),
+        "at-once": lambda d: amounts.at_once(d, 10 if quick else 100, 0.2 if quick else 2, 3),
+        "written": lambda d: amounts.written(d, 10 if quick else 300),
+        "logs": lambda d: logs.logs(d, 20_000 if quick else 1_900_000, 1 if quick else 10),
     }
     growing: Parts = {
-        "tasks": lambda d: growth.tasks(d, 200 if quick else 20_000, 4 if quick else 10),
-        "sessions": lambda d: growth.sessions(d, 200 if quick else 20_000, 4, 1 if quick else 3),
-        "depth": lambda d: growth.depth(d, 200 if quick else 10_000, 4 if quick else 10),
+        "tasks": lambda d: growth.tasks(d, 100 if quick else 20_000, 4 if quick else 10),
+        "sessions": lambda d: growth.sessions(d, 100 if quick else 20_000, 2 if quick else 4, 1 if quick else 3),
+        "depth": lambda d: growth.depth(d, 100 if quick else 10_000, 4 if quick else 10),
         "records": lambda d: growth.records(d, 600 if quick else 30_000, 3, 5 if quick else 50),
-        "held": lambda d: growth.held(d, 100 if quick else 10_000, 0.3 if quick else 3),
+        "held": lambda d: growth.held(d, 100 if quick else 10_000, 0.2 if quick else 3),
     }
     queues = Amount(100, 10, 1, 0.5, 6, 8) if quick else Amount(500, 40, 4, 3, 10, 45)
     peers: Parts = {"queues": lambda d: beside_peers(d, queues)}

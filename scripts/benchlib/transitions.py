@@ -26,7 +26,6 @@ from benchlib.daemon import Daemon
 from benchlib.figures import Row, median
 from benchlib.fill import BEGAN, life
 
-SESSIONS = 100
 THREADS = 64
 #: Tasks of one session that go on at the same time.
 SIDE_BY_SIDE = 4
@@ -35,22 +34,22 @@ LINE = b"x" * 255 + b"\n"
 BATCH = 1000
 
 
-def transitions(directory: Path, seconds: float, rounds: int) -> list[Row]:
+def transitions(directory: Path, sessions: int, seconds: float, rounds: int) -> list[Row]:
     """By turns: the disk alone, the store in this process, a daemon over HTTP."""
     raw, store, over_http = [], [], []
     with Daemon(directory / "transitions-http", workers_queues="none", limits_connections=2000) as daemon:
         for number in range(rounds):
             before = synced_per_second(directory, seconds)
-            store.append(asyncio.run(stored_per_second(directory / f"transitions-{number}", SESSIONS, 10, seconds)))
+            store.append(asyncio.run(stored_per_second(directory / f"transitions-{number}", sessions, 10, seconds)))
             raw.append((before + synced_per_second(directory, seconds)) / 2)
-            over_http.append(asyncio.run(_posted_per_second(daemon, f"round-{number}", seconds)))
+            over_http.append(asyncio.run(_posted_per_second(daemon, f"round-{number}", sessions, seconds)))
     share = median([ours / theirs for ours, theirs in zip(store, raw, strict=True)])
     return [
-        Row(f"durable transitions, {SESSIONS} sessions of {SIDE_BY_SIDE} tasks at a time, the store alone",
+        Row(f"durable transitions, {sessions} sessions of {SIDE_BY_SIDE} tasks at a time, the store alone",
             f"{median(store):,.0f}/s = {share:.0%} of {THREADS} threads that append and fdatasync "
             f"({median(raw):,.0f}/s)",
             "≥ 70 %", share >= 0.7),
-        Row("the same as submits over HTTP, 100 connections", f"{median(over_http):,.0f}/s", "", True),
+        Row(f"the same as submits over HTTP, {sessions} connections", f"{median(over_http):,.0f}/s", "", True),
     ]  # fmt: skip
 
 
@@ -126,10 +125,10 @@ def _steps(session_id: str) -> Iterator[Event]:
     return life(session_id, 0)
 
 
-async def _posted_per_second(daemon: Daemon, prefix: str, seconds: float) -> float:
-    """Submits a second of 100 clients, each to a session of its own; nothing runs."""
+async def _posted_per_second(daemon: Daemon, prefix: str, count: int, seconds: float) -> float:
+    """Submits a second of so many clients, each to a session of its own; nothing runs."""
     with daemon.client() as client:
-        sessions = [client.session(f"{prefix}-{number}") for number in range(SESSIONS)]
+        sessions = [client.session(f"{prefix}-{number}") for number in range(count)]
     url, token = daemon.address()
     headers = {"Authorization": f"Bearer {token}"}
     stop = asyncio.Event()
@@ -144,7 +143,7 @@ async def _posted_per_second(daemon: Daemon, prefix: str, seconds: float) -> flo
             done += 1
         return done
 
-    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=SESSIONS)) as http:
+    async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=count)) as http:
         began = perf_counter()
         clients = [asyncio.create_task(posting(http, session_id)) for session_id in sessions]
         with suppress(TimeoutError):

@@ -97,7 +97,7 @@ class Host:
 
     def close(self) -> None:
         """End it with all that it began."""
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         family = tree(self._process.pid)
         self._process.stdin.close()
         try:
@@ -105,6 +105,7 @@ class Host:
         except subprocess.TimeoutExpired:
             kill([*family, *tree(self._process.pid)])
             self._process.wait()
+        self._process.stdout.close()
 
 
 @contextmanager
