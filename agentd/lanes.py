@@ -7,7 +7,6 @@ next one is found without looking at any other.
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
@@ -23,7 +22,7 @@ class Lane:
     __slots__ = ("heap", "max_parallel", "parked", "queued", "running")
 
     def __init__(self) -> None:
-        self.heap: list[tuple[int, int, str]] = []  #: (-priority, arrival, task id); an id may be stale
+        self.heap: list[tuple[int, int, str]] = []  #: (-priority, seq, task id); an id may be stale
         self.queued: dict[str, float] = {}  #: task id to the monotonic time since which it could run
         self.parked: set[str] = set()  #: queued where no worker serves
         self.running: set[str] = set()
@@ -51,7 +50,6 @@ class Lanes:
         self._monotonic = monotonic
         self._lanes: dict[str, Lane] = {}
         self._rotation: OrderedDict[str, None] = OrderedDict()
-        self._arrivals = itertools.count()
 
     def queue(self, task: Task, max_parallel: int) -> None:
         """The task could run; again: no effect."""
@@ -62,7 +60,8 @@ class Lanes:
             lane.parked.add(task.task_id)
         elif task.task_id not in lane.queued:
             lane.queued[task.task_id] = self._monotonic()
-            heapq.heappush(lane.heap, (-task.priority, next(self._arrivals), task.task_id))
+            # Its `seq` is that of the event that queued it: the same order after a restart.
+            heapq.heappush(lane.heap, (-task.priority, task.seq, task.task_id))
         self._turn(task.session_id, lane)
 
     def run(self, task: Task, max_parallel: int) -> None:

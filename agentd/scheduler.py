@@ -58,8 +58,13 @@ class Scheduler:
 
     # ------------------------------------------------------------------ what the service tells
 
-    def changed(self, task: Task, session: Session) -> None:
-        """Take note of a task's state on the head and start what can start."""
+    def changed(self, tasks: Sequence[Task], session: Session) -> None:
+        """Take note of the states of tasks on the head; only then start what can start, the best of them first."""
+        for task in tasks:
+            self._note(task, session)
+        self._dispatch()
+
+    def _note(self, task: Task, session: Session) -> None:
         if task.state is State.RUNNING:
             self._lanes.run(task, session.policy.max_parallel)
         elif task.state is State.QUEUED and not self._put_off(task):
@@ -73,7 +78,6 @@ class Scheduler:
                 self._start_times.forget(task.task_id)
         if session.policy.timeout_s is not None and not task.terminal:
             self._deadlines.arm(session)
-        self._dispatch()
 
     def session_changed(self, session: Session) -> None:
         """Take note of another policy."""
@@ -154,7 +158,7 @@ class Scheduler:
                 del self._attempts[task_id]
             self._engine.release(worker_id)
             if (before := ledger.head(task_id)) is not None:
-                self.changed(before, ledger.head_session)
+                self.changed([before], ledger.head_session)
             return
         task = ledger.tasks[task_id]
         exit = await self._executed(ledger, task, worker_id)
@@ -230,10 +234,10 @@ class Scheduler:
         if ledger is None or task is None:
             return
         if task.state is State.QUEUED:
-            self.changed(task, ledger.head_session)
+            self.changed([task], ledger.head_session)
         elif task.state is State.WAITING and not open_needs(task, ledger.head):
             if self._service.due(task) > self._clock.time():
-                self.changed(task, ledger.head_session)
+                self.changed([task], ledger.head_session)
                 return
             with contextlib.suppress(InvalidTransition, SessionReadOnly):
                 self._service.stage(ledger, [TaskQueued(at=self._service.now(), task_id=task_id)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from agentd.lanes import STALE_IDS, Lanes
 from agentd.model.task import State, Task
+
+
+_seqs = itertools.count(1)
 
 
 def task(task_id: str, session_id: str = "s", priority: int = 0, queue: str = "default") -> Task:
@@ -23,6 +27,7 @@ def task(task_id: str, session_id: str = "s", priority: int = 0, queue: str = "d
         priority=priority,
         queue=queue,
         created_at="",
+        seq=next(_seqs),
     )
 
 
@@ -46,6 +51,14 @@ def test_priority_goes_before_arrival() -> None:
     for n, priority in enumerate([0, 5, 0, -1, 5]):
         lanes.queue(task(f"t{n}", priority=priority), 1)
     assert list(started(lanes)) == ["t1", "t4", "t0", "t2", "t3"]
+
+
+def test_arrival_is_the_event_that_queued_a_task_in_whatever_order_they_are_told_of() -> None:
+    first, second, third = (task(f"t{n}") for n in range(3))
+    lanes = lanes_of()
+    for each in (third, first, second):
+        lanes.queue(each, 1)
+    assert list(started(lanes)) == ["t0", "t1", "t2"]
 
 
 def test_sessions_take_turns() -> None:

@@ -47,8 +47,8 @@ class Runner(Protocol):
 
     draining: bool
 
-    def changed(self, task: Task, session: Session) -> None:
-        """The task is new on the head, or in another state."""
+    def changed(self, tasks: Sequence[Task], session: Session) -> None:
+        """These tasks of the session are new on the head, or in another state, all at the same moment."""
 
     def session_changed(self, session: Session) -> None:
         """The session has another policy on the head."""
@@ -198,14 +198,17 @@ class Ground:
             InvalidTransition, SessionReadOnly: as Ledger.stage.
         """
         durable = ledger.stage(events, lazily=lazily)
+        changed = []
         for event in events:
             if isinstance(event, TaskEvent):
                 task = ledger.head(event.task_id)
                 assert task is not None
                 self._index_needs(task)
-                self.runner.changed(task, ledger.head_session)
+                changed.append(task)
             elif isinstance(event, SessionUpdated):
                 self.runner.session_changed(ledger.head_session)
+        if changed:
+            self.runner.changed(changed, ledger.head_session)
         return durable
 
     def consequences(self, ledger: Ledger, ended: Mapping[str, State]) -> list[TaskEvent]:

@@ -121,8 +121,7 @@ class Recovery(Attempts):
         """From now on its tasks are run."""
         for task in ledger.tasks.values():
             self._index_needs(task)
-            if not task.terminal:
-                self.runner.changed(task, ledger.session)
+        self.runner.changed([task for task in ledger.tasks.values() if not task.terminal], ledger.session)
 
     def _recovery(self, ledger: Ledger) -> list[TaskEvent]:
         at = self.now()

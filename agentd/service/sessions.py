@@ -190,6 +190,8 @@ class SessionVerbs(HandEdits):
         if events:
             await self.stage(ledger, events)
             await ledger.views.flush()  # an edit by hand that follows the answer finds metadata.json as it is now
+        else:
+            await ledger.settled()  # the same change by somebody else may be on its way to the disk
         return view_of(self.store.entry(session_id))
 
     async def delete_session(self, session_id: str, *, force: bool, if_seq: Set[int] | None) -> None:
@@ -261,6 +263,8 @@ class SessionVerbs(HandEdits):
         if events:
             # Consequences: what was submitted to wait for one of these, and is not durable yet.
             await self.stage(ledger, [*events, *self.consequences(ledger, ended)])
+        else:
+            await ledger.settled()  # what others ended or stopped may be on its way to the disk
         stopped = tuple(task for each in events if (task := ledger.tasks.get(each.task_id)) is not None)
         for task in stopped:
             if task.state is State.RUNNING:

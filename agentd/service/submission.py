@@ -112,8 +112,7 @@ class Submission(SessionVerbs):
         head = SessionCreated(at=session.created_at, session=session)
         ledger = await self.store.create(session, [head, *_creations(tasks, key)])
         made = tuple(ledger.tasks[task.task_id] for task in tasks)
-        for task in made:
-            self.runner.changed(task, session)
+        self.runner.changed(made, session)
         return Created(value=made)
 
     async def _submit_to(

@@ -132,6 +132,7 @@ class TaskVerbs(Submission):
         """
         ledger, task = await self.find_live(task_id)
         if task.terminal:
+            await ledger.settled()  # what is told is durable, also in a refusal
             raise InvalidTransition(f"task {task_id} is {task.state}; there is nothing to cancel")
         cause = Cause(code=CauseCode.CANCELLED_BY_USER, message="cancelled by a client")
         if task.state is not State.RUNNING:
@@ -139,6 +140,8 @@ class TaskVerbs(Submission):
             await self.stage(ledger, [event, *self.consequences(ledger, {task_id: State.CANCELLED})])
         elif task.stop_cause is None:
             await self.stage(ledger, [TaskStopRequested(at=self.now(), task_id=task_id, cause=cause)])
+        else:
+            await ledger.settled()  # another client's cancellation may be on its way to the disk
         current = ledger.tasks.get(task_id) or await self.find(task_id)
         if current.state is State.RUNNING:
             self.runner.stop(current)

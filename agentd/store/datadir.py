@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from pathlib import Path
 
 import msgspec
 
@@ -19,6 +21,19 @@ PROBE_BYTES = 16 << 10
 
 class _Format(Value, frozen=True, kw_only=True):
     format: int
+
+
+def make_private(data_dir: Path) -> None:
+    """Keep others out, whoever made the directory and with what umask: a checkout brings one that all may read.
+
+    Raises:
+        StorageFailed: it belongs to another user, who could take it back.
+    """
+    found = data_dir.stat()
+    if found.st_uid != os.geteuid() and os.geteuid() != 0:
+        raise StorageFailed(f"data_dir {data_dir} belongs to user {found.st_uid}; use a directory of your own")
+    if found.st_mode & 0o077:
+        data_dir.chmod(stat.S_IMODE(found.st_mode) & 0o700)
 
 
 def prepare(disk: Disk, data_dir: str) -> None:
@@ -127,10 +142,15 @@ def remove_session(disk: Disk, sessions_dir: str, session_id: str) -> None:
         if disk.exists(gone):
             _remove(disk, gone)
         disk.rename(path, gone)
-        disk.fsync_dir(sessions_dir, "remove.sessions_dir")
-        _remove(disk, gone)
+        try:
+            disk.fsync_dir(sessions_dir, "remove.sessions_dir")
+        except OSError:
+            disk.rename(gone, path)  # refused, so it must be there after all
+            raise
     except OSError as error:
         raise failure(error, f"session {session_id}") from error
+    with contextlib.suppress(OSError):  # it is gone: what is left of it hides nothing
+        _remove(disk, gone)
 
 
 def _remove(disk: Disk, path: str) -> None:

@@ -5,7 +5,7 @@ Blocking; call it from threads, one at a time per folder. Only `write_views` and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agentd.errors import StorageFailed
 from agentd.model.events import Event
@@ -205,14 +205,14 @@ class Folder:
 
     # ------------------------------------------------------------------ views, reading
 
-    def write_views(self, view: View) -> None:
-        """Bring the views up to the view.
+    def write_views(self, view: View, *, wanted: Callable[[], bool] = lambda: True) -> None:
+        """Bring the views up to the view, unless they are no longer `wanted`.
 
         Raises:
             StorageFailed: what was written is right, the rest is as before; write them again later.
         """
         try:
-            views.write(self._disk, self.path, view, self._missing, metadata_too=self._metadata_behind)
+            views.write(self._disk, self.path, view, self._missing, metadata_too=self._metadata_behind, wanted=wanted)
         except OSError as error:
             raise failure(error, f"the views of session {self.session_id}") from error
         self._missing, self._metadata_behind = [], False

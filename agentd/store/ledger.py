@@ -296,8 +296,8 @@ class Ledger:
         for key_hash in key_hashes:
             self.keys.pop(key_hash, None)
 
-    def refuse(self, reason: str) -> None:
-        """Take nothing more; what is staged is still made durable."""
+    def refuse(self, reason: str | None) -> None:
+        """Take nothing more; what is staged is still made durable. Without a reason: take changes again."""
         self._closed = reason
 
     def abandon(self) -> None:

@@ -82,8 +82,8 @@ class Residency(Catalogue):
             SessionReadOnly: its journal is damaged.
         """
         entry = self.entry(session_id)
-        if entry.ledger is None:
-            if entry.reason is not None:
+        if entry.ledger is None or entry.loading is not None:
+            if entry.reason is not None and entry.loading is None:
                 raise SessionReadOnly(f"session {session_id} is read-only: {entry.reason}")
             await self._load(session_id)
             entry = self.entry(session_id)

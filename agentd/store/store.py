@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -158,10 +159,20 @@ class Store(Residency):
         try:
             if (ledger := entry.ledger) is not None:
                 ledger.refuse("it is being deleted")
-                await self._written(ledger)
-                await self._put_out(entry, ledger)
-            await self.in_thread(remove_session, self._disk, str(self._sessions), session_id)
-            self._remove(session_id)
+                with contextlib.suppress(StorageFailed, SessionReadOnly):
+                    await ledger.settled()
+                await ledger.views.abandoned()
+            try:
+                await self.in_thread(remove_session, self._disk, str(self._sessions), session_id)
+            finally:
+                gone = not await self.in_thread(self._disk.exists, str(self.path(session_id)))
+                if ledger is not None and gone:
+                    await self._put_out(entry, ledger)
+                elif ledger is not None:
+                    ledger.refuse(None)
+                    ledger.views.resume()
+                if gone:
+                    self._remove(session_id)
         finally:
             entry.loading = None
             leaving.cancel()

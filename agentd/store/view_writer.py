@@ -69,6 +69,7 @@ class ViewWriter:
         self._finished: list[tuple[int, Task]] = []
         self._metadata_changed = False
         self._dirty = False
+        self._over = False
         self._pause_s = LAG_S
         self._rested_at = 0.0  #: from when on a session at rest need not wait, by the loop's clock
         self._timer: asyncio.TimerHandle | None = None
@@ -82,6 +83,8 @@ class ViewWriter:
 
     def ask(self, *, resting: bool = False) -> None:
         """The state has changed: write soon; at once when the session is at rest and the last writing is past."""
+        if self._over:
+            return
         self._dirty = True
         if self._writing is not None:
             return
@@ -119,9 +122,21 @@ class ViewWriter:
             await asyncio.wait([self._writing])
 
     def abandon(self) -> None:
-        """Write nothing more."""
+        """Write nothing more; a writing that is under way leaves off before its next record."""
+        self._over = True
         self._dirty = False
         self._cancel_timer()
+
+    def resume(self) -> None:
+        """Write again after all."""
+        self._over = False
+        self.ask()
+
+    async def abandoned(self) -> None:
+        """The same, and wait until nothing is being written."""
+        self.abandon()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -162,7 +177,8 @@ class ViewWriter:
                 keys=work.moment.keys,
                 finished=finished,
                 metadata_changed=work.metadata_changed,
-            )
+            ),
+            wanted=lambda: not self._over,
         )
 
     def _line(self, task: Task) -> tuple[Task, bytes]:

@@ -6,8 +6,9 @@ of all before it. A program that only lists reads the first line.
 
 from __future__ import annotations
 
+import errno
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -165,14 +166,23 @@ def write_record(disk: Disk, session_dir: str, seq: int, state: State, task_id: 
 
 
 def write(
-    disk: Disk, session_dir: str, view: View, missing: Sequence[Finished] = (), *, metadata_too: bool = False
+    disk: Disk,
+    session_dir: str,
+    view: View,
+    missing: Sequence[Finished] = (),
+    *,
+    metadata_too: bool = False,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> None:
     """Write the views, the records first: a snapshot at seq N promises every record up to N, and metadata.json too.
 
-    Raises OSError; what was written by then is right, and writing it again does no harm.
+    Raises OSError, also when they are no longer `wanted`; what was written by then is right, and writing it again does
+    no harm.
     """
     records = [*missing, *view.finished]
     for record in records:
+        if not wanted():
+            raise OSError(errno.ECANCELED, "the views are no longer wanted")
         write_record(disk, session_dir, *record)
     if records:
         disk.fsync_dir(layout.history_dir(session_dir), "view.records_dir")

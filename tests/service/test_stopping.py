@@ -137,3 +137,30 @@ async def test_the_status_counts_the_queue(house: House) -> None:
     status = house.service.status()
     assert (status.queue.depth, status.queue.waiting, len(status.current)) == (1, 1, 1)
     assert status.queue.oldest_age_s is not None
+
+
+async def test_a_second_cancellation_is_not_answered_before_the_first_is_durable(house: House) -> None:
+    await house.session()
+    task_id = await running(house)
+    house.disk.go.clear()
+    both = [asyncio.create_task(house.service.cancel(task_id)) for _ in range(2)]
+    ledger = await house.store.ledger("s")
+    await until(lambda: ledger.pending)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not any(each.done() for each in both)
+    house.disk.go.set()
+    for task in await asyncio.gather(*both):
+        assert task.stop_cause is not None
+
+
+async def test_what_an_end_sets_free_starts_by_priority(quiet: House) -> None:
+    await quiet.session()
+    first = await quiet.submit()
+    low = await quiet.submit()
+    high = await quiet.submit(needs=(first.task_id,), priority=5)
+    await quiet.run()
+    for task in (first, low, high):
+        await quiet.ended(task.task_id)
+    ended = {task_id: (await quiet.service.task(task_id)).started_at for task_id in (low.task_id, high.task_id)}
+    assert (ended[high.task_id] or "") < (ended[low.task_id] or "")
