@@ -9,7 +9,7 @@ from pathlib import Path
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from agentd.errors import AgentdError, Invalid, SessionReadOnly, StorageFailed
+from agentd.errors import AgentdError, Invalid, SessionNotFound, SessionReadOnly, StorageFailed, Unavailable
 from agentd.model.events import Event, SessionArchived, SessionEditRefused, SessionUpdated
 from agentd.model.session import Session, SessionChanges
 from agentd.service.ground import Ground
@@ -29,8 +29,8 @@ class HandEdits(Ground):
         try:
             ledger = await self.store.ledger(session_id)
             session, text = await self._settled_text(ledger)
-        except (SessionReadOnly, StorageFailed):
-            return
+        except (SessionNotFound, SessionReadOnly, StorageFailed, Unavailable):
+            return  # deleted meanwhile, or looked at when it is opened next
         try:
             changes = edited(session, text)
             if changes is not None and changes.labels is not UNSET:

@@ -123,6 +123,8 @@ class Residency(Catalogue):
             entry = self.entry(session_id)
         if entry is not None and entry.ledger is not None:
             return entry.ledger
+        if entry is not None and entry.reason is not None and ready is None:
+            raise SessionReadOnly(f"session {session_id} is read-only: {entry.reason}")
         loading: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if entry is not None:
             entry.loading = loading

@@ -57,6 +57,14 @@ async def test_a_task_submitted_while_its_session_is_deleted_is_refused_or_keeps
         assert pair in (("done", "SessionReadOnly"), ("done", "SessionNotFound"), (SessionActive.__name__, "done"))
 
 
+async def test_metadata_that_was_written_just_before_its_session_is_deleted_is_no_error(quiet: House) -> None:
+    await quiet.session("s")
+    deleting = asyncio.create_task(quiet.service.delete_session("s", force=False, if_seq=None))
+    await until(lambda: quiet.store.entry("s").loading is not None)
+    await quiet.service.metadata_touched("s")
+    assert await outcome(deleting) == "done"
+
+
 async def test_a_session_deleted_twice_at_once_is_gone_once(quiet: House) -> None:
     await quiet.session()
     deletes = [asyncio.create_task(quiet.service.delete_session("s", force=True, if_seq=None)) for _ in range(3)]
