@@ -12,7 +12,7 @@ from agentd.model.events import Event
 from agentd.model.session import Session
 from agentd.store import examine, layout, quarantine, views
 from agentd.store.appender import Appended, Appender
-from agentd.store.datadir import read_format, sweep, write_format
+from agentd.store.datadir import read_format, remove_session, sweep, write_format
 from agentd.store.disk import Disk, failure, replace_file
 from agentd.store.examine import Examined, Header, Loaded
 from agentd.store.journal import Position, sealed_batch, sealed_head
@@ -61,18 +61,23 @@ class Folder:
         events: Sequence[Event],
         *,
         segment_bytes: int = SEGMENT_BYTES,
+        refused_before: bool = False,
     ) -> tuple[Folder, Appended]:
         """Make the session with its first events; it is durable when this returns, and otherwise not there.
 
+        After a creation of this id that was `refused_before`, what the disk would not take back is replaced.
+
         Raises:
             FileExistsError: the name is taken.
-            StorageFailed: it was not made.
+            StorageFailed: it was not made; a disk that refuses everything may keep its directory all the same.
         """
         path = f"{sessions_dir}/{session.session_id}"
-        if disk.exists(path):
+        if disk.exists(path) and not refused_before:
             raise FileExistsError(path)
         folder = cls(disk, path, segment_bytes)
         try:
+            if disk.exists(path):
+                remove_session(disk, sessions_dir, session.session_id)
             return folder, folder._build(layout.new_session_dir(sessions_dir, session.session_id), sessions_dir, events)
         except OSError as error:
             folder.close()

@@ -39,6 +39,7 @@ class Store(Residency):
     def __init__(self, data_dir: Path, *, disk: Disk, limits: Limits) -> None:
         super().__init__(data_dir, disk=disk, limits=limits)
         self._creating: dict[str, asyncio.Future[None]] = {}
+        self._refused: set[str] = set()  #: creations that failed and whose directories are there all the same
 
     # ------------------------------------------------------------------ open and close
 
@@ -140,7 +141,22 @@ class Store(Residency):
         return entry.ledger
 
     def _created(self, session: Session, events: list[Event]) -> tuple[Folder, Appended]:
-        return Folder.create(self._disk, str(self._sessions), session, events, segment_bytes=self._limits.journal_bytes)
+        session_id = session.session_id
+        try:
+            made = Folder.create(
+                self._disk,
+                str(self._sessions),
+                session,
+                events,
+                segment_bytes=self._limits.journal_bytes,
+                refused_before=session_id in self._refused,
+            )
+        except StorageFailed:
+            if self._disk.exists(str(self.path(session_id))):
+                self._refused.add(session_id)
+            raise
+        self._refused.discard(session_id)
+        return made
 
     async def delete(self, session_id: str) -> None:
         """Remove a session and its directory. The caller has just seen that nothing in it is live or pending.

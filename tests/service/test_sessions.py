@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 
 import pytest
 
@@ -39,6 +41,34 @@ async def outcome(work: asyncio.Task[object]) -> str:
         await asyncio.wait([work])
     error = work.exception()
     return type(error).__name__ if error else "done"
+
+
+# ---------------------------------------------------------------------- create
+
+
+async def test_a_session_that_was_refused_and_could_not_be_taken_back_is_made_at_the_next_request(
+    quiet: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last sync of its creation fails, and so does the rename that undoes it."""
+
+    def fsync_dir(path: str, point: str = "") -> None:
+        if point == "create.sessions_dir":
+            raise OSError(errno.EIO, "refused")
+
+    def rename(source: str, target: str) -> None:
+        if "/.new-" in target:
+            raise OSError(errno.EIO, "refused")
+        os.rename(source, target)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(quiet.disk, "fsync_dir", fsync_dir)
+        failing.setattr(quiet.disk, "rename", rename)
+        with pytest.raises(StorageFailed):
+            await quiet.session("s")
+    with pytest.raises(SessionNotFound):
+        await quiet.service.session("s")
+    await quiet.session("s")
+    await quiet.submit(session_id="s")
 
 
 # ---------------------------------------------------------------------- delete
