@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 DAEMON = 0
 #: What a tree gets between SIGTERM and SIGKILL when the daemon is gone.
 ORPHAN_GRACE_S = 0.5
+#: One read: most launches in one, and no more than what memory is at hand for.
+READ = 64 << 10
 #: A message from the daemon is no longer than this.
 MESSAGE_BYTES = 64 << 20
 
@@ -139,7 +141,7 @@ class Worker:
         if self._orphaned:
             return
         try:
-            data = os.read(DAEMON, 1 << 20)
+            data = os.read(DAEMON, READ)
         except BlockingIOError:
             return
         except OSError:
@@ -150,10 +152,9 @@ class Worker:
         self._received += data
         if data.find(b"\n") < 0:
             return
-        *lines, rest = self._received.split(b"\n")
-        self._received = rest
+        *lines, self._received = self._received.split(b"\n")
         for line in lines:
-            self._obey(json.loads(line))
+            self._obey(json.loads(line.decode()))
 
     def _obey(self, message: dict[str, Any]) -> None:
         launch = message.get("run")
