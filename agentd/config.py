@@ -55,6 +55,7 @@ class Limits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     result_bytes: Size = 256 << 10
     line_bytes: Size = 8 << 10  #: of a log line as shown; the raw log has it all
     sse_clients: Count = 2000
+    connections: Count = 10_000  #: open at once; fewer where the system allows fewer open files
     sse_buffer: Count = 1000  #: events a slow reader may lag before it is disconnected
     event_ring: Count = 10_000  #: events over all sessions that /events can replay
     idempotency_ttl_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 86_400.0

@@ -8,7 +8,7 @@ Each class carries a stable `code`; the sentence is made where the error is rais
       Unauthorized       Forbidden         RateLimited
       NotFound           SessionNotFound   TaskNotFound   WorkerNotFound   ArtifactNotFound   RouteNotFound
       Conflict           SessionExists     SessionActive  InvalidTransition  IdempotencyConflict  SessionReadOnly
-      PreconditionFailed MethodNotAllowed  TooLarge  HeadersTooLarge  UriTooLong  UnsupportedMediaType
+      PreconditionFailed MethodNotAllowed  RequestTimeout  TooLarge  HeadersTooLarge  UriTooLong  UnsupportedMediaType
                          RangeNotSatisfiable
       Unavailable        Draining          QueueFull
       StorageFailed      StorageFull
@@ -156,6 +156,12 @@ class MethodNotAllowed(AgentdError):
     """The path exists and does not take this method."""
 
     code = "method_not_allowed"
+
+
+class RequestTimeout(AgentdError):
+    """The request did not come whole in time."""
+
+    code = "request_timeout"
 
 
 class TooLarge(AgentdError):

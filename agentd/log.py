@@ -32,6 +32,9 @@ from agentd.model.events import (
 )
 
 BLOT = "[secret]"
+#: What a library says again within so long is left out; so many of its sentences are remembered.
+REPEAT_S = 10.0
+MAX_SAID = 100
 _SECRET_KEY = re.compile(
     r"(^|[_-])(token|secret|password|passwd|authorization|cookie|api[_-]?key|env)s?$", re.IGNORECASE
 )
@@ -40,6 +43,8 @@ _SECRET_TEXT = re.compile(
     r"|\bagentd_[A-Za-z0-9_-]{32,}|\btask-[0-9a-z]{14}-[0-9a-f]{64}",  # a token, wherever it stands
     re.IGNORECASE,
 )
+#: What a terminal obeys, or what turns the direction of writing; line feeds and tabs apart.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _DEPTH = 4  #: of nested values that are searched for secrets; what is deeper is not shown
 
 _WARNINGS = (SessionQuarantined, WorkerDegraded, WorkerLost)
@@ -56,7 +61,7 @@ def configure(log: Log, fd: int = 2) -> None:
     render: list[Processor]
     if console:
         colors = terminal and "NO_COLOR" not in os.environ
-        render = [structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="at", pad_event_to=24)]
+        render = [_plain, structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="at", pad_event_to=24)]
     else:
         render = [_as_json]
     structlog.configure(
@@ -166,14 +171,39 @@ class Lines:
 class _Bridge(logging.Handler):
     """Lines of libraries that use the standard library's logging, aiohttp and asyncio above all."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[object, float] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if self._just_said(record):
+                return
             line = {"logger": record.name, "message": record.getMessage()}
             if record.exc_info:
                 line["exc_info"] = record.exc_info  # type: ignore[assignment] # format_exc_info takes it
             structlog.get_logger().log(min(record.levelno, logging.ERROR), "library.said", **line)
         except Exception:  # what a library logs must not break the daemon
             self.handleError(record)
+
+    def _just_said(self, record: logging.LogRecord) -> bool:
+        """Whether it said so moments ago: asyncio without descriptors repeats itself by the hundred."""
+        said = record.name, record.getMessage().partition("\n")[0], record.exc_info and record.exc_info[0]
+        now = time.monotonic()
+        if now - self._said.get(said, float("-inf")) < REPEAT_S:
+            return True
+        if len(self._said) >= MAX_SAID:
+            self._said.clear()
+        self._said[said] = now
+        return False
+
+
+def _plain(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
+    """What the console shows as it is, made such that it steers no terminal and forges no line; the rest is quoted."""
+    for key, indent in (("event", "\\n"), ("exception", "\n    ")):
+        if isinstance(text := line.get(key), str):
+            line[key] = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text).replace("\n", indent)
+    return line
 
 
 def _at(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:

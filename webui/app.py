@@ -18,6 +18,7 @@ from yarl import URL
 
 from webui import actions, api, pages
 from webui.assets import Assets
+from webui.connections import OTHER_VERSION
 from webui.doorkeeper import READING, Doorkeeper
 from webui.identity import Role, Seals
 from webui.links import Links
@@ -126,6 +127,8 @@ class Viewer:
         """The answer to a request, whatever happens."""
         request = self._inside(request)
         try:
+            if OTHER_VERSION in request:
+                raise Refusal(400, "malformed", f"{request[OTHER_VERSION]} is not spoken here")
             self._doorkeeper.check_host(request)
             if request.method not in READING:
                 self._doorkeeper.check_origin(request)

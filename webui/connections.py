@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
 
 from webui.refusals import Refusal
@@ -23,7 +25,33 @@ LINGER_S = 2.0
 #: What requests in progress get when the viewer stops.
 SHUTDOWN_S = 1.0
 
+#: Open at once, where the system allows the viewer twice as many files: the other half is for agents.
+CONNECTIONS = 10_000
+#: Above the bound, connections that are told so; more at once are closed without a word.
+TURNED_AWAY = 64
+#: How long one that was told so gets to read it.
+FAREWELL_S = 1.0
+_FULL = b"""\
+HTTP/1.1 503 Service Unavailable\r
+Content-Type: text/plain\r
+Content-Length: 41\r
+Retry-After: 2\r
+Connection: close\r
+\r
+The viewer has too many open connections.
+"""[:-1]
+
+#: Set in a request of a version that is not spoken here.
+OTHER_VERSION = web.RequestKey("other_version", str)
+
 Refuse = Callable[[web.Request, Refusal], web.Response]
+
+
+def connections_allowed() -> int:
+    """How many connections there may be, with as many files left for agents; takes all files that the system allows."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    return CONNECTIONS if files == resource.RLIM_INFINITY else min(CONNECTIONS, files // 2)
 
 
 class Runner(web.AppRunner):
@@ -42,15 +70,68 @@ class Runner(web.AppRunner):
 
 class _Server(web.Server):
     def __init__(self, made: web.Server, refuse: Refuse) -> None:
-        super().__init__(made.request_handler, request_factory=made.request_factory, handler_cancellation=True)
+        super().__init__(made.request_handler, request_factory=self._request, handler_cancellation=True)
+        self._made = made.request_factory
         self._refuse = refuse
+        self._most = connections_allowed()
+        self._leaving = 0
+        self._turned_away = 0
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override] # what a loop makes connections with
+        over = len(self._connections) - self._leaving - self._most + 1
+        if over > 0 and not self._made_room(over):
+            return _TurnedAway(self)
         return _Connection(self, self._refuse)
+
+    def _request(self, message: Any, *rest: Any) -> web.BaseRequest:
+        """A request. An answer has its version, so that of another protocol is written down, and answered in ours."""
+        if message.version in (HttpVersion10, HttpVersion11):
+            return self._made(message, *rest)
+        request = self._made(message._replace(version=HttpVersion11), *rest)
+        request[OTHER_VERSION] = f"HTTP/{message.version.major}.{message.version.minor}"
+        return request
+
+    def _made_room(self, over: int) -> bool:
+        """Close those that ask nothing, the oldest first, and a few more than must go; whether there was one."""
+        waiting = (each for each in self._connections if isinstance(each, _Connection) and each.waits)
+        found = list(islice(waiting, over + self._most // 64))
+        for connection in found:
+            self._leaving += 1
+            connection.leave()
+        return bool(found)
+
+    def left(self) -> None:
+        """One that was asked to leave has gone."""
+        self._leaving -= 1
+
+    def turned_away(self, more: int) -> bool:
+        """Count those that are told to come back later; whether there is room for another."""
+        self._turned_away += more
+        return self._turned_away <= TURNED_AWAY
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection beyond the bound: it is told so, whatever it asks."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if not self._server.turned_away(1):
+            transport.abort()
+            return
+        transport.write(_FULL)
+        if transport.can_write_eof():  # and what it sends is read, lest a reset overtakes the answer
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(FAREWELL_S, transport.abort)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._server.turned_away(-1)
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_refuse",)
+    __slots__ = ("_leaves", "_refuse")
 
     def __init__(self, server: web.Server, refuse: Refuse) -> None:
         super().__init__(
@@ -65,6 +146,24 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._refuse = refuse
+        self._leaves = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it asks nothing, and was not asked to leave."""
+        return self._current_request is None and not self._messages and not self._leaves
+
+    def leave(self) -> None:
+        """Go, for one that may have a question."""
+        self._leaves = True
+        self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make its place free."""
+        server = self._manager
+        super().connection_lost(exc)
+        if self._leaves and isinstance(server, _Server):
+            server.left()
 
     def handle_error(
         self,

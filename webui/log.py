@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import select
+import time
 from datetime import UTC, datetime
 
 import msgspec
@@ -17,6 +18,11 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 BLOT = "[secret]"
+#: What a library says again within so long is left out; so many of its sentences are remembered.
+REPEAT_S = 10.0
+MAX_SAID = 100
+#: What a terminal obeys, or what turns the direction of writing; line feeds and tabs apart.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _SECRET = re.compile(
     r"(?<=bearer )\S+|(?<=/login/)[\w-]{20,}|\bagentd_[\w-]{32,}|\btask-[0-9a-z]{14}-[0-9a-f]{64}|\bgAAAA[\w-]{60,}",
     re.IGNORECASE,
@@ -31,10 +37,10 @@ def configure(level: str, form: str, fd: int = 2) -> None:
         form: console, json, or auto: console on a terminal.
     """
     terminal = os.isatty(fd)
-    render: Processor = _as_json
+    render: list[Processor] = [_as_json]
     if form == "console" or (form == "auto" and terminal):
         colors = terminal and "NO_COLOR" not in os.environ
-        render = structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="at", pad_event_to=24)
+        render = [_plain, structlog.dev.ConsoleRenderer(colors=colors, timestamp_key="at", pad_event_to=24)]
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -42,7 +48,7 @@ def configure(level: str, form: str, fd: int = 2) -> None:
             _at,
             structlog.processors.format_exc_info,
             _blot,
-            render,
+            *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=_Lines(fd)),  # type: ignore[arg-type] # has what it calls
@@ -76,12 +82,37 @@ class _Lines:
 class _Bridge(logging.Handler):
     """Lines of libraries that use the standard library's logging, aiohttp and asyncio above all."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[object, float] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            if self._just_said(record):
+                return
             line = {"logger": record.name, "message": record.getMessage(), "exc_info": record.exc_info}
             structlog.get_logger().log(min(record.levelno, logging.ERROR), "library.said", **line)
         except Exception:  # what a library logs must not break the viewer
             self.handleError(record)
+
+    def _just_said(self, record: logging.LogRecord) -> bool:
+        """Whether it said so moments ago: asyncio without descriptors repeats itself by the hundred."""
+        said = record.name, record.getMessage().partition("\n")[0], record.exc_info and record.exc_info[0]
+        now = time.monotonic()
+        if now - self._said.get(said, float("-inf")) < REPEAT_S:
+            return True
+        if len(self._said) >= MAX_SAID:
+            self._said.clear()
+        self._said[said] = now
+        return False
+
+
+def _plain(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
+    """What the console shows as it is, made such that it steers no terminal and forges no line; the rest is quoted."""
+    for key, indent in (("event", "\\n"), ("exception", "\n    ")):
+        if isinstance(text := line.get(key), str):
+            line[key] = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text).replace("\n", indent)
+    return line
 
 
 def _at(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:

@@ -20,7 +20,9 @@ from agentd.errors import (
     Forbidden,
     HeadersTooLarge,
     Invalid,
+    Malformed,
     MethodNotAllowed,
+    RequestTimeout,
     RouteNotFound,
     TooLarge,
     Unauthorized,
@@ -30,7 +32,7 @@ from agentd.http.auth import NOBODY, Doorkeeper
 from agentd.http.metrics import Metrics
 from agentd.http.routes import ROUTES
 from agentd.http.routing import BodyUse, Call, Route, Seats, Table
-from agentd.http.server import Runner
+from agentd.http.server import OTHER_VERSION, Runner, connections_for
 from agentd.http.tokens import Role, TokenFile, first_token
 from agentd.service import Service
 
@@ -65,7 +67,8 @@ def make_runner(service: Service) -> Runner:
         clock=service.clock,
     )
     api = Api(service, doorkeeper)
-    return Runner(api.answer, api.refuse, header_bytes=settings.limits.header_bytes)
+    most = connections_for(settings.limits, settings.workers.max)
+    return Runner(api.answer, api.refuse, header_bytes=settings.limits.header_bytes, connections=most)
 
 
 class Api:
@@ -115,8 +118,10 @@ class Api:
 
     async def _handled(self, call: Call) -> web.StreamResponse:
         request = call.request
+        if OTHER_VERSION in request:
+            raise Malformed(f"{request[OTHER_VERSION]} is not spoken here; agentd speaks HTTP/1.1")
         path, _, query = request.raw_path.partition("?")
-        match = self._table.match(path if path.startswith("/") else request.rel_url.raw_path)
+        match = self._table.match(path if path.startswith("/") else _path_of(request))
         call.route = match.routes.get(request.method, _UNROUTED)
         call.params = match.params
         self._check_headers(request)
@@ -201,6 +206,19 @@ async def _confine(call: Call, own: str) -> None:
         raise Forbidden(f"a task's own token reaches its session only, {own}")
 
 
+def _path_of(request: web.BaseRequest) -> str:
+    """The path of an address in full (RFC 9112 §3.2.2).
+
+    Raises:
+        Malformed: it is of another host than the Host header names.
+    """
+    _, slashes, rest = request.raw_path.partition("://")
+    host = rest.partition("/")[0]
+    if slashes and host.lower() != request.headers.get(hdrs.HOST, "").lower():
+        raise Malformed(f"the address is of {host[:100]!r}, and the Host header names another")
+    return request.rel_url.raw_path
+
+
 def _cut_off(call: Call, error: Exception) -> web.StreamResponse | None:
     """An answer that has begun cannot become another: the connection is cut, so that it is not taken for whole."""
     begun = call.streaming
@@ -218,7 +236,7 @@ def _excused(call: Call, error: Exception) -> web.StreamResponse:
     """The problem document for whatever was raised."""
     if isinstance(error, AgentdError):
         response = problems.answer_to(error, call.request_id)
-        if isinstance(error, TooLarge):
+        if isinstance(error, TooLarge | RequestTimeout):
             response.force_close()  # what is left of the body is not worth reading
         return response
     if isinstance(error, NotThisMethod):

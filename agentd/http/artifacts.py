@@ -12,6 +12,7 @@ from agentd.errors import (
     Conflict,
     Invalid,
     Malformed,
+    RequestTimeout,
     SessionNotFound,
     StorageFull,
     TooLarge,
@@ -24,6 +25,8 @@ from agentd.model.requests import ArtifactView, Page, Window
 from agentd.service.listing import cursor_of, key_in
 
 BLOCK = 256 << 10
+#: A file of which nothing comes for so long is given up.
+SILENCE_S = 60.0
 
 
 async def list_all(call: Call) -> web.StreamResponse:
@@ -78,11 +81,13 @@ async def put(call: Call) -> web.StreamResponse:
         await bodies.invite(request)
         gathered = bytearray()
         try:
-            async for block in request.content.iter_any():
+            while block := await asyncio.wait_for(request.content.readany(), SILENCE_S):
                 gathered += block
                 if len(gathered) >= BLOCK:
                     await service.in_thread(writer.write, bytes(gathered))
                     gathered.clear()
+        except TimeoutError:
+            raise RequestTimeout(f"nothing came for {SILENCE_S:.0f} s; nothing was kept") from None
         except (ConnectionError, web.RequestPayloadError) as error:
             raise Malformed("the file did not come whole; nothing was kept") from error
         if gathered:
@@ -138,7 +143,7 @@ ROUTES = (
         for_tasks=True,
         body_use=BodyUse.BYTES,
         answers={201: ArtifactView},
-        errors=(SessionNotFound, Invalid, Conflict, TooLarge, StorageFull),
+        errors=(SessionNotFound, Invalid, Conflict, RequestTimeout, TooLarge, StorageFull),
     ),
     Route(
         method="DELETE",

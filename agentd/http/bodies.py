@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import itertools
 import re
@@ -12,13 +13,23 @@ from typing import Any, TypeVar, cast, get_args, get_type_hints
 import msgspec
 from aiohttp import hdrs, web
 
-from agentd.errors import AgentdError, FieldError, Invalid, Malformed, TooLarge, UnsupportedMediaType
+from agentd.errors import (
+    AgentdError,
+    FieldError,
+    Invalid,
+    Malformed,
+    RequestTimeout,
+    TooLarge,
+    UnsupportedMediaType,
+)
 from agentd.model.reading import MAX_DEPTH, UNREADABLE, containers_in
 
 T = TypeVar("T")
 
 #: Arrays and objects in one body of more than trivial depth; walking them must not hold up others.
 MAX_CONTAINERS = 20_000
+#: What a body has to come in, in seconds: it is small, and who sends it slowly holds a connection.
+BODY_S = 30.0
 #: Fields named in one answer.
 MAX_ERRORS = 50
 
@@ -33,6 +44,7 @@ async def read(request: web.BaseRequest, limit: int) -> bytes:
         TooLarge: it is over the limit, by its Content-Length or as it comes.
         UnsupportedMediaType: it is compressed.
         Malformed: its chunks are broken.
+        RequestTimeout: it does not come whole in time.
     """
     headers = request.headers
     if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
@@ -43,11 +55,14 @@ async def read(request: web.BaseRequest, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
-        while part := await request.content.readany():
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
+        async with asyncio.timeout(BODY_S):
+            while part := await request.content.readany():
+                parts.append(part)
+                size += len(part)
+                if size > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise RequestTimeout(f"the body did not come whole within {BODY_S:.0f} s") from None
     except web.RequestPayloadError as error:
         raise Malformed(f"the body is not sent as HTTP asks: {error}") from error
     return b"".join(parts) if len(parts) != 1 else parts[0]

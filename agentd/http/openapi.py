@@ -17,6 +17,7 @@ from agentd.errors import (
     Invalid,
     Malformed,
     RateLimited,
+    RequestTimeout,
     StorageFailed,
     TooLarge,
     Unauthorized,
@@ -34,7 +35,7 @@ from agentd.model.events import ANNOUNCED, EVENT_TYPES
 #: What every route may answer, and what every route with a body, or that writes, may.
 _ALWAYS: tuple[type[AgentdError], ...] = (Malformed, UriTooLong, HeadersTooLarge, AgentdError)
 _WITH_TOKEN: tuple[type[AgentdError], ...] = (Unauthorized, Forbidden, RateLimited)
-_WITH_BODY: tuple[type[AgentdError], ...] = (Invalid, TooLarge, UnsupportedMediaType)
+_WITH_BODY: tuple[type[AgentdError], ...] = (Invalid, RequestTimeout, TooLarge, UnsupportedMediaType)
 
 _DESCRIPTION = """The truth about long-running work. Every route but /healthz needs `Authorization: Bearer TOKEN`.
 

@@ -25,6 +25,7 @@ STATUS: dict[str, int] = {
     "artifact_not_found": 404,
     "route_not_found": 404,
     "method_not_allowed": 405,
+    "request_timeout": 408,
     "conflict": 409,
     "session_exists": 409,
     "session_active": 409,

@@ -6,10 +6,16 @@ It stands on aiohttp's low-level server: the API's own table finds routes, so th
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Awaitable, Callable
+from itertools import islice
+from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+
+from agentd.config import Limits
+from agentd.http import problems
 
 #: Of the request line; that of a header is `limits.header_bytes`.
 LINE_BYTES = 8190
@@ -21,8 +27,18 @@ LINGER_S = 2.0
 #: What requests in progress get when the server stops.
 SHUTDOWN_S = 1.0
 
+#: Descriptors that are neither connections nor counted by `connections_for`: the daemon's own, and what files are
+#: opened for a moment.
+SPARE_FILES = 256
+#: Above the bound, connections that are told so; more at once are closed without a word.
+TURNED_AWAY = 64
+#: How long one that was told so gets to read it.
+FAREWELL_S = 1.0
+
 #: Set in a request whose answer is an endless stream.
 ONLY_SENDS = web.RequestKey("only_sends", bool)
+#: Set in a request of a version that is not spoken here.
+OTHER_VERSION = web.RequestKey("other_version", str)
 
 Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refuse = Callable[[web.BaseRequest, str, str], web.StreamResponse]
@@ -31,22 +47,97 @@ Refuse = Callable[[web.BaseRequest, str, str], web.StreamResponse]
 class Runner(web.ServerRunner):
     """Runs the server; `setup` it, add sites, and `cleanup` at the end."""
 
-    def __init__(self, answer: Answer, refuse: Refuse, *, header_bytes: int) -> None:
-        super().__init__(_Server(answer, refuse, header_bytes), shutdown_timeout=SHUTDOWN_S)
+    def __init__(self, answer: Answer, refuse: Refuse, *, header_bytes: int, connections: int) -> None:
+        super().__init__(_Server(answer, refuse, header_bytes, connections), shutdown_timeout=SHUTDOWN_S)
+
+
+def connections_for(limits: Limits, workers: int) -> int:
+    """How many connections leave descriptors enough for sessions in memory and for workers."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files == resource.RLIM_INFINITY:
+        return limits.connections
+    kept = 2 * limits.resident_sessions + 4 * workers + SPARE_FILES
+    return max(1, min(limits.connections, max(files - kept, files // 4)))
 
 
 class _Server(web.Server):
-    def __init__(self, answer: Answer, refuse: Refuse, header_bytes: int) -> None:
-        super().__init__(answer)
+    """Makes connections; at the bound, room for new ones."""
+
+    def __init__(self, answer: Answer, refuse: Refuse, header_bytes: int, most: int) -> None:
+        super().__init__(answer, request_factory=_request)
         self._refuse = refuse
         self._header_bytes = header_bytes
+        self._most = most
+        self._leaving = 0
+        self._turned_away = 0
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override] # what a loop makes connections with
+        over = len(self._connections) - self._leaving - self._most + 1
+        if over > 0 and not self._made_room(over):
+            return _TurnedAway(self)
         return _Connection(self, self._refuse, self._header_bytes)
+
+    def _made_room(self, over: int) -> bool:
+        """Close those that ask nothing, the oldest first, and a few more than must go; whether there was one."""
+        waiting = (each for each in self._connections if isinstance(each, _Connection) and each.waits)
+        found = list(islice(waiting, over + self._most // 64))
+        for connection in found:
+            self._leaving += 1
+            connection.leave()
+        return bool(found)
+
+    def left(self) -> None:
+        """One that was asked to leave has gone."""
+        self._leaving -= 1
+
+    def turned_away(self, more: int) -> bool:
+        """Count those that are told to come back later; whether there is room for another."""
+        self._turned_away += more
+        return self._turned_away <= TURNED_AWAY
+
+
+def _request(message: Any, payload: Any, connection: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:
+    """A request. An answer has its version, so that of another protocol is written down, and answered in ours."""
+    version = message.version
+    spoken = version in (HttpVersion10, HttpVersion11)
+    if not spoken:
+        message = message._replace(version=HttpVersion11)
+    request = web.BaseRequest(message, payload, connection, writer, task, asyncio.get_running_loop())
+    if not spoken:
+        request[OTHER_VERSION] = f"HTTP/{version.major}.{version.minor}"
+    return request
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection beyond the bound: it is told so, whatever it asks."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        if not self._server.turned_away(1):
+            transport.abort()
+            return
+        transport.write(_full())
+        transport.write_eof()  # and what it sends is read, lest a reset overtakes the answer
+        asyncio.get_running_loop().call_later(FAREWELL_S, transport.abort)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._server.turned_away(-1)
+
+
+def _full() -> bytes:
+    refused = problems.answer("unavailable", "too many connections (limits.connections); come back later", "none")
+    body = refused.body
+    assert isinstance(body, bytes)
+    headers = {**refused.headers, "Content-Length": str(len(body)), "Connection": "close"}
+    head = ["HTTP/1.1 503 Service Unavailable", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    return "\r\n".join(head).encode() + body
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_refuse",)
+    __slots__ = ("_leaves", "_refuse")
 
     def __init__(self, server: web.Server, refuse: Refuse, header_bytes: int) -> None:
         super().__init__(
@@ -61,11 +152,24 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._refuse = refuse
+        self._leaves = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether it asks nothing, and was not asked to leave."""
+        return self._current_request is None and not self._messages and not self._leaves
+
+    def leave(self) -> None:
+        """Go, for one that may have a question."""
+        self._leaves = True
+        self.force_close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End what only sends to a reader that has gone, at once and not at its next heartbeat; all else goes on."""
-        request, handler = self._current_request, self._task_handler
+        request, handler, server = self._current_request, self._task_handler, self._manager
         super().connection_lost(exc)
+        if self._leaves and isinstance(server, _Server):
+            server.left()
         if request is not None and handler is not None and request.get(ONLY_SENDS):
             handler.cancel()
 
