@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import resource
@@ -26,6 +25,7 @@ from agentd.engines.local.orphans import end_leftovers
 from agentd.engines.local.pool import LocalEngine
 from agentd.engines.local.process_tree import started_at
 from agentd.errors import AgentdError, AlreadyRunning, ConfigInvalid, StorageFailed
+from agentd.http import unix_socket
 from agentd.http.app import make_runner
 from agentd.http.server import Runner
 from agentd.kinds.registry import kinds
@@ -38,7 +38,7 @@ from agentd.scopes import TaskTokens
 from agentd.service import Service
 from agentd.store import agent_file, layout
 from agentd.store.agent_file import AgentFile
-from agentd.store.datadir import has_room, prepare, sweep
+from agentd.store.datadir import has_room, make_private, prepare, sweep
 from agentd.store.disk import RealDisk
 from agentd.store.locks import DirectoryLock
 from agentd.store.store import Store
@@ -141,6 +141,7 @@ class Daemon:
             self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StorageFailed(f"data_dir {self.data_dir} cannot be made: {error.strerror}") from error
+        make_private(self.data_dir)
         self._lock = DirectoryLock.take(self.data_dir)
         previous = agent_file.read(str(self.data_dir))
         if self._lock is None:
@@ -158,23 +159,13 @@ class Daemon:
             site = web.TCPSite(self._web, http.host, http.port)
             await site.start()
             if http.socket is not None:
-                await self._listen_on_socket(Path(http.socket))
+                await unix_socket.listen(self._web, Path(http.socket))
         except OSError as error:
             raise ConfigInvalid(
                 f"http.host/http.port: cannot listen on {http.host}:{http.port}: {error.strerror}; choose another port"
             ) from error
         host, port = self._web.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-    async def _listen_on_socket(self, path: Path) -> None:
-        assert self._web is not None
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        before = os.umask(0o177)  # aiohttp makes the socket with the umask's mode; a chmod after would be a race
-        try:
-            await web.UnixSite(self._web, str(path)).start()
-        finally:
-            os.umask(before)
 
     def _show_itself(self, agent_id: str, boot_id: str) -> None:
         """Write agent.json, as soon as the disk takes it; until then clients must be told where to knock."""
@@ -295,6 +286,8 @@ def run(settings: Settings) -> None:
     """
     configure(settings.log)
     os.umask(0o077)
+    # Memory holds tokens: no core of the daemon is left; a task may have one by `ulimit -c`.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # a journal and a lock for each session in memory
     sys.setswitchinterval(0.001)  # a thread that parses must not hold the loop up for the default 5 ms

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -78,6 +79,9 @@ def main(ctx: click.Context, /, **flags: object) -> None:
     Prints a link that logs in once. Without --agent it shows the daemons of this machine. Each flag is also a variable
     of the environment (AGENTD_WEB_PORT, …) and a key of webui.yaml; see docs/viewer.md.
     """
+    os.umask(0o077)
+    # Memory holds tokens and the secret: no core is left.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         settings = _settings(ctx, flags)
         secret = read_secret(settings.secret_file)

@@ -44,7 +44,8 @@ def read_secret(path: Path) -> bytes:
 
 def _make(path: Path) -> None:
     """Write it whole beside, then link it into place: of two viewers that start at once, both take the first's."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in reversed((path.parent, *path.parent.parents)):
+        folder.mkdir(mode=0o700, exist_ok=True)  # each: `parents=True` would leave all but the last to the umask
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
         file.write(secrets.token_hex(SECRET_BYTES) + "\n")

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import os
+import socket
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -92,8 +95,12 @@ class Doorkeeper:
         origin = headers.get(hdrs.ORIGIN)
         if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
             raise Forbidden("requests of other origins are refused; ask through agentd-web")
-        if headers.get("Sec-Fetch-Site") == "cross-site":
+        # Another port of localhost is another origin of the same site.
+        if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise Forbidden("requests of other sites are refused; ask through agentd-web")
+        user = _peer(request)
+        if user is not None and user not in (os.geteuid(), 0):
+            raise Forbidden(f"user {user} may not use this socket; it is for its owner")
 
     def caller(self, request: web.BaseRequest) -> Caller:
         """Whose token the request carries.
@@ -111,7 +118,7 @@ class Doorkeeper:
             reason = "the token is not known; it may have been revoked or be another daemon's"
         else:
             reason = "send the header `Authorization: Bearer TOKEN`; the first token is in the file `token`"
-        if self._failures.count(request.remote or "unix"):
+        if self._failures.count(address_of(request)):
             raise RateLimited("too many attempts without a known token; wait a minute")
         raise Unauthorized(reason)
 
@@ -175,6 +182,29 @@ class Failures:
         if len(self._by_address) > MAX_ADDRESSES:
             self._by_address.popitem(last=False)
         return count + 1 > self._allowed
+
+
+def address_of(request: web.BaseRequest) -> str:
+    """Who asks: an address, the /64 of one in IPv6, which is what one customer has, or the user of a unix socket."""
+    found = request.remote
+    if not found:
+        return f"user {_peer(request)}"
+    if ":" not in found:
+        return found
+    try:
+        address = ipaddress.IPv6Address(found)
+    except ValueError:
+        return found
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
+def _peer(request: web.BaseRequest) -> int | None:
+    """The user at the other end of a unix socket, as the kernel says (SO_PEERCRED, unix(7)); None for other sockets."""
+    connection = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if connection is None or connection.family != socket.AF_UNIX:
+        return None
+    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(user)
 
 
 def host_name(host: str) -> str:

@@ -30,7 +30,8 @@ MAX_TOKENS = 100
 MAX_FILE_BYTES = 1 << 20
 FORMAT = 1
 
-_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC
+#: O_NONBLOCK: a pipe in a file's place must not hold us.
+_OPEN = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class Role(IntEnum):
@@ -86,8 +87,7 @@ def first_token(data_dir: str | Path) -> str:
                 _put(path, f"{PREFIX}{secrets.token_urlsafe(TOKEN_BYTES)}\n".encode(), replace=False)
         fd = os.open(path, os.O_RDONLY | _OPEN)
         with os.fdopen(fd, "rb") as file:
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077 or found.st_uid != os.geteuid():
+            if not _is_ours_alone(fd):
                 raise StorageFailed(f"{path} must be a file of yours that nobody else may read; chmod 600 it")
             text = file.read(4096).decode("ascii", "replace").strip()
     except OSError as error:
@@ -125,8 +125,8 @@ class TokenFile:
         except OSError as error:
             raise StorageFailed(f"{self._path}: {error.strerror}") from error
         with os.fdopen(fd, "rb") as file:
-            if os.fstat(fd).st_mode & 0o077:
-                raise StorageFailed(f"{self._path} may be read by others; chmod 600 it")
+            if not _is_ours_alone(fd):
+                raise StorageFailed(f"{self._path} must be a file of yours that nobody else may read; chmod 600 it")
             text = file.read(MAX_FILE_BYTES)
         try:
             content = read(text, _File)
@@ -192,6 +192,11 @@ class TokenFile:
             yield
         finally:
             os.close(fd)
+
+
+def _is_ours_alone(fd: int) -> bool:
+    found = os.fstat(fd)
+    return stat.S_ISREG(found.st_mode) and not found.st_mode & 0o077 and found.st_uid == os.geteuid()
 
 
 def _put(path: Path, content: bytes, *, replace: bool) -> None:

@@ -14,6 +14,7 @@ from agentd.errors import FieldError, Invalid
 from agentd.kinds.protocol import Outcome, Place
 from agentd.model.consequences import stopped_state
 from agentd.model.launch import EndedBy, Exit, Launch, ResourceLimits
+from agentd.model.reading import UNREADABLE, containers_in
 from agentd.model.requests import Request
 from agentd.model.task import Cause, CauseCode, State, Task
 
@@ -42,10 +43,6 @@ ONE_PROGRAM: list[dict[str, Any]] = [
     {"required": ["command"], "properties": {"command": {"type": "string"}, "argv": {"type": "null"}}},
     {"required": ["argv"], "properties": {"argv": {"type": "array"}, "command": {"type": "null"}}},
 ]
-
-
-#: How deep a result may be nested, as the bodies of requests.
-RESULT_DEPTH = 64
 
 
 class Limits(Request, frozen=True, kw_only=True):
@@ -191,24 +188,10 @@ def result(exit: Exit) -> Any:
         return None
     try:
         value = msgspec.json.decode(exit.result)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return {"text": exit.result}
-    return value if _shallow(value) else {"text": exit.result}
-
-
-def _shallow(value: Any) -> bool:
-    """Whether it is nested so little that it can be written wherever the task is shown."""
-    level = [value]
-    for _ in range(RESULT_DEPTH):
-        level = [
-            inner
-            for each in level
-            if isinstance(each, (dict, list))
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return True
-    return False
+    # As deep as a request may be: it is written wherever the task is shown.
+    return {"text": exit.result} if containers_in(value, len(exit.result)) is None else value
 
 
 def _decoded(spec: dict[str, Any]) -> ShellSpec:

@@ -16,6 +16,7 @@ from agentd.errors import ArtifactNotFound, Conflict, StorageFailed, StorageFull
 from agentd.model.requests import ArtifactView, Page
 from agentd.store import inside
 
+_NAME = "artifacts"
 #: Names looked at in one directory of a listing; more are not shown.
 MAX_ENTRIES = 100_000
 
@@ -35,7 +36,7 @@ class Artifacts:
     """The directory `artifacts/` of a session. Paths are relative, with `/`; symlinks are never followed."""
 
     def __init__(self, session_dir: Path) -> None:
-        self._dir = session_dir / "artifacts"
+        self._session_dir = session_dir
 
     def list(self, limit: int, cursor: str | None = None) -> Page[ArtifactView]:
         """At most `limit` files in the order of their paths, component by component; `cursor` is the last one seen.
@@ -49,7 +50,7 @@ class Artifacts:
         after = inside.checked(cursor, "cursor") if cursor else ()
         rows: list[ArtifactView] = []
         try:
-            with inside.directory(self._dir) as root:
+            with inside.below(self._session_dir, _NAME) as root:
                 for row in _walk(root, (), after):
                     if len(rows) == limit:
                         return Page(data=tuple(rows), next=rows[-1].path if rows else None)
@@ -69,7 +70,7 @@ class Artifacts:
         """
         names = inside.checked(path)
         try:
-            with inside.directory(self._dir) as root, inside.parent(root, names) as (parent, name):
+            with inside.below(self._session_dir, _NAME) as root, inside.parent(root, names) as (parent, name):
                 fd = inside.open_file(parent, name)
         except (FileNotFoundError, NotADirectoryError):
             raise _missing(path) from None
@@ -87,7 +88,7 @@ class Artifacts:
                 meanwhile.
             StorageFull, StorageFailed
         """
-        return ArtifactWriter(self._dir, path, max_bytes)
+        return ArtifactWriter(self._session_dir, path, max_bytes)
 
     def delete(self, path: str) -> None:
         """Remove the file, and the directories that are empty then.
@@ -99,7 +100,7 @@ class Artifacts:
         """
         names = inside.checked(path)
         try:
-            with inside.directory(self._dir) as root:
+            with inside.below(self._session_dir, _NAME) as root:
                 with inside.parent(root, names) as (parent, name):
                     if not inside.remove_file(parent, name):
                         raise _missing(path)
@@ -112,8 +113,9 @@ class Artifacts:
     def sweep(self) -> int:
         """Remove what writers left that were killed; how many files. Only when nothing writes here."""
         removed = 0
-        for place, directories, files, fd in os.fwalk(self._dir, follow_symlinks=False):
-            if len(Path(place).relative_to(self._dir).parts) >= inside.MAX_DEPTH:
+        root = self._session_dir / _NAME
+        for place, directories, files, fd in os.fwalk(root, follow_symlinks=False):
+            if len(Path(place).relative_to(root).parts) >= inside.MAX_DEPTH:
                 directories.clear()  # no writer goes deeper
             for name in files:
                 if name.startswith(inside.TEMPORARY):
@@ -127,7 +129,7 @@ class ArtifactWriter:
     It may be closed while another thread is in `write`, as when a client leaves: that is waited for.
     """
 
-    def __init__(self, root: Path, path: str, max_bytes: int) -> None:
+    def __init__(self, session_dir: Path, path: str, max_bytes: int) -> None:
         names = inside.checked(path)
         self._path = path
         self._max_bytes = max_bytes
@@ -135,8 +137,7 @@ class ArtifactWriter:
         self._lock = Lock()
         self._stack = ExitStack()
         try:
-            root.mkdir(mode=0o700, exist_ok=True)
-            fd = self._stack.enter_context(inside.directory(root))
+            fd = self._stack.enter_context(inside.below(session_dir, _NAME, make=True))
             self._parent, self._name = self._stack.enter_context(inside.parent(fd, names, make=True))
             self._fd, self._temporary = inside.create_temporary(self._parent)
         except OSError as error:

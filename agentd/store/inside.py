@@ -85,6 +85,21 @@ def directory(path: Path | str, *, dir_fd: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
+def below(path: Path, name: str, *, make: bool = False) -> Iterator[int]:
+    """A descriptor of the directory `name` in another, neither of which is a symlink; `make` creates the first.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, OSError
+    """
+    with directory(path) as outer:
+        inner = _descend(outer, name, make)
+    try:
+        yield inner
+    finally:
+        os.close(inner)
+
+
+@contextmanager
 def parent(root: int, names: tuple[str, ...], *, make: bool = False) -> Iterator[tuple[int, str]]:
     """The descriptor of the directory that holds the last of `names`, and that name; `make` creates what is missing.
 

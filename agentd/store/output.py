@@ -103,7 +103,7 @@ class OutputLog:
     """
 
     def __init__(self, session_dir: Path, task_id: str, attempt: int, indexes: LogIndexes | None = None) -> None:
-        self._dir = session_dir / "output"
+        self._session_dir = session_dir
         (self._name,) = inside.checked(f"{task_id}.{attempt}", "task_id")
         self._indexes = indexes if indexes is not None else LogIndexes(1)
 
@@ -217,13 +217,13 @@ class OutputLog:
 
     def _file(self, suffix: str) -> LogFile:
         try:
-            with inside.directory(self._dir) as output:
+            with inside.below(self._session_dir, "output") as output:
                 return LogFile(inside.open_file(output, self._name + suffix))
         except (FileNotFoundError, NotADirectoryError):
             return LogFile(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
     def _known(self, log: LogFile) -> LogIndex:
-        return self._indexes.of(self._dir / self._name, log.identity)
+        return self._indexes.of(self._session_dir / self._name, log.identity)
 
 
 def _detailed(log: ChunkedLog, line: OutputLine) -> OutputLine:
