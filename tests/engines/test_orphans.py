@@ -161,8 +161,8 @@ async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemo
     assert await asyncio.to_thread(end_leftovers, dead.agent_id, [dead.attempt()]) == 0
 
 
-@pytest.mark.parametrize("how", [how for how in ESCAPES if how != "with a cleared environment"])
-async def test_what_is_left_without_any_worker_is_found_by_its_tag(make_dead: Any, how: str) -> None:
+@pytest.mark.parametrize("how", ESCAPES)
+async def test_what_is_left_without_any_worker_is_found_by_its_tag_or_its_brand(make_dead: Any, how: str) -> None:
     dead = make_dead(ESCAPES[how] + "sleep 60")
     await until(dead.is_up)
     os.kill(dead.daemon.pid, signal.SIGSTOP)  # so that it does not clean up

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Sequence
 
+from agentd.engines.local.brand import brand_of, brand_on
 from agentd.engines.local.process_tree import (
     Process,
     ancestors,
@@ -82,9 +83,9 @@ def end_leftovers(agent_id: str, attempts: Sequence[LeftAttempt]) -> int:
     """At the start of a daemon, before anything runs: end what an earlier one left, and return how many that were.
 
     Old workers of this agent are asked to leave (they end their trees), and killed with all below them if they do
-    not. Then everything goes that carries the tag of one of the attempts, or is the process, or in the session of
-    the process, that was recorded for one: by pid and start time, never by pid alone. This process and those above
-    it are spared, whatever they carry.
+    not. Then everything goes that has the brand of this agent, carries the tag of one of the attempts, or is the
+    process, or in the session of the process, that was recorded for one: by pid and start time, never by pid alone.
+    This process and those above it are spared, whatever they carry.
     """
     ended = _end_workers(agent_id)
     tasks = {task_id for task_id, _, _, _ in attempts}
@@ -92,6 +93,7 @@ def end_leftovers(agent_id: str, attempts: Sequence[LeftAttempt]) -> int:
     if not attempts:
         return ended
     sessions: set[int] = set()
+    brand = brand_of(agent_id)
 
     def look() -> list[Process]:
         processes = snapshot()
@@ -105,7 +107,7 @@ def end_leftovers(agent_id: str, attempts: Sequence[LeftAttempt]) -> int:
             and (
                 (p.pid, p.started_at) in known
                 or p.session in sessions
-                or (not p.zombie and tag(p.pid, _TASK_TAG) in tasks)
+                or (not p.zombie and (brand_on(p.pid) == brand or tag(p.pid, _TASK_TAG) in tasks))
             )
         ]
         return found + [p for p in descendants(processes, [p.pid for p in found]) if p.pid not in spared]

@@ -21,7 +21,10 @@ SECOND_LOOK_S = 0.002
 
 
 class Process:
-    """One process at one moment. `pid` and `started_at` (clock ticks since boot) together are its identity."""
+    """One process at one moment. `pid` and `started_at` (clock ticks since boot) together are its identity.
+
+    `zombie`: it has ended, every thread of it, and waits to be collected.
+    """
 
     __slots__ = ("group", "parent", "pid", "session", "started_at", "zombie")
 
@@ -61,8 +64,9 @@ def read_process(pid: int) -> Process | None:
 def parsed(pid: int, text: bytes) -> Process:
     """The process that a /proc/PID/stat tells of (proc(5)): its name may hold anything, the fields behind it do not."""
     fields = text[text.rindex(b")") + 2 :].split()
-    state = fields[0]
-    return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), state in (b"Z", b"X"))
+    # One whose first thread has left is shown as a zombie, too, while its others run.
+    over = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+    return Process(pid, int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]), over)
 
 
 def started_at(pid: int) -> int | None:

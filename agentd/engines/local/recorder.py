@@ -7,7 +7,9 @@ Runs in the worker: standard library only.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import time
 
 #: Chunks of one stream that follow each other this closely, in seconds, share an index line.
@@ -17,7 +19,10 @@ CHUNK_BYTES = 1 << 20
 #: Index lines kept in memory while the disk takes none; later ones are dropped, the log is not affected.
 PENDING_BYTES = 64 << 10
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+#: O_NONBLOCK: a pipe that the task put in the file's place must not hold us; it has no effect on regular files.
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_REPLACED = "something else was put in the place of the output file"
 
 
 class Recorder:
@@ -100,7 +105,7 @@ class Recorder:
                 os.close(fd)
 
     def _open_log(self) -> None:
-        self._log = os.open(self._log_path, _FLAGS, 0o600)
+        self._log = _opened(self._log_path)
         self.written += os.fstat(self._log).st_size  # offsets are those of the file, whoever began it
 
     def _note(self, stream: str, offset: int, length: int, now: float) -> None:
@@ -131,11 +136,24 @@ class Recorder:
     def _drain(self) -> None:
         try:
             if self._index < 0:
-                self._index = os.open(self._index_path, _FLAGS, 0o600)
+                self._index = _opened(self._index_path)
             while self._pending:
                 del self._pending[: os.write(self._index, self._pending)]
         except OSError as error:
             self.error = error.strerror or str(error)
+
+
+def _opened(path: str) -> int:
+    try:
+        fd = os.open(path, _FLAGS, 0o600)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
+            raise OSError(error.errno, _REPLACED) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, _REPLACED)
+    return fd
 
 
 def _utc_now() -> str:

@@ -157,20 +157,19 @@ class Supervisor:
                 self.on_idle(slot)
                 self._fill_vacant()
 
-    def _on_end(self, slot: Slot, process: WorkerProcess, status: int) -> None:
-        """The process is reaped: as asked, or lost."""
+    def _on_end(self, slot: Slot, process: WorkerProcess, status: int | None) -> None:
+        """The process has ended: as asked, or lost. One that could not be reaped is a stray like what it left."""
         self._brood.reaped(process.pid)
         self._leaving.discard(process)
         self._changed.set()
         if slot.process is not process:
             return
         slot.process = None
-        code = os.waitstatus_to_exitcode(status)
         reason = slot.end_reason
         if slot.asked_to_restart:
             reason = "was restarted on request"
         elif not reason:
-            reason = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"
+            reason = _ended(status)
         self._lost(slot, f"worker {slot.worker_id} (pid {slot.pid}) {reason}")
 
     def _lost(self, slot: Slot, reason: str) -> None:
@@ -273,3 +272,10 @@ class Supervisor:
                 slot.process.kill()
         if watched:
             self._look_in(next_s)
+
+
+def _ended(status: int | None) -> str:
+    if status is None:
+        return "ended while another process traced it"
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"left with exit code {code}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from agentd.engines.local.brand import brand_of, put
 from agentd.model.launch import Exit, Launch
 from agentd.model.reading import UNREADABLE
 from agentd.model.task import Value
@@ -75,14 +76,19 @@ def encoded_run(launch: Launch) -> bytes:
 class WorkerProcess:
     """A process running `worker.py`, with a socket to it and a pidfd on it.
 
-    `on_message` gets each message, `on_end` the wait status once the process is reaped; both on the event loop.
+    `on_message` gets each message, `on_end` the wait status once the process has ended; both on the event loop.
+    The status is None where a tracer holds the process: it is the tracer's to collect first, and nobody waits for that.
 
     Raises:
         OSError: it could not be started.
     """
 
     def __init__(
-        self, agent_id: str, heartbeat_s: float, on_message: Callable[[Message], None], on_end: Callable[[int], None]
+        self,
+        agent_id: str,
+        heartbeat_s: float,
+        on_message: Callable[[Message], None],
+        on_end: Callable[[int | None], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
@@ -98,6 +104,7 @@ class WorkerProcess:
             raise
         finally:
             theirs.close()
+        put(self.pid, brand_of(agent_id))  # it is given nothing to run before
         self._socket.setblocking(False)
         self._loop.add_reader(self._socket, self.read)
         self._loop.add_reader(self._pidfd, self._ended)
@@ -188,7 +195,7 @@ class WorkerProcess:
         self.read()  # the last words may hold an exit
         self.leave()
         self._loop.remove_reader(self._pidfd)
-        _, status = os.waitpid(self.pid, 0)
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
         os.close(self._pidfd)
         self._pidfd = -1
-        self._on_end(status)
+        self._on_end(status if pid else None)
