@@ -47,6 +47,7 @@ class Limits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     body_bytes: Size = 1 << 20
     artifact_bytes: Size = 1 << 30
+    import_bytes: Size = 10 << 30  #: of one archive
     header_bytes: Size = 16 << 10
     sessions: Count = 100_000
     live_tasks: Count = 100_000  #: not terminal, over all sessions
@@ -54,8 +55,8 @@ class Limits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_bytes: Size = 10 << 30  #: of one attempt, unless the task says less
     result_bytes: Size = 256 << 10
     line_bytes: Size = 8 << 10  #: of a log line as shown; the raw log has it all
-    sse_clients: Count = 2000
     connections: Count = 10_000  #: open at once; fewer where the system allows fewer open files
+    sse_clients: Count = 2000
     sse_buffer: Count = 1000  #: events a slow reader may lag before it is disconnected
     event_ring: Count = 10_000  #: events over all sessions that /events can replay
     idempotency_ttl_s: Annotated[float, Meta(ge=0, le=31_536_000)] = 86_400.0

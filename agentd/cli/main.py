@@ -34,6 +34,8 @@ COMMANDS = (
     "workers",
     "queue",
     "progress",
+    "export",
+    "import",
     "check",
     "cleanup",
     "token",

@@ -11,7 +11,7 @@ from agentd.client.streams import EventsPage, OutputChunk, Resumed, ServerEvent,
 from agentd.client.transport import CHUNK_BYTES, decoded
 from agentd.errors import RangeNotSatisfiable, SessionNotFound
 from agentd.model.output import OutputGrowth, OutputLines, OutputMatches
-from agentd.model.requests import ArtifactView, Page, Window
+from agentd.model.requests import ArtifactView, Page, SessionView, Window
 from agentd.model.task import Task
 
 
@@ -187,6 +187,27 @@ class FileCalls(Calls):
     async def delete_artifact(self, session_id: str, path: str) -> None:
         """Remove an artifact."""
         await self._transport.bytes("DELETE", artifact_path(session_id, path))
+
+    # -- whole sessions --------------------------------------------------------------------------------------------
+
+    async def export_session(self, session_id: str) -> AsyncGenerator[bytes, None]:
+        """The session as one archive, in blocks; Unreachable when it breaks off."""
+        async with self._transport.exchange(
+            "GET", session_path(session_id) + "/export", headers={"Accept": "*/*"}
+        ) as answer:
+            async for block in answer.content.iter_chunked(CHUNK_BYTES):
+                yield block
+
+    async def import_session(self, session_id: str, archive: bytes | AsyncIterator[bytes]) -> SessionView:
+        """Make the session of its archive; SessionExists if there is one of this id."""
+        async with self._transport.exchange(
+            "PUT",
+            session_path(session_id) + "/import",
+            body=archive,
+            content_type="application/x-tar",
+            read_s=None,
+        ) as answer:
+            return decoded(SessionView, await answer.read(), "the session")
 
 
 def _attempt_ended(task: Task, attempt: int | None) -> bool:

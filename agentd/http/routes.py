@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from agentd.http import admin, artifacts, events, follow, growth, meta, output, sessions, tasks, workers
+from agentd.http import admin, artifacts, events, follow, growth, meta, output, sessions, tasks, transfers, workers
 from agentd.http.routing import Route
 
 ROUTES: tuple[Route, ...] = (
     *meta.ROUTES,
     *sessions.ROUTES,
+    *transfers.ROUTES,
     *tasks.ROUTES,
     *output.ROUTES,
     *follow.ROUTES,

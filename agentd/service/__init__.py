@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from agentd.service.cleanup import Cleanup
 from agentd.service.sessions import EventsPage
+from agentd.service.transfer import Transfers
 from agentd.service.upkeep import Status
 
 
-class Service(Cleanup):
+class Service(Transfers):
     """All verbs of a daemon. Methods are called on the event loop; what they return is durable."""
 
 

@@ -29,7 +29,7 @@ class Appender:
         self.poisoned: str | None = None  #: why nothing can be appended; `resume` ends it
         self._disk = disk
         self._path = path
-        self._session_id = path.rsplit("/", 1)[1]
+        self._session_id = layout.session_id_of(path)
         self._segment_bytes = segment_bytes
         self._on_segment = on_segment
         self._fd: int | None = None

@@ -62,6 +62,18 @@ def check(disk: Disk, data_dir: str, *, repair: bool) -> CheckReport:
     return CheckReport(sessions=sessions, events=events, findings=tuple(findings.found))
 
 
+def check_session(disk: Disk, path: str) -> tuple[CheckFinding, ...]:
+    """What is wrong in one session's directory; nothing is changed.
+
+    Raises:
+        SessionReadOnly: it is damaged.
+        OSError: it cannot be read.
+    """
+    findings = _Findings(disk, repair=False)
+    _SessionCheck(disk, path, findings, repair=False).run()
+    return tuple(findings.found)
+
+
 class _Findings:
     """What was found so far."""
 
@@ -96,7 +108,7 @@ class _SessionCheck:
     def __init__(self, disk: Disk, path: str, findings: _Findings, repair: bool) -> None:
         self._disk = disk
         self._path = path
-        self._session_id = path.rsplit("/", 1)[1]
+        self._session_id = layout.session_id_of(path)
         self._findings = findings
         self._repair = repair
         self._names: set[str] = set()

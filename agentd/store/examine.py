@@ -137,7 +137,7 @@ def _read_snapshot(disk: Disk, path: str) -> tuple[Snapshot | None, bytes | None
         return None, data
     if snapshot.format > layout.FORMAT:
         raise SessionReadOnly(f"tasks.json has format {snapshot.format}; this agentd reads up to {layout.FORMAT}")
-    if snapshot.session_id != path.rsplit("/", 1)[1]:
+    if snapshot.session_id != layout.session_id_of(path):
         raise SessionReadOnly(
             f"tasks.json belongs to session {snapshot.session_id}; give the directory that name again"
         )
@@ -184,7 +184,7 @@ def salvaged(disk: Disk, path: str) -> Loaded:
         position = scan.position or position
     metadata = _read_if_there(disk, layout.metadata_path(path))
     if replay.session is None:
-        replay.session = _session_shown(metadata, path.rsplit("/", 1)[1])
+        replay.session = _session_shown(metadata, layout.session_id_of(path))
     return Loaded(
         session=replay.session,
         tasks=replay.tasks,
@@ -201,7 +201,7 @@ def header(disk: Disk, path: str) -> Header | None:
     """What lists show, if views and journal agree at a glance; None when the session must be opened."""
     try:
         head = views.read_snapshot_head(disk, path)
-        if head is None or head.format != layout.FORMAT or head.session_id != path.rsplit("/", 1)[1]:
+        if head is None or head.format != layout.FORMAT or head.session_id != layout.session_id_of(path):
             return None
         number = head.journal.segment
         if disk.size(layout.segment_path(path, number)) != head.journal.offset:

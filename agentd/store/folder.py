@@ -42,7 +42,7 @@ class Folder:
 
     def __init__(self, disk: Disk, path: str, segment_bytes: int) -> None:
         self.path = path
-        self.session_id = path.rsplit("/", 1)[1]
+        self.session_id = layout.session_id_of(path)
         self._disk = disk
         self._reader = Reader(disk, path)
         self._appender = Appender(disk, path, segment_bytes, self._reader.began)

@@ -174,7 +174,7 @@ class Scan:
     def __init__(self, disk: Disk, session_dir: str, *, after: int = 0, position: Position | None = None) -> None:
         self._disk = disk
         self._dir = session_dir
-        self._session_id = session_dir.rsplit("/", 1)[1]
+        self._session_id = layout.session_id_of(session_dir)
         self._from = position
         self.segments: list[Segment] = []
         self.seq = after

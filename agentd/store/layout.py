@@ -29,6 +29,7 @@ DELETED_PREFIX = ".deleted-"  #: of one that is being deleted
 
 _SEGMENT = re.compile(r"events-([0-9]{6,})\.jsonl")
 _RECORD = re.compile(r"([0-9]{6,})-(completed|failed|timeout|cancelled)-([0-9a-z]+)\.json")
+_OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json)")
 _TEMPORARY = re.compile(r"\..+\.tmp")
 
 
@@ -60,6 +61,11 @@ def sessions_dir(data_dir: str) -> str:
 def quarantine_dir(data_dir: str) -> str:
     """Where cut and damaged bytes are kept."""
     return f"{data_dir}/{QUARANTINE}"
+
+
+def session_id_of(session_dir: str) -> str:
+    """Whose directory it is, also while it is being built."""
+    return session_dir.rsplit("/", 1)[1].removeprefix(NEW_PREFIX)
 
 
 def data_dir_of(session_dir: str) -> str:
@@ -130,6 +136,11 @@ def output_index(task_id: str, attempt: int) -> str:
 def output_result(task_id: str, attempt: int) -> str:
     """What the attempt leaves as its result, relative to the session's directory."""
     return f"{OUTPUT}/{task_id}.{attempt}.result.json"
+
+
+def is_output(name: str) -> bool:
+    """Whether an attempt leaves files of such a name in output/."""
+    return _OUTPUT.fullmatch(name) is not None
 
 
 def segment_name(number: int) -> str:

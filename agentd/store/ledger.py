@@ -91,7 +91,7 @@ class Ledger:
         self._began = 0.0  #: when, by perf_counter
         self._flush_at: asyncio.Handle | None = None
         self._due = math.inf  #: when what is staged must go, by the loop's clock
-        self.views = ViewWriter(folder, viewers, loaded.finished_order, self._moment, self._drop)
+        self.views = ViewWriter(folder, viewers, loaded.finished_order, self.moment, self._drop)
         if loaded.stale:
             self.views.ask()
 
@@ -281,7 +281,8 @@ class Ledger:
 
     # ------------------------------------------------------------------ views
 
-    def _moment(self) -> Moment:
+    def moment(self) -> Moment:
+        """The durable state as it is now."""
         return Moment(self.session, self.seq, self.position, list(self.tasks.values()), list(self.keys.values()))
 
     def _drop(self, task_ids: Iterable[str]) -> None:

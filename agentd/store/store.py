@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from agentd.config import Limits
@@ -26,7 +26,9 @@ from agentd.store.check import check
 from agentd.store.datadir import remove_session
 from agentd.store.disk import Disk
 from agentd.store.entry import Entry, first_state
+from agentd.store.exporting import exported
 from agentd.store.folder import Appended, Folder, Header
+from agentd.store.importing import Import
 from agentd.store.ledger import Committed, Ledger
 from agentd.store.locks import DirectoryLock
 from agentd.store.residency import READERS, Residency
@@ -39,6 +41,7 @@ class Store(Residency):
     def __init__(self, data_dir: Path, *, disk: Disk, limits: Limits) -> None:
         super().__init__(data_dir, disk=disk, limits=limits)
         self._creating: dict[str, asyncio.Future[None]] = {}
+        self._arriving: set[str] = set()  #: sessions that are being imported
         self._refused: set[str] = set()  #: creations that failed and whose directories are there all the same
 
     # ------------------------------------------------------------------ open and close
@@ -113,6 +116,8 @@ class Store(Residency):
             StorageFailed: it was not made.
         """
         session_id = session.session_id
+        if session_id in self._arriving:
+            raise SessionExists(f"session {session_id!r} is being imported; try again when that is done")
         if session_id in self.entries or session_id in self._creating:
             raise SessionExists(f"session {session_id!r} exists; choose another id, or submit to it")
         creating = self._creating[session_id] = asyncio.get_running_loop().create_future()
@@ -157,6 +162,45 @@ class Store(Residency):
             raise
         self._refused.discard(session_id)
         return made
+
+    async def receive(self, session_id: str, blocks: AsyncIterator[bytes], at: str) -> Entry:
+        """Make a session of an archive as it comes; whole and durable when this returns, and otherwise not there.
+
+        Raises:
+            SessionExists: there is one of this id.
+            Invalid, TooLarge: it is not an archive of this session, or not as it was exported.
+            StorageFailed: it was not made.
+        """
+        if session_id in self.entries or session_id in self._creating or session_id in self._arriving:
+            raise SessionExists(
+                f"session {session_id!r} exists; delete it first, or import on another agent: the ids of its tasks "
+                "belong to its name"
+            )
+        self._arriving.add(session_id)
+        try:
+            most = self._limits.import_bytes
+            building = await self.in_thread(Import, self._disk, str(self._sessions), session_id, most)
+            try:
+                async for block in blocks:
+                    await self.in_thread(building.feed, block)
+                # By itself: what is in its place is shown, though nobody waits for it any more.
+                placing = asyncio.get_running_loop().create_task(self._placed(building, session_id, at))
+                self._chores.add(placing)
+                placing.add_done_callback(self._chores.discard)
+                await asyncio.shield(placing)
+            finally:
+                await self.in_thread(building.close)
+        finally:
+            self._arriving.discard(session_id)
+        return self.entry(session_id)
+
+    async def _placed(self, building: Import, session_id: str, at: str) -> None:
+        view = await self.in_thread(building.finish, at)
+        self._add(session_id, Entry(view.session, view.counts, seq=view.seq))
+
+    def export(self, ledger: Ledger) -> Iterator[bytes]:
+        """The archive of a session as it is durable now; each block is read when it is asked for. Blocking."""
+        return exported(self._disk, ledger.folder.path, ledger.moment())
 
     async def delete(self, session_id: str) -> None:
         """Remove a session and its directory. The caller has just seen that nothing in it is live or pending.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from agentd.errors import StorageFailed, StorageFull
+from agentd.model.ids import session_tag
 from tests.store.oracle import check_recovery, is_journal
 from tests.store.simdisk import SimDisk
 from tests.store.story import (
@@ -180,6 +181,20 @@ def removal(stage: Stage) -> None:
     player.append("a", progressed("t1"))
 
 
+def imported(stage: Stage) -> None:
+    """A session that was removed comes back out of its archive; one of its tasks had not ended."""
+    done, runs = (session_tag("a") + f"{number:010d}" for number in (1, 2))
+    player = stage.quietly(done, runs)
+    player.append("a", finished(done))
+    player.views("a")
+    archive = player.exported("a")
+    player.remove("a")
+    stage.disk.settle()
+    stage.watch()
+    player.imported("a", archive)
+    player.append("a", titled("after"))
+
+
 def killed_while_creating(stage: Stage) -> None:
     """The creator dies before its last sync; the next process finds the session, shows it and goes on."""
     stage.player.start()
@@ -327,6 +342,7 @@ STORIES: list[Story] = [
     everyday,
     rotation,
     removal,
+    imported,
     killed_while_creating,
     killed_before_the_sync,
     killed_while_rotating,

@@ -24,10 +24,13 @@ from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.store import layout
 from agentd.store.datadir import prepare, remove_session, sweep
 from agentd.store.disk import Disk
+from agentd.store.exporting import exported
 from agentd.store.folder import Folder, Loaded, Position
+from agentd.store.importing import Import, ends_of
 from agentd.store.journal import seq_of
 from agentd.store.reader import Reader
 from agentd.store.replay import Finished, Replay
+from agentd.store.view_writer import Moment
 from agentd.store.views import view_of
 from tests.store.simdisk import SimDisk
 
@@ -181,6 +184,25 @@ class Player:
         memory.exists = False
         remove_session(self.disk, SESSIONS, session_id)
         memory.gone = True
+
+    def exported(self, session_id: str) -> bytes:
+        """The session as an archive."""
+        replay, position = replayed(self.memories[session_id].acked), self.positions[session_id]
+        assert replay.session is not None
+        tasks, keys = list(replay.tasks.values()), list(replay.keys.values())
+        moment = Moment(replay.session, replay.seq, position, tasks, keys)
+        return b"".join(exported(self.disk, f"{SESSIONS}/{session_id}", moment))
+
+    def imported(self, session_id: str, archive: bytes) -> None:
+        """The session of an archive, which was removed here."""
+        events = self.memories[session_id].acked
+        memory = self.memories[session_id] = Memory()
+        memory.maybe = [[*events, *ends_of(replayed(events).tasks.values(), AT)]]
+        with Import(self.disk, SESSIONS, session_id, 1 << 30) as building:
+            building.feed(archive)
+            building.finish(AT)
+        memory.exists, memory.acked, memory.maybe = True, memory.maybe[0], []
+        self.open(session_id)
 
     def die(self) -> None:
         """`kill -9`: what is in the kernel's memory stays there."""

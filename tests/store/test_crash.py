@@ -12,7 +12,7 @@ from agentd.store.disk import Disk
 from tests.store.simdisk import SimDisk
 from tests.store.stories import STORIES, Effort, Story, loss_without, points, states_of
 
-CORE = ("appender", "check", "datadir", "examine", "folder", "journal", "quarantine", "reader", "views")
+CORE = ("appender", "check", "datadir", "examine", "folder", "importing", "journal", "quarantine", "reader", "views")
 
 
 @pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
