@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -20,9 +19,11 @@ from agentd.model.events import (
     TaskStopRequested,
 )
 from agentd.model.requests import TASK_SORTS, Page, ProgressReport, TaskQuery
-from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
+from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.service.across import Asleep, Listed, age, first_of
 from agentd.service.listing import check_sort, cursor_of, key_in, paged, task_matches, with_times
 from agentd.service.submission import Submission
+from agentd.store.entry import Entry
 from agentd.store.output import OutputLog
 
 #: The longest a `wait` is held, in seconds; clients ask again.
@@ -72,25 +73,33 @@ class TaskVerbs(Submission):
             assert isinstance(view.tasks, tuple)
             rows: Iterable[Task] = (task for task in view.tasks if task_matches(task, query))
             of = f"tasks of {session_id} {query.sort}"
-            return paged(rows, _age, of=of, limit=query.limit, cursor=query.cursor, descending=descending)
-        return await self.in_thread(_first_of, await self._tasks_by_session(query), query, descending)
+            return paged(rows, age, of=of, limit=query.limit, cursor=query.cursor, descending=descending)
+        entries = {
+            each: self.store.entries[each]
+            for each in (self.store.sessions_of(query.prefix) if query.prefix else list(self.store.entries))
+        }
+        seqs, listed = await self.in_thread(self._listed, entries, query, descending)
+        for each, oldest in listed.oldest.items():
+            if (entry := entries[each]).ledger is None and entry.seq == seqs[each]:
+                entry.oldest = oldest
+        return listed.page
 
-    async def _tasks_by_session(self, query: TaskQuery) -> list[Iterable[Task]]:
-        found: list[Iterable[Task]] = []
-        live_only = bool(query.state) and TERMINAL.isdisjoint(query.state)
-        wanted = self.store.sessions_of(query.prefix) if query.prefix else list(self.store.entries)
-        asleep = []
-        for session_id in wanted:
-            entry = self.store.entries[session_id]
-            if entry.ledger is not None:
-                found.append(list(entry.ledger.tasks.values()))
+    def _listed(
+        self, entries: Mapping[str, Entry], query: TaskQuery, descending: bool
+    ) -> tuple[dict[str, int], Listed]:
+        """The page, and at which event each session that was not in memory stood. For a thread."""
+        awake: list[Iterable[Task]] = []
+        asleep, seqs = [], {}
+        for session_id, entry in entries.items():
+            if (ledger := entry.ledger) is not None:
+                awake.append(list(ledger.tasks.values()))
             elif entry.tasks:
-                found.append(list(entry.tasks.values()))
-            elif not live_only and entry.counts:
-                asleep.append(session_id)
-        if asleep:
-            found += await self.in_thread(self.store.read_tasks, asleep)
-        return found
+                awake.append(list(entry.tasks.values()))
+            else:
+                session, counts, seqs[session_id] = entry.at_rest
+                if any(counts.get(state) for state in query.state or counts):
+                    asleep.append(Asleep(session_id, entry.oldest, session.updated_at))
+        return seqs, first_of(awake, asleep, self.store.read_tasks, query, descending)
 
     async def history(self, session_id: str, query: TaskQuery) -> tuple[list[bytes], str | None]:
         """A page of the session's finished tasks: their records as they are on disk, and the next cursor.
@@ -161,18 +170,3 @@ class TaskVerbs(Submission):
         ledger, _ = await self.find_live(task_id)
         await self.stage(ledger, [TaskProgress(at=self.now(), task_id=task_id, **given)])
         return ledger.tasks.get(task_id) or await self.find(task_id)
-
-
-def _first_of(by_session: Iterable[Iterable[Task]], query: TaskQuery, descending: bool) -> Page[Task]:
-    """A page of many sessions' tasks; for a thread, as there may be 100,000 of them."""
-    of = f"tasks {query.sort}"
-    last = key_in(query.cursor, of, tuple[str, str]) if query.cursor else None
-    tasks = (task for each in by_session for task in each if task_matches(task, query))
-    behind = (task for task in tasks if last is None or (_age(task) < last if descending else _age(task) > last))
-    best = (heapq.nlargest if descending else heapq.nsmallest)(query.limit + 1, behind, key=_age)
-    page = best[: query.limit]
-    return Page(data=tuple(page), next=cursor_of(of, _age(page[-1])) if len(best) > query.limit else None)
-
-
-def _age(task: Task) -> tuple[str, str]:
-    return (task.created_at, task.task_id)

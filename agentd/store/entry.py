@@ -27,6 +27,7 @@ class Entry:
         self.ledger: Ledger | None = None
         self.lock: DirectoryLock | None = None
         self.loading: asyncio.Future[None] | None = None
+        self.oldest = ""  #: when the first of its tasks was created, once they were read while it is not resident
         self.tasks: dict[str, Task] = {}  #: of a session without a ledger that has a reason, as far as it was read
 
     @property
@@ -50,6 +51,11 @@ class Entry:
         """Why the session is read-only; None when it is not."""
         return self.ledger.reason if self.ledger else self._reason
 
+    @property
+    def at_rest(self) -> tuple[Session, dict[str, int], int]:
+        """Session, counts and last event, of any thread's asking, once that saw that there is no ledger."""
+        return self._session, self._counts, self._seq
+
     def suppose(self, tasks: dict[str, Task]) -> None:
         """Show these for what was read: what cannot be recorded is true all the same."""
         self.tasks |= tasks
@@ -60,6 +66,7 @@ class Entry:
         if self.ledger is not None:
             self._session, self._counts, self._seq, self._reason = self.session, self.counts, self.seq, None
             self.tasks = {}
+            self.oldest = ""
             self.ledger = None
         if self.lock is not None:
             self.lock.release()

@@ -39,22 +39,22 @@ class Unsynced(RealDisk):
         pass
 
 
-def fill(data_dir: Path, sessions: int, tasks_each: int) -> None:
-    """Sessions in which every task has completed."""
+def fill(data_dir: Path, sessions: int, tasks_each: int, first: int = 0) -> None:
+    """Sessions in which every task has completed, numbered from `first`; each begins when the one before has ended."""
     disk = Unsynced()
     prepare(disk, str(data_dir))
-    for number in range(sessions):
-        _session(disk, str(data_dir), f"bench-{number:05}", tasks_each)
+    for number in range(first, first + sessions):
+        _session(disk, str(data_dir), f"bench-{number:05}", tasks_each, BEGAN + number * tasks_each)
 
 
-def _session(disk: Unsynced, data_dir: str, session_id: str, tasks: int) -> None:
-    at = rfc3339(BEGAN)
+def _session(disk: Unsynced, data_dir: str, session_id: str, tasks: int, began: float) -> None:
+    at = rfc3339(began)
     first = SessionCreated(at=at, session=Session(session_id=session_id, created_at=at, updated_at=at))
     folder, appended = Folder.create(disk, sessions_dir(data_dir), first.session, [first])
     replay = Replay()
     replay.apply(first, 1)
     for begin in range(0, tasks, BATCH):
-        batch = [event for n in range(begin, min(tasks, begin + BATCH)) for event in life(session_id, n)]
+        batch = [event for n in range(begin, min(tasks, begin + BATCH)) for event in life(session_id, n, began)]
         appended = folder.append(batch, replay.seq + 1)
         for event in batch:
             replay.apply(event, replay.seq + 1)
@@ -67,9 +67,9 @@ def _session(disk: Unsynced, data_dir: str, session_id: str, tasks: int) -> None
     folder.close()
 
 
-def life(session_id: str, number: int) -> Iterator[Event]:
+def life(session_id: str, number: int, began: float = BEGAN) -> Iterator[Event]:
     """A new task: created, started, completed."""
-    at = rfc3339(BEGAN + number)
+    at = rfc3339(began + number)
     task_id = new_task_id(session_id)
     task = Task(
         task_id=task_id, session_id=session_id, kind="shell", spec={"argv": ["make", f"target-{number}"]},

@@ -57,12 +57,12 @@ def _through(client: Client, session: str, count: int) -> None:
 def sessions(directory: Path, most: int, steps: int, rounds: int) -> Sheet:
     """Starts with more and more sessions, each of one finished task: seconds, memory, and lists of what there is."""
     data_dir = directory / "growth-sessions"
-    ready, memory, lists = [], [], []
+    ready, memory, lists, of_tasks = [], [], [], []
     for step in range(steps + 1):
         if step:
             fill(data_dir, most // steps, 1, first=(step - 1) * (most // steps))
         number = step * (most // steps)
-        took, resident, listed = [], [], []
+        took, resident, listed, tasks = [], [], [], list[float]()
         for _ in range(rounds):
             daemon = Daemon(data_dir)
             took.append(daemon.start())
@@ -70,15 +70,20 @@ def sessions(directory: Path, most: int, steps: int, rounds: int) -> Sheet:
                 resident.append(rss_mib(daemon.pid))
                 with daemon.client() as client:
                     listed += _times(partial(client.call, "GET", "/sessions?limit=100"), 10)
+                    tasks += _times(partial(client.call, "GET", "/tasks?limit=100"), 10)
             finally:
                 daemon.stop()
         ready.append((number, median(took)))
         memory.append((number, median(resident)))
         lists.append((number, median(listed) * 1000))
+        of_tasks.append((number, median(tasks) * 1000))
     shutil.rmtree(data_dir)
     start = Theory(False, "A start reads the head of each session; nothing else is touched.")
     rss = Theory(False, "A session that nobody looks at is its metadata and its counts.")
     page = Theory(False, "A page of sessions is cut from an order of all of them, in memory.")
+    read = Theory(
+        False, "A page of all tasks reads the sessions that were active last, and looks at the times of others."
+    )
     begin, end = memory[0][1], memory[-1][1]
     each = Row("memory of a session that nobody looks at", f"{(end - begin) * 1024 / most:.2f} KiB", "≤ 2 KiB",
                (end - begin) * 1024 / most <= 2)  # fmt: skip
@@ -87,6 +92,7 @@ def sessions(directory: Path, most: int, steps: int, rounds: int) -> Sheet:
         + grown("ready", "ready", "sessions", "s", ready, start)
         + grown("memory", "memory of the daemon", "sessions", "MiB", memory, rss)
         + grown("page", "a page of 100 sessions", "sessions", "ms", lists, page)
+        + grown("tasks", "a page of 100 tasks of all sessions", "sessions", "ms", of_tasks, read)
     )
 
 
