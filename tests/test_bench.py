@@ -14,6 +14,7 @@ from benchlib.drawing import Curve, Panel, bars, curve
 from benchlib.figures import table
 from benchlib.growing import Theory, exponent, grown, line_through
 from benchlib.peers.rounds import Amount, beside_peers
+from benchlib.spans import WAY, spans
 
 ROOT = Path(__file__).parents[1]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -38,6 +39,15 @@ def test_rows_come_out_of_the_quick_forms(parts: tuple[str, ...], rows: int, tmp
     found = [line for line in ran.stdout.splitlines() if line.endswith(("| yes |", "| **no** |"))]
     assert len(found) == rows, ran.stdout
     assert not list(tmp_path.glob("bench-*")), "what was measured on is gone afterwards"
+
+
+def test_the_spans_of_a_task_follow_each_other_from_its_post_to_its_end(tmp_path: Path) -> None:
+    sheet = spans(tmp_path, 20, 0.1, 10)
+    places = tuple(f"| {span.where} |" for span in WAY)
+    lengths = [int(row.split("|")[3]) for row in sheet.text.splitlines() if row.startswith(places)]
+    assert len(lengths) == len(WAY)
+    assert all(length >= 0 for length in lengths)
+    assert len(ElementTree.fromstring(sheet.pictures["spans.svg"]).findall(f"{SVG}rect")) == len(WAY)
 
 
 def test_agentd_among_its_peers_is_measured_and_survives_its_crash(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from benchlib import (
     logs,
     notice,
     size,
+    spans,
     speed,
     streams,
     transitions,
@@ -63,12 +64,13 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
     }
     queues = Amount(100, 10, 1, 0.5, 6, 8) if quick else Amount(500, 40, 4, 3, 10, 45)
     peers: Parts = {"queues": lambda d: beside_peers(d, queues)}
+    way: Parts = {"way": lambda d: spans.spans(d, 30 if quick else 300, 1 if quick else 20, 2 if quick else 9)}
     viewer: Parts = {
         "live": lambda d: viewer_live.live(d, 20 if quick else 100, 2 if quick else 7),
         "proxy": lambda d: viewer_proxy.proxy(d, 200 if quick else 2000),
         "log": lambda d: viewer_log.log_view(d, 2 if quick else 5, 5 if quick else 20),
     }
-    return {"daemon": daemon, "scale": scale, "growth": growing, "peers": peers, "viewer": viewer}
+    return {"daemon": daemon, "spans": way, "scale": scale, "growth": growing, "peers": peers, "viewer": viewer}
 
 
 def main() -> int:

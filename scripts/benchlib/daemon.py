@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,6 +27,7 @@ class Daemon:
         self.data_dir = data_dir
         self.environ = {k: v for k, v in os.environ.items() if not k.startswith("AGENTD_")}
         self.environ |= {f"AGENTD_{key.upper()}": str(value) for key, value in settings.items()}
+        self.command = [str(Path(sys.executable).with_name("agentd"))]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -38,7 +39,7 @@ class Daemon:
     def start(self, timeout_s: float = 120) -> float:
         """Seconds from exec to the first 200 of /readyz."""
         # The log goes beside the data, for when something fails.
-        argv = [str(Path(sys.executable).with_name("agentd")), "serve", "--data-dir", str(self.data_dir), "--port", "0"]
+        argv = [*self.command, "serve", "--data-dir", str(self.data_dir), "--port", "0"]
         with self.data_dir.with_suffix(".log").open("ab") as log:
             began = perf_counter()
             self._process = subprocess.Popen(argv, env=self.environ, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
@@ -154,6 +155,11 @@ class Client:
         """The id of a new task, acknowledged."""
         task: dict[str, Any] = self.call("POST", f"/sessions/{session_id}/task", {"spec": {"argv": argv}})
         return str(task["task_id"])
+
+    def submit_batch(self, session_id: str, argv: Sequence[str], count: int) -> list[str]:
+        """The ids of so many new tasks, acknowledged together."""
+        made = self.call("POST", f"/sessions/{session_id}/tasks", [{"spec": {"argv": argv}}] * count)
+        return [str(task["task_id"]) for task in made["data"]]
 
     def wait(self, task_id: str, timeout_s: float = 60) -> dict[str, Any]:
         """The task when it is terminal."""

@@ -21,6 +21,7 @@ STYLE = """text { font: 12px system-ui, sans-serif; fill: #1f2328 } .faint { fil
 
 LABEL_WIDTH, PANEL_WIDTH, ROW_HEIGHT, HEAD = 190, 210, 22, 44
 FIGURE_WIDTH = 62  #: room for the figure beside the longest bar
+SPAN_LABEL, SPAN_WIDTH = 330, 470
 WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 440, 260, 64, 40, 16, 44
 TICKS = 5
 
@@ -54,6 +55,31 @@ def bars(description: str, labels: Sequence[str], panels: Sequence[Panel], ours:
         at = HEAD + row * ROW_HEIGHT + 14
         parts.append(_text(LABEL_WIDTH - 12, at, label, "title" if label.startswith(ours) else "", "end"))
     return _svg(width, HEAD + ROW_HEIGHT * len(labels) + 10, description, parts)
+
+
+class Stretch(NamedTuple):
+    """A part of a way: where it is spent, on what, and how long it takes."""
+
+    where: str
+    what: str
+    length: float
+
+
+def timeline(description: str, stretches: Sequence[Stretch]) -> str:
+    """One stretch after the other, a row each, from left to right as time goes; the longest three stand out."""
+    scale = SPAN_WIDTH / (sum(stretch.length for stretch in stretches) or 1)
+    long = sorted((stretch.length for stretch in stretches), reverse=True)[:3]
+    parts = []
+    at = float(SPAN_LABEL)
+    for row, (where, what, length) in enumerate(stretches):
+        top = row * ROW_HEIGHT + 8
+        width = max(1.0, length * scale)
+        kind = "ours" if length in long else "bar"
+        parts.append(_text(SPAN_LABEL - 12, top + 11, f"{where}: {what}", "", "end"))
+        parts.append(f'<rect class="{kind}" x="{at:.1f}" y="{top}" width="{width:.1f}" height="14" rx="2"/>')
+        parts.append(_text(at + width + 6, top + 11, f"{length:.0f}", "faint"))
+        at += length * scale
+    return _svg(SPAN_LABEL + SPAN_WIDTH + 48, ROW_HEIGHT * len(stretches) + 16, description, parts)
 
 
 class Curve(NamedTuple):

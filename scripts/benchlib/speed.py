@@ -11,6 +11,9 @@ from benchlib.figures import Row, median, ms, percentile
 from benchlib.limits import CLimit, TaskSpooler, missing, to_file_s
 from benchlib.processes import cpu_s
 
+#: Tasks in one POST of the batched round.
+AT_ONCE = 100
+
 
 def throughput(directory: Path, count: int, rounds: int) -> list[Row]:
     """`count` times `true`, one durable POST each, two running at a time; by turns with the C limit."""
@@ -18,6 +21,7 @@ def throughput(directory: Path, count: int, rounds: int) -> list[Row]:
     rates: list[float] = []
     costs: list[float] = []
     peers: list[float] = []
+    batched: list[float] = []
     no_cc, no_tsp = missing("cc"), missing("tsp")
     limit = None if no_cc else CLimit(directory)
     spooler = None if no_tsp else TaskSpooler(directory / "tsp")
@@ -32,9 +36,13 @@ def throughput(directory: Path, count: int, rounds: int) -> list[Row]:
                 costs.append(cost)
                 if limit:
                     ratios.append(rate / ((before + between) / 2))
+                if limit:
+                    rate, _ = _run(daemon, client, f"batches-{number}", count, at_once=AT_ONCE)
+                    after = limit.per_second()
+                    batched.append(rate / ((between + after) / 2))
                 if spooler and limit:
                     rate = spooler.per_second(count)
-                    peers.append(rate / ((between + limit.per_second()) / 2))
+                    peers.append(rate / ((after + limit.per_second()) / 2))
     finally:
         if spooler:
             spooler.close()
@@ -42,18 +50,25 @@ def throughput(directory: Path, count: int, rounds: int) -> list[Row]:
     figure = f"{median(ratios):.2f} of the C limit, {median(rates):.0f} tasks/s ({peer})" if ratios else str(no_cc)
     cost = median(costs)
     return [
-        Row(f"{count:,} times `true`, one durable POST each, 2 at a time", figure, "≥ 0.15 of the C limit",
-            median(ratios) >= 0.15 if ratios else None),
-        Row("CPU per task: client, daemon, workers, children", ms(cost), "≤ 2.5 ms", cost <= 0.0025),
+        Row(f"{count:,} times `true`, one durable POST each, 2 at a time", figure, "≥ 0.20 of the C limit",
+            median(ratios) >= 0.20 if ratios else None),
+        Row(f"the same, {AT_ONCE} a POST", f"{median(batched):.2f} of the C limit" if batched else str(no_cc),
+            "≥ 0.30 of the C limit", median(batched) >= 0.30 if batched else None),
+        Row("CPU per task: client, daemon, workers, children", ms(cost), "≤ 2.0 ms", cost <= 0.0020),
     ]  # fmt: skip
 
 
-def _run(daemon: Daemon, client: Client, session_id: str, count: int) -> tuple[float, float]:
+def _run(daemon: Daemon, client: Client, session_id: str, count: int, at_once: int = 1) -> tuple[float, float]:
     """Tasks a second, and processor seconds a task."""
     client.session(session_id, max_parallel=2)
     used = cpu_s(daemon.pid) + sum(os.times()[:2])
     began = perf_counter()
-    tasks = [client.submit(session_id, "true") for _ in range(count)]
+    tasks: list[str] = []
+    while len(tasks) < count:
+        if at_once == 1:
+            tasks.append(client.submit(session_id, "true"))
+        else:
+            tasks += client.submit_batch(session_id, ["true"], min(at_once, count - len(tasks)))
     for task in tasks[-3:]:
         client.wait(task)
     took = perf_counter() - began
@@ -102,7 +117,7 @@ def latency(directory: Path, count: int, idle_s: float, idles: int) -> list[Row]
         peer50, peer99 = percentile(theirs, 50), percentile(theirs, 99)
         figure = f"{ms(end50)} / {ms(end99)} = {end50 / peer50:.2f} times task-spooler ({ms(peer50)} / {ms(peer99)})"
         rows.append(
-            Row("`true` end to end, idle, p50 / p99", figure, "≤ 1.5 times task-spooler", end50 <= 1.5 * peer50)
+            Row("`true` end to end, idle, p50 / p99", figure, "≤ 1.2 times task-spooler", end50 <= 1.2 * peer50)
         )
         beside = f"task-spooler {median(theirs_after) / peer50:.2f} times"
     else:
@@ -110,7 +125,7 @@ def latency(directory: Path, count: int, idle_s: float, idles: int) -> list[Row]
             Row(
                 "`true` end to end, idle, p50 / p99",
                 f"{ms(end50)} / {ms(end99)}; {no_tsp}",
-                "≤ 1.5 times task-spooler",
+                "≤ 1.2 times task-spooler",
                 None,
             )
         )
