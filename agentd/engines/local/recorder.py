@@ -22,7 +22,7 @@ PENDING_BYTES = 64 << 10
 #: O_NONBLOCK: a pipe that the task put in the file's place must not hold us; it has no effect on regular files.
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
-_REPLACED = "something else was put in the place of the output file"
+_REPLACED = "a link, or something that is no file, is in the place of the output"
 
 
 class Recorder:
