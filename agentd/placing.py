@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -25,9 +26,13 @@ class Places:
         self._inherited = inherited(environ, settings.tasks.env_pass)
 
     def __call__(self, task: Task) -> Place:
-        """The place of the task's current attempt."""
+        """The place of the task's current attempt; its directories are there again if an earlier task removed them."""
         session_dir = layout.session_dir(self._data_dir, task.session_id)
-        artifacts = layout.artifacts_dir(session_dir)
+        workspace, artifacts = layout.workspace_dir(session_dir), layout.artifacts_dir(session_dir)
+        for directory in (workspace, artifacts):
+            if not os.path.isdir(directory):
+                with contextlib.suppress(OSError):  # the launch then says what is wrong with it
+                    os.mkdir(directory, 0o700)
         result_path = f"{session_dir}/{layout.output_result(task.task_id, task.attempt)}"
         env = {
             **self._inherited,
@@ -41,7 +46,7 @@ class Places:
         }
         limits = self._settings.limits
         return Place(
-            workspace=layout.workspace_dir(session_dir),
+            workspace=workspace,
             artifacts=artifacts,
             log_path=f"{session_dir}/{layout.output_log(task.task_id, task.attempt)}",
             index_path=f"{session_dir}/{layout.output_index(task.task_id, task.attempt)}",
