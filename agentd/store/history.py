@@ -11,7 +11,8 @@ import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -33,6 +34,7 @@ _ID_BYTES = 16
 _RUN = 16_384  #: names sorted at once
 _SLICE = 1024  #: names looked at under the lock
 _CHANGES = 65_536  #: finished while the directory was being read; what is older is in it
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_BYTES = 8 << 10  # a larger buffer costs more than the records that need a second read
 
 
@@ -79,20 +81,21 @@ class History:
         passes = _filter(query)
         rows: list[bytes] = []
         examined = 0
-        last: int | None = None
+        following: str | None = query.cursor
+        names = self._names(query, newest_first)
         try:
             with inside.directory(self._dir) as history:
-                for seq, state, task_id in self._names(query, newest_first):
-                    if len(rows) == query.limit or examined == MAX_EXAMINED:
-                        return rows, None if last is None else str(last)
-                    examined += 1
-                    last = seq
-                    record = self._record(history, seq, state, task_id)
-                    if record is not None and (passes is None or passes(record)):
-                        rows.append(record)
+                while (room := min(query.limit - len(rows), MAX_EXAMINED - examined)) > 0:
+                    some = list(islice(names, room))
+                    if not some:
+                        return rows, None
+                    examined += len(some)
+                    following = str(some[-1][0])
+                    records = self._records(history, some)
+                    rows += [each for each in records if each is not None and (passes is None or passes(each))]
+                return rows, following if next(names, None) else None
         except (FileNotFoundError, NotADirectoryError):
-            pass  # a session that has none
-        return rows, None
+            return rows, None  # a session that has none
 
     def get(self, task_id: str) -> bytes | None:
         """The record of a finished task; None when it is not there."""
@@ -113,14 +116,16 @@ class History:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _record(self, history: int, seq: int, state: State, task_id: str) -> bytes | None:
-        key = (self._session, seq)
-        record = self._cache.get(key)
-        if record is None:
-            record = _read(history, layout.record_name(seq, state, task_id))
-            if record is not None:
-                self._cache.put(key, record)
-        return record
+    def _records(self, history: int, names: Sequence[tuple[int, State, str]]) -> list[bytes | None]:
+        keys = [(self._session, seq) for seq, _, _ in names]
+        records = self._cache.get(keys)
+        fresh = []
+        for at, name in enumerate(names):
+            if records[at] is None and (record := _read(history, layout.record_name(*name))) is not None:
+                records[at] = record
+                fresh.append((keys[at], record))
+        self._cache.put(fresh)
+        return records
 
     def _names(self, query: TaskQuery, newest_first: bool) -> Iterator[tuple[int, State, str]]:
         """The records after the cursor whose names the query allows, in its order."""
@@ -225,7 +230,7 @@ def _cursor(text: str | None) -> int | None:
 def _read(history: int, name: str) -> bytes | None:
     """The record without its line feed; None when it is gone or not an object."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=history)
+        fd = os.open(name, _OPEN, dir_fd=history)
     except OSError:
         return None
     try:
@@ -239,7 +244,7 @@ def _read(history: int, name: str) -> bytes | None:
         return None
     finally:
         os.close(fd)
-    record = record.strip()
+    record = record[:-1] if record.endswith(b"}\n") else record.strip()
     # One bad file must not spoil the page it is joined into; `check` is what reads them closely.
     return record if record.startswith(b"{") and record.endswith(b"}") else None
 

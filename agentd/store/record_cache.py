@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from threading import Lock
 
 #: Whatever stands for a session as long as it is there, and the number of the record in it.
@@ -18,21 +19,22 @@ class RecordCache:
         self._lock = Lock()
         self._records: OrderedDict[Key, bytes] = OrderedDict()
 
-    def get(self, key: Key) -> bytes | None:
-        """The record, if it is here. A record never changes."""
+    def get(self, keys: Sequence[Key]) -> list[bytes | None]:
+        """The records, those that are here. A record never changes."""
         with self._lock:
-            record = self._records.get(key)
-            if record is not None:
-                self._records.move_to_end(key)
-            return record
+            found = [self._records.get(key) for key in keys]
+            for key, record in zip(keys, found, strict=True):
+                if record is not None:
+                    self._records.move_to_end(key)
+            return found
 
-    def put(self, key: Key, record: bytes) -> None:
-        """Keep it, at the cost of the ones not read for longest."""
+    def put(self, records: Iterable[tuple[Key, bytes]]) -> None:
+        """Keep them, at the cost of the ones not read for longest."""
         with self._lock:
-            if key in self._records or len(record) > self._limit:
-                return
-            self._records[key] = record
-            self._size += len(record)
+            for key, record in records:
+                if key not in self._records and len(record) <= self._limit:
+                    self._records[key] = record
+                    self._size += len(record)
             while self._size > self._limit:
                 self._size -= len(self._records.popitem(last=False)[1])
 

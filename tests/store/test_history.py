@@ -231,14 +231,21 @@ def test_records_read_lately_come_from_memory_until_they_are_removed(tmp_path: P
 
 def test_the_memory_for_records_has_a_bound(tmp_path: Path) -> None:
     cache = RecordCache(limit=100)
-    for seq in range(10):
-        cache.put((tmp_path, seq), bytes(30))
-    assert [seq for seq in range(10) if cache.get((tmp_path, seq)) is not None] == [7, 8, 9]
-    cache.put((tmp_path, 10), bytes(101))
-    assert cache.get((tmp_path, 10)) is None
+
+    def kept() -> list[int]:
+        found = cache.get([(tmp_path, seq) for seq in range(12)])
+        return [seq for seq, record in enumerate(found) if record is not None]
+
+    cache.put([((tmp_path, seq), bytes(30)) for seq in range(10)])
+    assert kept() == [7, 8, 9]
+    cache.put([((tmp_path, 10), bytes(101))])
+    assert kept() == [7, 8, 9], "what has no room at all moves nobody"
     cache.drop((tmp_path, 8))
-    cache.put((tmp_path, 11), bytes(40))
-    assert [seq for seq in range(12) if cache.get((tmp_path, seq)) is not None] == [7, 9, 11]
+    cache.put([((tmp_path, 11), bytes(40))])
+    assert kept() == [7, 9, 11]
+    cache.get([(tmp_path, 7)])
+    cache.put([((tmp_path, 10), bytes(30))])
+    assert kept() == [7, 10, 11], "the one not read for longest went"
 
 
 def test_a_session_whose_name_another_had_shows_none_of_its_records(tmp_path: Path) -> None:
