@@ -124,6 +124,7 @@ class Daemon:
             await self.service.metadata_touched(session_id)
         self._watch = MetadataWatch(self.data_dir / layout.SESSIONS, self._metadata_touched)
         self._store.on_added = self._watch.add
+        self._store.on_edited = self._metadata_touched
         self._store.on_removed = self._watch.remove
         await self._watch.open(list(self._store.entries))
         await self._listen()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import os
 from pathlib import Path
 
 from msgspec import UNSET
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from agentd.errors import AgentdError, Invalid, SessionNotFound, SessionReadOnly, StorageFailed, Unavailable
 from agentd.model.events import Event, SessionArchived, SessionEditRefused, SessionUpdated
@@ -15,54 +15,90 @@ from agentd.model.session import Session, SessionChanges
 from agentd.service.ground import Ground
 from agentd.service.listing import check_labels
 from agentd.store import inside, layout
-from agentd.store.edits import MAX_BYTES, edited
+from agentd.store.edits import MAX_BYTES, base_of, edited, rebased
 from agentd.store.ledger import Ledger
+
+#: Seconds after which an edit that could not be recorded is looked at again.
+AGAIN_S = 1.0
 
 
 class HandEdits(Ground):
     """What a person changed in a file becomes an event, or is refused with one."""
 
     async def metadata_touched(self, session_id: str) -> None:
-        """Look at a metadata.json that somebody wrote: take a valid edit over, put a bad one back."""
-        if session_id not in self.store.entries:
-            return
+        """Look at a metadata.json that somebody wrote: take a valid edit over, put a bad one back.
+
+        While the disk refuses the event, the edit stays where it is and is looked at again.
+        """
+        while session_id in self.store.entries:
+            try:
+                await self.take_edit_in(session_id)
+                return
+            except (StorageFailed, SessionReadOnly):
+                entry = self.store.entries.get(session_id)
+                if entry is None or entry.ledger is None:
+                    return  # damaged, or set aside: looked at when it is opened
+                await asyncio.sleep(AGAIN_S)
+            except (SessionNotFound, Unavailable):
+                return  # deleted meanwhile, or looked at when it is opened next
+
+    async def take_edit_in(self, session_id: str) -> None:
+        """The same, once.
+
+        Raises:
+            SessionNotFound, SessionReadOnly, StorageFailed, Unavailable: it is not taken in, and stays in the file.
+        """
+        ledger = await self.store.ledger(session_id)
+        async with ledger.views.edits:
+            text = await self._settled_text(ledger)
+            before = ledger.folder.ours
+            if text in before:
+                return
+            base = base_of(text, [ledger.session, *before.values()])
+            events, after = await self._events_of(ledger, base, text)
+            # Known now: what is written next may replace it.
+            ledger.folder.ours = {text: after}
+            try:
+                if events:
+                    await self.stage(ledger, events)
+            except (StorageFailed, SessionReadOnly):
+                ledger.folder.ours = before
+                raise
+            ledger.views.metadata_changed()
+            ledger.views.ask()
+
+    async def _events_of(self, ledger: Ledger, base: Session, text: bytes) -> tuple[list[Event], Session]:
+        """The events that an edit of `base` makes, and the session that its text then shows.
+
+        Raises:
+            StorageFailed: a bad text could not be kept, so it must not be overwritten.
+        """
         try:
-            ledger = await self.store.ledger(session_id)
-            session, text = await self._settled_text(ledger)
-        except (SessionNotFound, SessionReadOnly, StorageFailed, Unavailable):
-            return  # deleted meanwhile, or looked at when it is opened next
-        try:
-            changes = edited(session, text)
-            if changes is not None and changes.labels is not UNSET:
+            changes = edited(base, text)
+            if changes is None:
+                return [], base
+            if changes.labels is not UNSET:
                 check_labels(changes.labels)
         except Invalid as error:
             kept_as = f"metadata.json.refused-{self.now().replace(':', '')}"
             try:
-                await self.in_thread(_write_beside, self.store.path(session_id) / kept_as, text)
-            except OSError:
-                return  # what cannot be kept is not overwritten
-            events: list[Event] = [SessionEditRefused(at=self.now(), reason=error.detail, kept_as=kept_as)]
-        else:
-            if changes is None:
-                return
-            events = self._edit_events(changes)
-        with contextlib.suppress(StorageFailed, SessionReadOnly):
-            await self.stage(ledger, events)
-            ledger.views.metadata_changed()
-            ledger.views.ask()
+                await self.in_thread(_write_beside, self.store.path(base.session_id) / kept_as, text)
+            except OSError as refused:
+                raise StorageFailed(f"a refused edit cannot be kept: {refused}") from refused
+            return [SessionEditRefused(at=self.now(), reason=error.detail, kept_as=kept_as)], base
+        given = {name: value for name, value in asdict(changes).items() if value is not UNSET}
+        left = rebased(changes, base, ledger.head_session)
+        return self._edit_events(left) if left is not None else [], replace(base, **given)
 
-    async def _settled_text(self, ledger: Ledger) -> tuple[Session, bytes]:
-        """A session and metadata.json at a moment when the daemon itself had nothing more to write there.
-
-        Else an older text of the daemon's own would look like an edit that takes a newer change back.
-        """
+    async def _settled_text(self, ledger: Ledger) -> bytes:
+        """The text of metadata.json at a moment when nothing of the daemon's own was still to be written there."""
         while True:
             await ledger.settled()
-            session = ledger.session
+            seq = ledger.session.seq
             await ledger.views.flush()
-            text = await self.in_thread(_read, self.store.path(session.session_id))
-            if ledger.head_session.seq == session.seq:
-                return session, text
+            text = await self.in_thread(_read, self.store.path(ledger.session.session_id))
+            if ledger.head_session.seq == seq:
+                return text
 
     def _edit_events(self, changes: SessionChanges) -> list[Event]:
         events: list[Event] = []

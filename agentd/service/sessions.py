@@ -176,7 +176,7 @@ class SessionVerbs(HandEdits):
         if patch.labels is not UNSET:
             check_labels(patch.labels)
         self._check_version(await self.store.ledger(session_id), if_seq)
-        await self.metadata_touched(session_id)  # or what is written next would go over an edit not yet noticed
+        await self.take_edit_in(session_id)  # it came first
         ledger = await self.store.ledger(session_id)
         self._check_version(ledger, if_seq)  # again: the wait let others in
         session = ledger.head_session

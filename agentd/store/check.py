@@ -270,6 +270,8 @@ class _SessionCheck:
             self._rewrite(wrong)
         folder, loaded = Folder.open(self._disk, self._path)
         try:
+            if unusable and found.metadata is not None:
+                folder.ours[found.metadata] = loaded.session  # it is in quarantine
             if loaded.stale or unusable:
                 folder.write_views(view_of(found.replay, loaded.position, metadata_changed=unusable))
         finally:

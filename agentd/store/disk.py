@@ -6,6 +6,7 @@ prove that each is needed.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
@@ -13,6 +14,9 @@ import stat
 from typing import NamedTuple, Protocol
 
 from agentd.errors import StorageFailed, StorageFull
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # renameat2(2)
+_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
@@ -58,6 +62,9 @@ class Disk(Protocol):
 
     def rename(self, source: str, target: str) -> None:
         """Give the file or directory another name, replacing a file that has it."""
+
+    def exchange(self, one: str, other: str) -> bool:
+        """Let two files change names, in one step; False where the system cannot."""
 
     def unlink(self, path: str) -> None:
         """Remove the file."""
@@ -141,6 +148,16 @@ class RealDisk:
 
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
+
+    def exchange(self, one: str, other: str) -> bool:
+        if _renameat2 is None:
+            return False
+        if _renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+            return True
+        number = ctypes.get_errno()
+        if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            return False
+        raise OSError(number, os.strerror(number), other)
 
     def unlink(self, path: str) -> None:
         os.unlink(path)

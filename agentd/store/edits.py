@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,9 +11,10 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from agentd.errors import FieldError, Invalid
-from agentd.model.reading import UNREADABLE
+from agentd.model.reading import UNREADABLE, read
 from agentd.model.requests import PolicyChanges, SessionPatch, plain
 from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
+from agentd.model.task import Value
 from agentd.store import layout
 
 MAX_BYTES = 1 << 20
@@ -45,6 +47,34 @@ def edited(current: Session, text: bytes) -> SessionChanges | None:
                 given["retention"] = plain(value.retention, Retention)
             value = replace(current.policy, **given)
         if value is not UNSET and value != getattr(current, name):
+            wanted[name] = value
+    return SessionChanges(**wanted) if wanted else None
+
+
+class _Seen(Value, frozen=True, kw_only=True):
+    seq: int
+
+
+def base_of(text: bytes, sessions: Sequence[Session]) -> Session:
+    """Which of the sessions an editor was opened on, by the `seq` in the text; the last, if that tells nothing."""
+    try:
+        seq = read(text, _Seen).seq
+    except msgspec.MsgspecError:
+        return sessions[-1]
+    return next((each for each in sessions if each.seq == seq), sessions[-1])
+
+
+def rebased(changes: SessionChanges, base: Session, head: Session) -> SessionChanges | None:
+    """What is left of an edit that was made of `base`, for the session as it is by now; None when nothing is.
+
+    Of a policy, only the fields that the edit set: the others may have been changed since.
+    """
+    wanted: dict[str, Any] = {}
+    for name, value in asdict(changes).items():
+        if isinstance(value, Policy):
+            given = {k: v for k, v in asdict(value).items() if v != getattr(base.policy, k)}
+            value = replace(head.policy, **given)
+        if value is not UNSET and value != getattr(head, name):
             wanted[name] = value
     return SessionChanges(**wanted) if wanted else None
 

@@ -49,6 +49,7 @@ class Folder:
         # What a crash may have kept from being written, and the next snapshot promises.
         self._missing: list[Finished] = []
         self._metadata_behind = False
+        self.ours: dict[bytes, Session] = {}  #: texts of metadata.json that are no edit by hand, and what each shows
 
     # ------------------------------------------------------------------ create
 
@@ -105,7 +106,9 @@ class Folder:
         disk.fsync_dir(layout.history_dir(new), "create.history_dir")
         position = Position(file=layout.segment_name(1), offset=len(data), crc=f"{crc:08x}")
         view = view_of(replay, position)
-        replace_file(disk, layout.metadata_path(new), views.metadata_bytes(view.session), "create.metadata")
+        text = views.metadata_bytes(view.session)
+        replace_file(disk, layout.metadata_path(new), text, "create.metadata")
+        self.ours = {text: view.session}
         replace_file(disk, layout.tasks_path(new), views.snapshot_bytes(view), "create.tasks")
         disk.fsync_dir(new, "create.new_dir")
         disk.rename(new, self.path)
@@ -161,6 +164,8 @@ class Folder:
             disk.fsync_dir(layout.history_dir(self.path), "open.history_dir")
             disk.fsync_dir(self.path, "open.session_dir")
         self._missing, self._metadata_behind = found.missing, found.behind
+        if found.metadata is not None and not found.edited and found.replay.session is not None:
+            self.ours = {found.metadata: found.replay.session}
         if found.snapshot is None:
             self._reader.segments = [(each.number, each.head.first_seq) for each in scan.segments if each.head]
 
@@ -210,17 +215,31 @@ class Folder:
 
     # ------------------------------------------------------------------ views, reading
 
-    def write_views(self, view: View, *, wanted: Callable[[], bool] = lambda: True) -> None:
+    def write_views(self, view: View, *, wanted: Callable[[], bool] = lambda: True) -> bool:
         """Bring the views up to the view, unless they are no longer `wanted`.
+
+        False when metadata.json was left as it is: somebody edited it since it was `written`.
 
         Raises:
             StorageFailed: what was written is right, the rest is as before; write them again later.
         """
         try:
-            views.write(self._disk, self.path, view, self._missing, metadata_too=self._metadata_behind, wanted=wanted)
+            replaced = views.write(
+                self._disk,
+                self.path,
+                view,
+                self._missing,
+                metadata_too=self._metadata_behind,
+                ours=self.ours,
+                wanted=wanted,
+            )
         except OSError as error:
             raise failure(error, f"the views of session {self.session_id}") from error
-        self._missing, self._metadata_behind = [], False
+        self._missing = []
+        if replaced and (view.metadata_changed or self._metadata_behind):
+            self.ours = {views.metadata_bytes(view.session): view.session}
+        self._metadata_behind = not replaced
+        return replaced
 
     def read_events(self, after: int, limit: int, up_to: int) -> tuple[list[bytes], int | None]:
         """At most `limit` journal lines with `after` < seq <= `up_to`, and a few MiB at most.

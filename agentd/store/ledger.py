@@ -56,6 +56,7 @@ class Hooks:
     on_commit: Callable[[Ledger, Sequence[Committed]], None]
     on_failed: Callable[[Ledger, StorageFailed | SessionReadOnly], None]
     on_dropped: Callable[[Ledger, Sequence[Task]], None]
+    on_edited: Callable[[Ledger], None]
     on_commit_latency: Callable[[float], None]
 
 
@@ -91,7 +92,9 @@ class Ledger:
         self._began = 0.0  #: when, by perf_counter
         self._flush_at: asyncio.Handle | None = None
         self._due = math.inf  #: when what is staged must go, by the loop's clock
-        self.views = ViewWriter(folder, viewers, loaded.finished_order, self.moment, self._drop)
+        self.views = ViewWriter(
+            folder, viewers, loaded.finished_order, self.moment, self._drop, lambda: hooks.on_edited(self)
+        )
         if loaded.stale:
             self.views.ask()
 

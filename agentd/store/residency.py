@@ -49,6 +49,7 @@ class Residency(Catalogue):
         self.on_commit_latency: Callable[[float], None] = lambda seconds: None
         self.on_failed: Callable[[str], None] = lambda session_id: None
         self.on_dropped: Callable[[str, Sequence[Task]], None] = lambda session_id, tasks: None
+        self.on_edited: Callable[[str], None] = lambda session_id: None
         self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
         self.on_healed: Callable[[str], None] = lambda session_id: None
         self._disk = disk
@@ -64,6 +65,7 @@ class Residency(Catalogue):
         self._hooks.on_commit = self._committed
         self._hooks.on_failed = self._failed
         self._hooks.on_dropped = lambda ledger, tasks: self.on_dropped(ledger.session.session_id, tasks)
+        self._hooks.on_edited = lambda ledger: self.on_edited(ledger.session.session_id)
         self._hooks.on_commit_latency = lambda seconds: self.on_commit_latency(seconds)
 
     async def in_thread(self, work: Callable[..., T], *args: object) -> T:

@@ -48,7 +48,8 @@ class _Work(NamedTuple):
 class ViewWriter:
     """Writes tasks.json, metadata.json and the records of finished tasks in a thread, one writing at a time.
 
-    `moment` gives the state to write; `drop` is told which finished tasks tasks.json no longer has.
+    `moment` gives the state to write; `drop` is told which finished tasks tasks.json no longer has; `edited` is called
+    when metadata.json was not written because somebody edited it.
     """
 
     def __init__(
@@ -58,12 +59,15 @@ class ViewWriter:
         finished_order: Sequence[str],
         moment: Callable[[], Moment],
         drop: Callable[[Iterable[str]], None],
+        edited: Callable[[], None],
     ) -> None:
         self._folder = folder
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._moment = moment
         self._drop = drop
+        self._edited = edited
+        self.edits = asyncio.Lock()  #: held while an edit by hand is taken in
         self._kept = list(finished_order)
         self._forgotten: set[str] = set()  #: while a writing that still names them is under way
         self._finished: list[tuple[int, Task]] = []
@@ -73,7 +77,7 @@ class ViewWriter:
         self._pause_s = LAG_S
         self._rested_at = 0.0  #: from when on a session at rest need not wait, by the loop's clock
         self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[bool] | None = None
         self._lines: dict[str, tuple[Task, bytes]] = {}  #: belongs to the thread that writes
 
     @property
@@ -157,7 +161,7 @@ class ViewWriter:
         self._writing = self._loop.run_in_executor(self._threads, self._written, work)
         self._writing.add_done_callback(lambda done: self._done(done, work))
 
-    def _written(self, work: _Work) -> None:
+    def _written(self, work: _Work) -> bool:
         """In a thread."""
         lines: dict[str, tuple[Task, bytes]] = {}
         counts: Counter[str] = Counter()
@@ -167,7 +171,7 @@ class ViewWriter:
                 counts[task.state.value] += 1
         finished = [(seq, task.state, task.task_id, self._line(task)[1]) for seq, task in work.finished]
         self._lines = lines
-        self._folder.write_views(
+        return self._folder.write_views(
             View(
                 session=work.moment.session,
                 seq=work.moment.seq,
@@ -187,7 +191,7 @@ class ViewWriter:
             known = self._lines[task.task_id] = (task, msgspec.json.encode(task))
         return known
 
-    def _done(self, done: asyncio.Future[None], work: _Work) -> None:
+    def _done(self, done: asyncio.Future[bool], work: _Work) -> None:
         self._writing = None
         took_s = time.perf_counter() - work.began
         self._pause_s = max(LAG_S, took_s / DUTY)
@@ -202,5 +206,7 @@ class ViewWriter:
             self._kept = [task_id for task_id in work.kept if task_id not in self._forgotten]
             self._forgotten.clear()
             self._drop(work.dropped)
+            if not done.result():
+                self._edited()
         if self._dirty:
             self.ask()

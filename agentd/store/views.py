@@ -6,6 +6,7 @@ of all before it. A program that only lists reads the first line.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import zlib
 from collections.abc import Callable, Sequence
@@ -160,6 +161,40 @@ def same_settings(one: Session, other: Session) -> bool:
     return replace(one, seq=0, updated_at="") == replace(other, seq=0, updated_at="")
 
 
+def replace_metadata(disk: Disk, session_dir: str, session: Session, ours: dict[bytes, Session]) -> bool:
+    """Replace metadata.json if its text is one of `ours`, to which the new one is added. False: somebody edited it.
+
+    No edit is overwritten, however late it comes: the files change places, and what comes out is looked at. Where the
+    system cannot do that, one made between the look and the rename is lost. Raises OSError.
+    """
+    path, data = layout.metadata_path(session_dir), metadata_bytes(session)
+    temporary = f"{session_dir}/.{layout.METADATA}.tmp"
+    fd = disk.open(temporary, write=True, truncate=True)
+    try:
+        disk.write(fd, data)
+        disk.fsync(fd, "view.metadata")
+    finally:
+        disk.close(fd)
+    if not disk.exists(path) or disk.entry(path).kind != "file":
+        ours[data] = session
+        disk.rename(temporary, path)  # nothing that could be an edit
+        return True
+    replaced = disk.read(path) in ours
+    if replaced:
+        ours[data] = session
+        if not disk.exchange(temporary, path):
+            disk.rename(temporary, path)
+            return True
+        replaced = disk.read(temporary) in ours
+        if not replaced:
+            disk.exchange(temporary, path)
+            if disk.read(temporary) != data:  # edited a second time meanwhile: the later edit counts
+                disk.exchange(temporary, path)
+    with contextlib.suppress(OSError):  # the next writing begins it anew
+        disk.unlink(temporary)
+    return replaced
+
+
 def write_record(disk: Disk, session_dir: str, seq: int, state: State, task_id: str, line: bytes) -> None:
     """The record of a finished task; durable after an `fsync_dir` of history/. Raises OSError."""
     replace_file(disk, layout.record_path(session_dir, seq, state, task_id), line + b"\n", "view.record")
@@ -172,9 +207,12 @@ def write(
     missing: Sequence[Finished] = (),
     *,
     metadata_too: bool = False,
+    ours: dict[bytes, Session],
     wanted: Callable[[], bool] = lambda: True,
-) -> None:
+) -> bool:
     """Write the views, the records first: a snapshot at seq N promises every record up to N, and metadata.json too.
+
+    False when metadata.json was to be replaced and is not: its text is none of `ours`.
 
     Raises OSError, also when they are no longer `wanted`; what was written by then is right, and writing it again does
     no harm.
@@ -186,11 +224,13 @@ def write(
         write_record(disk, session_dir, *record)
     if records:
         disk.fsync_dir(layout.history_dir(session_dir), "view.records_dir")
+    replaced = True
     if view.metadata_changed or metadata_too:
-        replace_file(disk, layout.metadata_path(session_dir), metadata_bytes(view.session), "view.metadata")
+        replaced = replace_metadata(disk, session_dir, view.session, ours)
         # Or a crash could keep the snapshot and lose this: the old file would look like an edit by hand.
         disk.fsync_dir(session_dir, "view.metadata_dir")
     replace_file(disk, layout.tasks_path(session_dir), snapshot_bytes(view), "view.tasks")
+    return replaced
 
 
 def view_of(

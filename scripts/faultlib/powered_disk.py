@@ -80,6 +80,10 @@ class PoweredDisk(RealDisk):
         self._tick("rename", target)
         super().rename(self._at(source), self._at(target))
 
+    def exchange(self, one: str, other: str) -> bool:
+        self._tick("exchange", other)
+        return super().exchange(self._at(one), self._at(other))
+
     def unlink(self, path: str) -> None:
         self._tick("unlink", path)
         super().unlink(self._at(path))

@@ -20,7 +20,7 @@ SUBSETS_UP_TO = 4
 
 
 class DirOp(NamedTuple):
-    """A change of a directory that is not synced: add, remove or rename."""
+    """A change of a directory that is not synced: add, remove, rename or exchange."""
 
     kind: str
     name: str
@@ -71,6 +71,9 @@ def _changed_names(names: dict[str, int], op: DirOp) -> dict[str, int]:
         case "rename":
             if op.name in names:
                 names[op.target] = names.pop(op.name)
+        case "exchange":
+            if op.name in names and op.target in names:
+                names[op.name], names[op.target] = names[op.target], names[op.name]
     return names
 
 
@@ -248,6 +251,13 @@ class SimDisk:
         else:
             self._change_names(new, DirOp("add", new_name, number))
             self._change_names(old, DirOp("remove", name))
+
+    def exchange(self, one: str, other: str) -> bool:
+        (parent, name), (_, other_name) = self._parent(one), self._parent(other)
+        self._find(one), self._find(other)
+        self._tick("rename", other)
+        self._change_names(parent, DirOp("exchange", name, target=other_name))
+        return True
 
     def unlink(self, path: str) -> None:
         parent, name = self._parent(path)
