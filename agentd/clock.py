@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -29,7 +31,17 @@ class SystemClock:
 
 def rfc3339(seconds: float) -> str:
     """UTC with microseconds, always 27 characters, so that text order is time order (RFC 3339 §5.1)."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    part, whole = math.modf(seconds)
+    micros = round(part * 1_000_000)
+    if not 0 <= micros < 1_000_000:
+        whole, micros = whole + micros // 1_000_000, micros % 1_000_000
+    return f"{_to_the_second(int(whole))}.{micros:06}Z"
+
+
+@lru_cache(maxsize=16)
+def _to_the_second(seconds: int) -> str:
+    """Most times that are written are of this very second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:-6]
 
 
 def epoch(text: str) -> float:

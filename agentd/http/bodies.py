@@ -55,6 +55,11 @@ async def read(request: web.BaseRequest, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     try:
+        if request.content.is_eof():  # it came whole, as small ones do
+            body = request.content.read_nowait()
+            if len(body) > limit:
+                raise _too_large(limit)
+            return body
         async with asyncio.timeout(BODY_S):
             while part := await request.content.readany():
                 parts.append(part)

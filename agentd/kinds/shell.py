@@ -101,7 +101,7 @@ class Shell:
             task_id=task.task_id,
             argv=spec.argv if spec.argv is not None else ("/bin/sh", "-c", spec.command or ""),
             env={**place.env, **spec.env},
-            cwd=str(PurePosixPath(place.workspace, spec.cwd or "")),
+            cwd=str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace,
             stdin=spec.stdin,
             tty=spec.tty,
             limits=ResourceLimits(
@@ -210,6 +210,9 @@ def _invalid(message: str) -> Invalid:
     return Invalid.field(field, text[:1].lower() + text[1:])
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _problems(spec: ShellSpec) -> list[FieldError]:
     wrong: list[FieldError] = []
 
@@ -219,9 +222,9 @@ def _problems(spec: ShellSpec) -> list[FieldError]:
     def text(field: str, value: str, most: int, *, binary: bool = False) -> None:
         if "\0" in value and not binary:
             add(field, "must not contain a NUL byte")
-        elif len(value.encode(errors="surrogatepass")) > most:
+        elif (len(value) if value.isascii() else len(value.encode(errors="surrogatepass"))) > most:
             add(field, f"must not be longer than {most} bytes")
-        elif any("\ud800" <= character <= "\udfff" for character in value):
+        elif _SURROGATE.search(value) is not None:
             add(field, "must be valid Unicode")
 
     if (spec.command is None) == (spec.argv is None):

@@ -10,6 +10,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 
 from agentd.errors import Invalid
 
@@ -47,6 +48,7 @@ def is_task_id(text: str) -> bool:
     return _TASK_ID.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def session_tag(session_id: str) -> str:
     """The first characters of the id of every task in the session."""
     number = int.from_bytes(hashlib.blake2b(session_id.encode(), digest_size=4).digest(), "big")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -50,17 +49,6 @@ class _Asked(NamedTuple):
 
     tasks: tuple[NewTask, ...]
     named: bool = False
-
-    @contextlib.contextmanager
-    def at(self, place: int) -> Iterator[None]:
-        """Whatever is wrong within is wrong at this place."""
-        try:
-            yield
-        except Invalid as error:
-            if not self.named:
-                raise
-            errors = [FieldError(f"[{place}].{each.field}", each.message) for each in error.errors]
-            raise Invalid(f"[{place}].{error.detail}", errors=errors) from error
 
 
 class Submission(SessionVerbs):
@@ -154,25 +142,33 @@ class Submission(SessionVerbs):
         return tuple(made)
 
     async def _accepted(self, session_id: str, asked: _Asked, source: str, ledger: Ledger | None) -> list[Task]:
-        for place, new in enumerate(asked.tasks):
-            with asked.at(place):
+        place = 0
+        try:
+            for place, new in enumerate(asked.tasks):  # noqa: B007 - where it was, if it was wrong
                 self._check(new)
-        limits, count = self.settings.limits, len(asked.tasks)
-        if self.store.live + count > limits.live_tasks or (
-            ledger and ledger.live + count > limits.live_tasks_per_session
-        ):
-            raise QueueFull("too many unfinished tasks; wait for some to end, or raise limits.live_tasks")
-        left: dict[str, Task] = {}  # what is needed and no longer in memory: it has ended
-        needed = {need: place for place, new in reversed([*enumerate(asked.tasks)]) for need in new.needs}
-        while ledger and (gone := [need for need in needed if need not in left and ledger.head(need) is None]):
-            for need in gone:
-                with asked.at(needed[need]):
+            self._check_room(len(asked.tasks), ledger)
+            left: dict[str, Task] = {}  # what is needed and no longer in memory: it has ended
+            needed = {need: at for at, new in reversed([*enumerate(asked.tasks)]) for need in new.needs}
+            while ledger and (gone := [need for need in needed if need not in left and ledger.head(need) is None]):
+                for need in gone:
+                    place = needed[need]
                     left[need] = await self._needed(need, session_id)
-        tasks = []
-        for place, new in enumerate(asked.tasks):  # nothing is awaited any more: no needed task can end meanwhile
-            with asked.at(place):
+            tasks = []
+            # Nothing is awaited any more: no needed task can end meanwhile.
+            for place, new in enumerate(asked.tasks):  # noqa: B007
                 tasks.append(self._made(session_id, new, source, self._pending(new.needs, session_id, left, ledger)))
+        except Invalid as error:
+            if not asked.named:
+                raise
+            errors = [FieldError(f"[{place}].{each.field}", each.message) for each in error.errors]
+            raise Invalid(f"[{place}].{error.detail}", errors=errors) from error
         return tasks
+
+    def _check_room(self, count: int, ledger: Ledger | None) -> None:
+        limits = self.settings.limits
+        live = ledger.live if ledger is not None else 0
+        if self.store.live + count > limits.live_tasks or live + count > limits.live_tasks_per_session:
+            raise QueueFull("too many unfinished tasks; wait for some to end, or raise limits.live_tasks")
 
     def _check(self, new: NewTask) -> None:
         kind = self.kinds.get(new.kind)
