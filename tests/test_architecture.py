@@ -66,7 +66,7 @@ VIEWER = House(
     "webui",
     (
         frozenset({"__init__", "contact", "identity", "refusals", "settings", "schema_form", "words"})
-        | {"blotting", "charts", "log", "packing", "running"},
+        | {"blotting", "charts", "log", "packing", "running", "turns"},
         frozenset({"assets", "failures", "forms", "links", "secret", "upstream"})
         | {"analysis", "causes", "clocks", "connections", "typed"},
         frozenset({"commands", "doorkeeper", "feed", "passing", "roster"}),

@@ -16,6 +16,7 @@ from yarl import URL
 
 from agentd.client import UNREADABLE
 from webui.contact import Contact, Status, Trouble, skew_ms, trouble_of
+from webui.turns import Turns
 
 Params = Sequence[tuple[str, str]]
 
@@ -71,6 +72,7 @@ class Upstream:
 
     def __init__(self) -> None:
         self._sessions: dict[str | None, aiohttp.ClientSession] = {}
+        self._turns = Turns()
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,22 +147,23 @@ class Upstream:
         """
         began = time.time()
         known: dict[str, Any] = {"agent": agent.name, "url": agent.url, "tried_at": rfc3339(began)}
+        asked = False
         try:
-            async with (
-                asyncio.timeout(within_s),
-                self.exchange(
+            async with asyncio.timeout(within_s), self._turns.one():
+                asked, began = True, time.time()
+                async with self.exchange(
                     agent, method, path, token=token, params=params, body=body, headers=headers, read_s=None
-                ) as answer,
-            ):
-                text = await _read(answer)
+                ) as answer:
+                    text = await _read(answer)
             ended = time.time()
             known["answered_at"] = rfc3339(ended)
             known["skew_ms"] = skew_ms(answer.headers.get("Date"), began, ended)
             known["role"] = _text(answer.headers.get("Agentd-Role"))
             value = _value(text, answer, shape)
         except TimeoutError:
-            code = "slow" if within_s < SOON_S else "read_timeout"
-            trouble = Trouble(Status.UNREACHABLE, code, f"it did not answer within {within_s:.2g} s")
+            code = "slow" if within_s < SOON_S or not asked else "read_timeout"
+            detail = "it did not answer" if asked else "there are so many agents that it was not asked"
+            trouble = Trouble(Status.UNREACHABLE, code, f"{detail} within {within_s:.2g} s")
         except Trouble as error:
             trouble = error
         else:
