@@ -1,6 +1,6 @@
 """Many agents asked at once, a few at a time: the first are read before the last are asked.
 
-Without that a thousand requests begin in the same moment, and the time of all of them is over before one answer is read.
+Without that a thousand requests begin in one moment, and the time of all of them is over before one answer is read.
 """
 
 from __future__ import annotations

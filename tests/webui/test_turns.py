@@ -54,6 +54,7 @@ async def test_who_gives_up_while_waiting_takes_no_turn_along(monkeypatch: pytes
     many = Turns()
     async with asyncio.TaskGroup() as group:
         held = [group.create_task(_hold(many)) for _ in range(AT_ONCE)]
+        await asyncio.sleep(0)  # they have them
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01), many.one():
                 pass
