@@ -1,20 +1,25 @@
 """Programs that fight back: whatever one does, it ends with the right cause, and only when all of it is gone."""
 
-# ruff: noqa: ASYNC240 - small files are read at once here
+# ruff: noqa: ASYNC220, ASYNC240 - small files are read, and a process is started, at once here
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentd.engines.local import worker
 from agentd.model.launch import EndedBy, ResourceLimits
 
 from .conftest import until
@@ -134,6 +139,11 @@ def argv(lab: Any, how: str) -> tuple[str, ...]:
     return (lab.python, "-c", PRELUDE + PYTHON[how], lab.marker)
 
 
+def compile_to(program: Path, source: str) -> None:
+    """A program in C."""
+    subprocess.run(["cc", "-O2", "-x", "c", "-o", program, "-"], input=source, text=True, check=True)
+
+
 @pytest.fixture
 def lab(lab: Any) -> Any:
     """As it is, with an interpreter that starts at once."""
@@ -223,6 +233,81 @@ forever()
     assert (await lab.run("echo fine"))[1] == b"fine\n"
 
 
+# ---------------------------------------------------------------------- not ours to end
+
+ROOTED = r"""
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+int main(int count, char **arguments) {
+    setgid(0);
+    setuid(0); /* all of its users: now no signal of the one who started it reaches it */
+    signal(SIGTERM, SIG_IGN);
+    close(creat(arguments[1], 0600));
+    for (;;) pause();
+}
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="makes a program that runs as root")
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+async def test_what_became_root_is_running_until_it_ends_and_its_worker_says_so(tmp_path: Path) -> None:
+    """As with sudo under a daemon that is not root: it cannot be ended, and so it is not said to have ended."""
+    interpreter = shutil.which("python3", path="/usr/bin")
+    if interpreter is None:
+        pytest.skip("needs an interpreter that everybody may run")
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o777)
+        shutil.copytree(Path(worker.__file__).parent, place / "local")
+        program = place / "rooted"
+        compile_to(program, ROOTED)
+        program.chmod(0o4755)
+        ours, theirs = socket.socketpair()
+        command = [interpreter, "-I", "-S", str(place / "local" / "worker.py"), "0.05"]
+        process = subprocess.Popen(command, stdin=theirs.fileno(), user=65534, group=65534, extra_groups=[])
+        theirs.close()
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        rooted = 0
+        try:
+            await _told(reader, "ready")
+            launch: dict[str, Any] = {
+                "attempt_id": "t.1",
+                "task_id": "t",
+                "argv": [str(program), str(place / "up")],
+                "env": {},
+            }
+            launch |= {"cwd": name, "stdin": None, "tty": False, "limits": {}, "timeout_s": None, "grace_s": 0.05}
+            launch |= {"max_output_bytes": None, "max_result_bytes": 1000, "result_path": f"{name}/result"}
+            launch |= {"log_path": f"{name}/log", "index_path": f"{name}/idx"}
+            writer.write(json.dumps({"run": launch}).encode() + b"\n")
+            rooted = (await _told(reader, "spawned"))["pid"]
+            await until((place / "up").exists)
+            writer.write(b'{"stop": "t.1", "grace_s": 0.05}\n')
+            for _ in range(10):  # it goes on to say that it lives, and does not say that the attempt ended
+                await _told(reader, "alive", never="exit")
+            os.kill(rooted, signal.SIGKILL)
+            assert (await _told(reader, "exit"))["exit"]["ended_by"] == "stopped"
+        finally:
+            writer.close()
+            process.kill()
+            await asyncio.to_thread(process.wait)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rooted or 1 << 22, signal.SIGKILL)
+
+
+async def _told(reader: asyncio.StreamReader, what: str, never: str = "") -> Any:
+    """The next message of this type."""
+    while True:
+        line = await asyncio.wait_for(reader.readline(), 60)
+        assert line, "the worker has left"
+        message = json.loads(line)
+        assert message["type"] != never
+        if message["type"] == what:
+            return message
+
+
 # ---------------------------------------------------------------------- more than there is
 
 
@@ -300,9 +385,8 @@ int main(void) {
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 async def test_it_is_another_process_every_tenth_of_a_millisecond(lab: Any) -> None:
-    source, program = lab.directory / "wanderer.c", lab.directory / f"wanderer-{lab.marker}"
-    source.write_text(WANDERER)
-    await asyncio.to_thread(subprocess.run, ["cc", "-O2", "-o", program, source], check=True)
+    program = lab.directory / f"wanderer-{lab.marker}"
+    compile_to(program, WANDERER)
     launch = lab.launch("sh", "-c", f"for i in 1 2 3 4; do {program} & done; touch up; wait; sleep 60", lab.marker)
     future = await lab.start(launch)
     await until((lab.directory / "up").exists)

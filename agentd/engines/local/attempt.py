@@ -245,6 +245,8 @@ class Attempt:
                 os.killpg(self.pid, number)
             except ProcessLookupError:
                 pass  # it is a zombie that nobody else is with
+            except PermissionError:
+                pass  # all of it became another user, as with sudo: it runs until it ends by itself
 
     def _terminate_leftovers(self) -> None:
         from .process_tree import descendants, send, snapshot
