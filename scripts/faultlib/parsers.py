@@ -1,9 +1,9 @@
 """Layer `parsers`: whatever reads what it did not write is fed bytes until it breaks, led by what they cover.
 
-    python -m faultlib.parsers TARGET DIRECTORY [libFuzzer's flags]
+    python -m faultlib.parsers DIRECTORY SECONDS
 
-is the program that fuzzes one target; the layer runs it for each. Atheris is no dependency of agentd: the layer puts it
-beside itself under build/, once, and skips with a reason where that cannot be done.
+is the program that fuzzes them, in a process each. Atheris is no dependency of agentd: the layer puts it beside itself
+under build/, once, and skips with a reason where that cannot be done.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from faultlib.parser_table import Parser, parsers
+from faultlib.parser_table import parsers
 from faultlib.report import Report
 
 ATHERIS = "atheris==3.0.0"
@@ -24,6 +24,7 @@ QUICK_S, LONG_S = 1, 60
 INPUT_S, MEMORY_MIB, INPUT_BYTES = 20, 2048, 65536
 
 _RUNS = re.compile(rb"stat::number_of_executed_units: *(\d+)")
+_ENDED = re.compile(rb"\nended (-?\d+)\n\Z")
 _RAISED = re.compile(rb"Uncaught Python exception: ===\n(.+)")
 
 
@@ -33,12 +34,16 @@ def run(directory: Path, quick: bool) -> Report:
     if problem := _install(place):
         return Report("parsers", skipped=problem)
     seconds = QUICK_S if quick else LONG_S
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place.absolute()), "scripts", "."])}
+    command = [sys.executable, "-m", "faultlib.parsers", str(directory), str(seconds)]
+    with open(directory / "said", "wb") as said:
+        subprocess.run(command, env=environ, check=True, stdout=said, stderr=said)
     wrong, runs = [], 0
     table = parsers()
-    for target in table.values():
-        done, fault = _fuzzed(target, directory / target.name, place, seconds)
+    for name in table:
+        done, fault = _outcome(directory / name)
         runs += done
-        wrong += [fault] if fault else []
+        wrong += [f"{name}: {fault}"] if fault else []
     return Report("parsers", f"{runs:,} inputs for {len(table)} parsers, {seconds} s each", wrong)
 
 
@@ -62,48 +67,42 @@ def _install(place: Path) -> str | None:
     return None if done.returncode == 0 else f"{ATHERIS} cannot be installed for this Python"
 
 
-def _fuzzed(target: Parser, directory: Path, place: Path, seconds: int) -> tuple[int, str | None]:
-    """How many inputs were tried, and what one of them broke."""
-    (corpus := directory / "corpus").mkdir(parents=True)
-    for n, example in enumerate(target.examples):
-        (corpus / f"example-{n}").write_bytes(example)
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(place.absolute()), "scripts", "."])}
-    limits = [
-        f"-max_total_time={seconds}",
-        f"-timeout={INPUT_S}",
-        f"-rss_limit_mb={MEMORY_MIB}",
-        f"-max_len={INPUT_BYTES}",
-    ]
-    command = [sys.executable, "-m", "faultlib.parsers", target.name, str(corpus), *limits, "-print_final_stats=1"]
-    done = subprocess.run(
-        [*command, f"-artifact_prefix={directory}/"],
-        env=environ,
-        capture_output=True,
-        check=False,
-        timeout=seconds + 300,
-    )
-    said = done.stdout + done.stderr
-    found = _RUNS.search(said)
+def _outcome(directory: Path) -> tuple[int, str | None]:
+    """How many inputs a target was given, and what one of them broke."""
+    said = (directory / "said").read_bytes()
+    found, raised, ended = _RUNS.search(said), _RAISED.search(said), _ENDED.search(said)
     runs = int(found[1]) if found else 0
-    if done.returncode == 0 and runs:
+    if runs and ended is not None and ended[1] == b"0":
         return runs, None
-    (directory / "said").write_bytes(said)
-    raised = _RAISED.search(said)
-    reason = raised[1].decode(errors="replace").strip() if raised else f"exit code {done.returncode}"
-    return runs, f"{target.name}: {reason[:200]}; {directory / 'said'}"
+    reason = raised[1].decode(errors="replace").strip() if raised else "it ended otherwise than it should"
+    return runs, f"{reason[:200]}; see {directory / 'said'}"
 
 
-def fuzz() -> None:
-    """Fuzz the target that the command line names, until libFuzzer's own limits."""
+def fuzz(directory: Path, seconds: int) -> None:
+    """Fuzz every target; what libFuzzer says of each, and how its process ended, is in its directory."""
     import atheris  # type: ignore[import-untyped, import-not-found, unused-ignore] # beside this only in a layer of ours
     import structlog
 
     structlog.configure(processors=[_drop])
-    name = sys.argv.pop(1)
     with atheris.instrument_imports(include=["agentd", "webui"]):
-        target = parsers()[name]
-    atheris.Setup(sys.argv, lambda data: target.run(data))
-    atheris.Fuzz()
+        table = parsers()
+    for name, target in table.items():
+        (corpus := directory / name / "corpus").mkdir(parents=True)
+        for n, example in enumerate(target.examples):
+            (corpus / f"example-{n}").write_bytes(example)
+        said = os.open(directory / name / "said", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        child = os.fork()
+        if child == 0:
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            limits = [f"-max_total_time={seconds}", f"-timeout={INPUT_S}", f"-rss_limit_mb={MEMORY_MIB}"]
+            limits += [f"-max_len={INPUT_BYTES}", f"-artifact_prefix={directory / name}/", "-print_final_stats=1"]
+            atheris.Setup([sys.argv[0], *limits, str(corpus)], target.run)
+            atheris.Fuzz()
+            os._exit(1)  # it never comes back
+        _, status = os.waitpid(child, 0)
+        os.write(said, b"\nended %d\n" % os.waitstatus_to_exitcode(status))
+        os.close(said)
 
 
 def _drop(*_: object) -> dict[str, object]:
@@ -113,4 +112,4 @@ def _drop(*_: object) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    fuzz()
+    fuzz(Path(sys.argv[1]), int(sys.argv[2]))
