@@ -33,8 +33,20 @@ QUICK_STORIES, QUICK_IMAGES = (everyday,), 15
 SHARES, TORN = (0.0, 0.3, 0.5, 0.7, 1.0), 0.2
 #: The share of images that have something to lose.
 PENDING = 0.9
-#: Syncs whose absence shows here: everybody needs the one that acknowledges.
-SHOWN = frozenset({"append.journal"})
+#: The sync that the short form leaves out, and those whose absence the long form must show.
+QUICK_POINTS = frozenset({"append.journal"})
+SHOWN = QUICK_POINTS | {
+    "create.journal",
+    "create.metadata",
+    "create.tasks",
+    "open.journal",
+    "prepare.format",
+    "quarantine.file",
+    "remove.sessions_dir",
+    "segment.journal",
+    "view.record",
+    "view.tasks",
+}
 
 _UNWATCHED = 1 << 30
 
@@ -48,10 +60,14 @@ def run(directory: Path, quick: bool) -> Report:
     found = [images.inside("faultlib.blocks", kind, str(directory), length) for kind in kinds]
     wrong = [f"{kind}: {each}" for kind, its in zip(kinds, found, strict=True) for each in its["wrong"]]
     shown = set().union(*(its["shown"] for its in found))
-    wrong += [f"without the sync {point} no file system loses anything" for point in sorted(SHOWN - shown)]
+    wrong += [
+        f"without the sync {point} no file system loses anything"
+        for point in sorted((QUICK_POINTS if quick else SHOWN) - shown)
+    ]
     counts = " and ".join(f"{its['images']:,} images of {kind}" for kind, its in zip(kinds, found, strict=True))
     tried = (
-        f"{counts} with {sum(its['torn'] for its in found):,} torn writes; "
+        f"{counts} with {sum(its['torn'] for its in found):,} torn writes (e2fsck was needed for "
+        f"{sum(its['mended'] for its in found)}); "
         f"{len(shown)} of {found[0]['points']} syncs left out were noticed"
     )
     return Report("blocks", tried, wrong)
@@ -177,7 +193,7 @@ class Viewing:
     def __init__(self, kind: str, directory: Path) -> None:
         self._size = KINDS[kind][1]
         self._image = Image(kind, directory / "drawn", directory / "drawn.image", made=True)
-        self.images = self.torn = 0
+        self.images = self.torn = self.mended = 0
 
     def wrong(self, told: Told, count: int, rng: random.Random) -> str | None:
         """Look at so many images of the story; the first thing that does not hold."""
@@ -189,7 +205,7 @@ class Viewing:
             self.images += 1
             self.torn += torn
             try:
-                self._image.mount()
+                self.mended += self._image.mount_or_mend()
             except subprocess.CalledProcessError as error:
                 return f"image {self.images} cannot be mounted: {error.stderr}"
             problem = problem_after(str(self._image.root), state)
@@ -210,8 +226,8 @@ def _tried(kind: str, directory: Path, quick: bool) -> dict[str, Any]:
         reached[story] = told.points
         if problem := viewing.wrong(told, of_all // len(stories), rng):
             wrong.append(f"{story.__name__}: {problem}")
-    count, torn = viewing.images, viewing.torn
-    points = SHOWN if quick else frozenset().union(*reached.values())
+    count, torn, mended = viewing.images, viewing.torn, viewing.mended
+    points = QUICK_POINTS if quick else frozenset().union(*reached.values())
     shown = []
     for point in sorted(points):
         losses = (
@@ -223,7 +239,7 @@ def _tried(kind: str, directory: Path, quick: bool) -> dict[str, Any]:
             shown.append(point)
         print(f"  without {point}: {loss or 'nothing lost'}", file=sys.stderr)
     studio.close()
-    return {"images": count, "torn": torn, "wrong": wrong, "shown": shown, "points": len(points)}
+    return {"images": count, "torn": torn, "mended": mended, "wrong": wrong, "shown": shown, "points": len(points)}
 
 
 if __name__ == "__main__":

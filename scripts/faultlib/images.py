@@ -85,6 +85,22 @@ class Image:
         """Mount it; the file system replays its log. Raises subprocess.CalledProcessError when it cannot."""
         run("mount", "-o", self._options, str(self.source), str(self.root))
 
+    def mount_or_mend(self) -> bool:
+        """Mount it, after a check by the file system's own program if it cannot be mounted; whether that was needed.
+
+        A superblock of ext4 is two sectors, written in place: torn between them it is found again in its copies.
+        Raises subprocess.CalledProcessError when it cannot be mounted even so.
+        """
+        try:
+            self.mount()
+            return False
+        except subprocess.CalledProcessError:
+            subprocess.run(
+                ["e2fsck", "-fy", str(self.source)], capture_output=True, env={**os.environ, "PATH": _path()}
+            )
+            self.mount()
+            return True
+
     def unmount(self) -> None:
         """Unmount it. Nobody has a file of it open."""
         run("umount", str(self.root))
