@@ -54,8 +54,10 @@ class TaskVerbs(Submission):
             return task
         end = self.end_of(task_id)
         try:
-            await asyncio.wait([end], timeout=min(timeout_s, MAX_WAIT_S))
-            return end.result() if end.done() else await self.find(task_id)
+            async with asyncio.timeout(min(timeout_s, MAX_WAIT_S)):
+                return await end
+        except TimeoutError:
+            return await self.find(task_id)
         finally:
             end.cancel()
 
