@@ -12,7 +12,7 @@ import msgspec
 from agentd import config
 from agentd.client import discovery
 from agentd.engines.local import process_tree, worker_process
-from agentd.errors import AgentdError, ConfigInvalid, SessionReadOnly
+from agentd.errors import AgentdError, ConfigInvalid, SessionReadOnly, StorageFailed
 from agentd.http import auth
 from agentd.http.tokens import TokenFile, first_token
 from agentd.kinds import shell
@@ -68,7 +68,8 @@ def _opened(disk: SimDisk) -> None:
         shown = Folder.read_damaged(disk, path)
         assert shown.session.session_id
     else:
-        folder.read_events(0, 1000, loaded.seq)
+        with contextlib.suppress(StorageFailed):  # damage before the snapshot, which only readers of old events meet
+            folder.read_events(0, 1000, loaded.seq)
         folder.close()
     check.check(disk, DATA, repair=True)
 

@@ -87,3 +87,23 @@ def test_no_answer_of_an_agent_ends_the_stream_of_the_others(
         assert told["good"] == "fresh" and told["odd"] != "fresh"
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 5000, b'{"a":' * 5000, b'{"task_id":"\xff"}'], ids=["arrays", "objects", "bytes"]
+)
+def test_an_event_that_is_no_json_of_ours_ends_nobodys_stream(beside: RealViewer, odd: OddAgent, data: bytes) -> None:
+    events = b"event: hello\ndata: {}\n\nevent: task.finished\ndata: " + data + b"\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    odd.answer, odd.hold = head + events, True
+    connection = http.client.HTTPConnection("127.0.0.1", beside.port, timeout=20)
+    try:
+        connection.request("GET", "/live", headers={"Cookie": beside.cookie})
+        stream = connection.getresponse()
+        while b'"odd"' not in (line := stream.readline()):
+            assert line, beside.log_text()
+        assert stream.readline(), beside.log_text()
+        assert "RecursionError" not in beside.log_text() and "UnicodeDecodeError" not in beside.log_text()
+    finally:
+        odd.hold = False
+        connection.close()
