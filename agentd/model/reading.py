@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -15,6 +16,23 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 MAX_DEPTH = 64
 
 
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_preparing = Lock()
+
+
+def prepared(shape: type[T]) -> msgspec.json.Decoder[T]:
+    """The decoder of a shape, made once.
+
+    msgspec learns what a struct looks like when it is first decoded, and takes no lock: two threads that begin with the
+    same one at the same moment crash the process (0.22). What threads decode or convert is prepared here first.
+    """
+    decoder = _decoders.get(shape)
+    if decoder is None:
+        with _preparing:
+            decoder = _decoders.setdefault(shape, msgspec.json.Decoder(cast(Any, shape)))
+    return decoder
+
+
 def read(text: bytes | str, shape: type[T]) -> T:
     """The value that the text holds.
 
@@ -22,8 +40,7 @@ def read(text: bytes | str, shape: type[T]) -> T:
         msgspec.MsgspecError: it holds none of this shape; nothing else is raised, whatever it holds.
     """
     try:
-        found: T = msgspec.json.decode(text, type=cast(Any, shape))
-        return found
+        return prepared(shape).decode(text)
     except (UnicodeDecodeError, RecursionError) as error:
         raise msgspec.DecodeError(str(error)) from error
 

@@ -11,7 +11,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, replace
 
 from agentd.errors import FieldError, Invalid
-from agentd.model.reading import UNREADABLE, read
+from agentd.model.reading import UNREADABLE, prepared, read
 from agentd.model.requests import PolicyChanges, SessionPatch, plain
 from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
 from agentd.model.task import Value
@@ -21,6 +21,8 @@ MAX_BYTES = 1 << 20
 
 EDITABLE = ("title", "labels", "policy", "archived")
 #: The daemon moves these on with every event, so an editor may have been opened on earlier values.
+prepared(SessionPatch)
+
 _MOVING = ("updated_at", "seq")
 
 

@@ -12,7 +12,7 @@ import msgspec
 from agentd.errors import Invalid, InvalidTransition, SessionExists, SessionReadOnly, TooLarge
 from agentd.model.events import AttemptEnd, TaskFinished
 from agentd.model.ids import is_task_id, session_tag
-from agentd.model.reading import UNREADABLE, read
+from agentd.model.reading import UNREADABLE, prepared, read
 from agentd.model.requests import PolicyChanges
 from agentd.model.session import Session
 from agentd.model.task import Cause, CauseCode, State, Task
@@ -34,6 +34,8 @@ ENDED = Cause(
     code=CauseCode.SESSION_CANCELLED,
     message="it had not ended when its session was exported, and an import starts nothing; retry it to run it again",
 )
+
+prepared(PolicyChanges)
 
 _DAMAGED = "the session in the archive is damaged"
 _DIRECTORIES = (layout.HISTORY, layout.OUTPUT, layout.ARTIFACTS, layout.WORKSPACE, layout.HOME)
