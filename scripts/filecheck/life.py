@@ -50,12 +50,15 @@ class Life:
         self.started: dict[str, int] = {}  #: seq of the latest start of each task
         self.completed: dict[str, int] = {}  #: seq at which it completed
         self.wrong: list[str] = []
+        self.owed = 0  #: creations that came in one request with the last one, and must follow at once
         self._running: set[str] = set()
 
     def apply(self, record: Json) -> None:
         """The next record."""
         self.seq = record["seq"]
         kind = record["type"]
+        self.owed = max(self.owed - 1, 0) if kind == "task.created" else self._cut_short()
+        self.owed = max(self.owed, record.get("batch", 1) - 1)
         try:
             if kind.startswith("session."):
                 self._session(kind, record)
@@ -64,6 +67,11 @@ class Life:
                 self._active(record)
         except (KeyError, TypeError, IndexError) as error:
             self._say(f"{kind} lacks what it needs: {error!r}")
+
+    def _cut_short(self) -> int:
+        if self.owed:
+            self._say(f"of one request {self.owed} tasks are missing")
+        return 0
 
     def _say(self, what: str) -> None:
         self.wrong.append(f"event {self.seq}: {what}")

@@ -36,6 +36,7 @@ class Told:
         self.struck: set[str] = set()  #: nonces of tasks whose processes were struck
         self.workers_struck = False
         self.boots = 0
+        self.out_of_memory = False  #: the system ended processes for lack of memory meanwhile
         self.wrong: list[str] = []
         for line in lines:
             self._take(json.loads(line))
@@ -70,6 +71,8 @@ class Told:
                 self.struck.add(each["nonce"])
             case "worker":
                 self.workers_struck = True
+            case "out_of_memory":
+                self.out_of_memory = True
             case "wrong":  # what the driver saw with its own eyes
                 self.wrong.append(each["what"])
 
@@ -150,7 +153,13 @@ class Told:
                 for attempt in task["attempts"]:
                     if attempt["cause"] is not None and (doubt := self._doubt(task, attempt, expect)):
                         yield f"{task['task_id']}.{attempt['n']} ended {attempt['cause']['code']}: {doubt}"
-                if task["state"] == "completed" and expect and (doubt := _outcome(session, task, expect)):
+                struck = told is not None and told["nonce"] in self.struck  # a shell says which of its children died
+                if (
+                    task["state"] == "completed"
+                    and not struck
+                    and expect
+                    and (doubt := _outcome(session, task, expect))
+                ):
                     yield f"{task['task_id']} completed: {doubt}"
 
     def _doubt(self, task: Json, attempt: Json, expect: Json | None) -> str | None:
@@ -166,6 +175,8 @@ class Told:
                 return None if task["task_id"] in self.cancels else "nobody cancelled it"
             case "session_cancelled":
                 return None if task["session_id"] in self.going else "nobody cancelled its session"
+            case "out_of_memory":
+                return None if self.out_of_memory else "the system had memory enough"
             case "worker_lost":
                 return None if self.workers_struck else "no worker was struck"
             case "timeout":
@@ -176,7 +187,7 @@ class Told:
                 return None if most is not None and attempt["output_bytes"] == most else "not at its limit"
             case "ok" if attempt["exit_code"] != 0:
                 return f"with exit code {attempt['exit_code']}"
-            case "signal" | "exit_code" if nonce in self.struck:
+            case "ok" | "signal" | "exit_code" if nonce in self.struck:  # what was stopped may have been woken
                 return None
         if expected is not None and cause["code"] not in expected:
             return f"{expected} was to be expected ({cause['message']})"

@@ -37,6 +37,8 @@ class Session:
             if record["seq"] == upto:
                 self._compare_snapshot()
         self.wrong += self.life.wrong
+        if self.life.owed:
+            self.wrong.append(f"the journal ends, and of its last request {self.life.owed} tasks are missing")
         if upto > journal.seq or upto < (journal.records[0]["seq"] if journal.records else 0):
             self.wrong.append(f"tasks.json is of event {upto}, which the journal does not have")
         self.wrong += [f"{task_id} has events and no beginning" for task_id in self.life.partial]

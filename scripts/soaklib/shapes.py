@@ -33,12 +33,13 @@ class Shapes:
         self._marks = marks
         self._longest_s = longest_s
         self._count = 0
+        self._due = dice.sample(list(_SHAPES), len(_SHAPES))
 
     def next(self) -> Shape:
-        """Any of them."""
+        """Each once, then any."""
         self._count += 1
         nonce = f"{self._count:07}"
-        make = self._dice.choices(list(_SHAPES), weights=list(_SHAPES.values()))[0]
+        make = self._due.pop() if self._due else self._dice.choices(list(_SHAPES), weights=list(_SHAPES.values()))[0]
         return self._shaped(make(self._dice, f"0.{self.token(nonce)}", self._longest_s), nonce)
 
     def token(self, nonce: str) -> str:

@@ -54,6 +54,7 @@ class Soak:
         self.readers = Readers(self.stage, self.writers, random.Random(dice.random()), pause_s=0.25)
         self.strikes = Strikes(self.stage, random.Random(dice.random()), self.mark, pause_s=min(2.0, seconds / 100))
         self.samples = Samples(self.stage, max(0.5, seconds / 300))
+        self._oom_kills = _oom_kills()
         self._others: list[asyncio.Task[None]] = []
 
     async def run(self) -> Outcome:
@@ -97,6 +98,8 @@ class Soak:
         await asyncio.gather(*writers)
         await self._settled()
         await self.stage.stop()
+        if _oom_kills() > self._oom_kills:
+            self.told.tell("out_of_memory")
 
     def _also(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -144,3 +147,9 @@ class Soak:
             Row("proved from the files", proof.counted(), "0 wrong", not proof.wrong),
             *self.samples.rows(1.10 if self.seconds >= 1800 else 1.5),
         ]
+
+
+def _oom_kills() -> int:
+    """How many processes the system has ended for lack of memory."""
+    counters = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return next((int(value) for name, value in counters if name == "oom_kill"), 0)

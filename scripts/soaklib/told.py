@@ -11,6 +11,7 @@
     end                      a terminal state was shown: `state`, `code`, `seq`
     events                   streamed without a hole, from `seq` on: the CRC of each
     struck, worker           a process of the task with this `nonce` was signalled; a worker was
+    out_of_memory            the system ended processes for lack of memory meanwhile, anybody's
     wrong                    what the driver saw that must not be: `what`
 """
 

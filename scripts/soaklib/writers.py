@@ -57,6 +57,9 @@ class Writers:
 
     async def _group(self, session_id: str) -> None:
         """Some tasks, perhaps each needing the one before; every one is waited for."""
+        if self._dice.random() < 0.15:
+            await self._batch(session_id)
+            return
         chain = self._dice.random() < 0.25
         made: list[tuple[str, Shape]] = []
         for _ in range(self._dice.choice([1, 1, 2, 3, 5])):
@@ -72,6 +75,25 @@ class Writers:
             task = await self._ended(session_id, task_id)
             if task is not None:
                 await self._afterwards(session_id, task, shape)
+
+    async def _batch(self, session_id: str) -> None:
+        """Several in one request: all of them, or none."""
+        shapes = [self._shapes.next() for _ in range(self._dice.randint(2, 12))]
+        try:
+            status, answer = await self.stage.ask(
+                "POST", "/tasks", [{**s.body, "session_id": session_id} for s in shapes]
+            )
+        except Lost:
+            return
+        if status != 201:
+            if status != 503:
+                self._told.complain(f"POST of {len(shapes)} tasks was answered {status}: {answer}")
+            return
+        self.submitted += len(shapes)
+        for task, shape in zip(answer["data"], shapes, strict=True):
+            self._acknowledged(task, shape.body["spec"]["env"]["SOAK_NONCE"], shape)
+        for task in answer["data"]:
+            await self._ended(session_id, task["task_id"])
 
     async def _brief_session(self) -> None:
         """A session with a few tasks, deleted while some of them may still run."""

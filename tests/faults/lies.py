@@ -68,6 +68,14 @@ class Forger:
         lines = (json.loads(line) for line in (self.place / "ledger.jsonl").read_text().splitlines())
         return [line for line in lines if line["told"] == what]
 
+    def ledger(self, change: Callable[[Json], object]) -> None:
+        """Change lines of the ledger."""
+        path = self.place / "ledger.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines:
+            change(line)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
     def marks(self, change: Callable[[list[str]], list[str]]) -> None:
         """Change the tasks' marks."""
         path = self.place / "marks"
@@ -197,18 +205,33 @@ def _one_request_made_two_tasks(forger: Forger) -> str:
     return "made 2 tasks"
 
 
-def _a_result_is_another(forger: Forger) -> str:
-    forger.change(lambda r: _finished(r) and "result" in r, lambda r: r.update(result={"nonce": "another"}))
-    return "with the result"
-
-
-def _progress_went_back(forger: Forger) -> str:
-    told = next(each for each in forger.told("progress") if each["session_id"] == "pinned-0")
-    task_id = told["task_id"]
+def _a_request_was_cut_in_two(forger: Forger) -> str:
     session = forger.session()
-    kept = [r for r in forger.records(session) if (r["type"], r.get("task_id")) != ("task.progress", task_id)]
-    forger.rewrite(session, kept)
-    return f"{task_id} acknowledged"
+    records = forger.records(session)
+    alone = (n for n, record in enumerate(records) if record["type"] == "task.created" and "batch" not in record)
+    number = next(n for n in alone if [each["type"] for each in records[n + 1 : n + 2]] != ["task.created"])
+    records[number]["batch"] = 2
+    forger.rewrite(session, records)
+    return "of one request 1 tasks are missing|and of its last request 1 tasks are missing"
+
+
+def _a_result_is_another(forger: Forger) -> str:
+    task_id = json.loads(forger.record(forger.session()).read_bytes())["task_id"]
+
+    def lie(told: Json) -> None:
+        if told.get("task_id") == task_id and told["told"] == "task":
+            told["expect"]["result"] = {"nonce": "another"}
+
+    forger.ledger(lie)
+    return f"{task_id} completed: with the result"
+
+
+def _progress_was_lost(forger: Forger) -> str:
+    record = json.loads(forger.record(forger.session()).read_bytes())
+    facts = {"task_id": record["task_id"], "session_id": record["session_id"], "seq": record["seq"]}
+    with (forger.place / "ledger.jsonl").open("a") as ledger:
+        ledger.write(json.dumps({"told": "progress", **facts, "items_processed": 99}) + "\n")
+    return f"{record['task_id']} acknowledged 99 items"
 
 
 def _an_attempt_ran_twice(forger: Forger) -> str:
@@ -340,12 +363,11 @@ def _a_session_was_left_half_made(forger: Forger) -> str:
 
 
 def _a_streamed_event_is_another(forger: Forger) -> str:
-    path = forger.place / "ledger.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    next(each for each in lines if each["told"] == "events" and each["session_id"] == "pinned-0")["crcs"][0] = (
-        "00000000"
-    )
-    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    def lie(told: Json) -> None:
+        if told["told"] == "events":
+            told["crcs"][0] = "00000000"
+
+    forger.ledger(lie)
     return "was streamed and is not in the journal"
 
 
