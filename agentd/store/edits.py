@@ -17,12 +17,12 @@ from agentd.model.session import Keep, Policy, Retention, Session, SessionChange
 from agentd.model.task import Value
 from agentd.store import layout
 
+prepared(SessionPatch)
+
 MAX_BYTES = 1 << 20
 
 EDITABLE = ("title", "labels", "policy", "archived")
 #: The daemon moves these on with every event, so an editor may have been opened on earlier values.
-prepared(SessionPatch)
-
 _MOVING = ("updated_at", "seq")
 
 
