@@ -16,6 +16,7 @@ from agentd.errors import AgentdError, ConfigInvalid, SessionReadOnly, StorageFa
 from agentd.http import auth
 from agentd.http.tokens import TokenFile, first_token
 from agentd.kinds import shell
+from agentd.model.ids import session_tag
 from agentd.model.launch import EndedBy, Exit
 from agentd.model.reading import UNREADABLE
 from agentd.model.requests import TaskQuery
@@ -28,7 +29,8 @@ from tests.store.story import DATA, Player, finished, progressed, session, start
 from webui import settings
 
 SESSION = "s"
-_TASKS = ("0123456789abcd", "0123456789abce", "0123456789abcf")
+_TASKS = tuple(f"{session_tag(SESSION)}456789abc{n}" for n in "def")
+TASK = _TASKS[0]  #: the one that has ended
 
 
 @cache
@@ -48,7 +50,7 @@ def _story() -> SimDisk:
     return disk
 
 
-def _files() -> dict[str, bytes]:
+def opened_files() -> dict[str, bytes]:
     disk = _story()
     path = layout.session_dir(DATA, SESSION)
     found = {name: disk.read(f"{path}/{name}") for name in (layout.METADATA, layout.TASKS)}
@@ -85,14 +87,14 @@ def _with(name: str, text: bytes) -> SimDisk:
 _SEGMENT = f"{layout.HISTORY}/{layout.segment_name(1)}"
 
 
-@parser(_files()[_SEGMENT])
+@parser(opened_files()[_SEGMENT])
 def journal_lines(text: bytes) -> None:
     """A segment whose bytes are anything."""
     _opened(_with(_SEGMENT, text))
 
 
 def _bodies_of_journal() -> bytes:
-    lines = _files()[_SEGMENT].splitlines()[1:]
+    lines = opened_files()[_SEGMENT].splitlines()[1:]
     return b"\n".join(b"{" + line[line.index(b'"at"') : -18] + b"}" for line in lines)
 
 
@@ -110,19 +112,19 @@ def journal_sealed(text: bytes) -> None:
     _opened(disk)
 
 
-@parser(_files()[layout.TASKS])
+@parser(opened_files()[layout.TASKS])
 def snapshot(text: bytes) -> None:
     """tasks.json as it may be found."""
     _opened(_with(layout.TASKS, text))
 
 
-@parser(_files()[layout.TASKS][:-18], DEEP)
+@parser(opened_files()[layout.TASKS][:-18], DEEP)
 def snapshot_sealed(text: bytes) -> None:
     """The same with a CRC that fits."""
     _opened(_with(layout.TASKS, b'%b"crc":"%08x"}\n' % (text, zlib.crc32(text))))
 
 
-@parser(_files()[layout.METADATA], DEEP)
+@parser(opened_files()[layout.METADATA], DEEP)
 def metadata(text: bytes) -> None:
     """metadata.json as somebody edited it."""
     current = session(SESSION)
@@ -135,10 +137,10 @@ def metadata(text: bytes) -> None:
     _opened(_with(layout.METADATA, text))
 
 
-@parser(*(text for name, text in _files().items() if "completed" in name), DEEP, b'{"name":"\xa1"}')
+@parser(*(text for name, text in opened_files().items() if "completed" in name), DEEP, b'{"name":"\xa1"}')
 def record(text: bytes) -> None:
     """A record in history/."""
-    name = next(name for name in _files() if "completed" in name)
+    name = next(name for name in opened_files() if "completed" in name)
     _opened(_with(name, text))
     for query in (TaskQuery(q="x"), TaskQuery(label=("a=b",), kind=("shell",)), TaskQuery(since="2026")):
         passes = history._filter(query)

@@ -46,7 +46,7 @@ def parser(*examples: bytes | str) -> Callable[[Target], Target]:
 
 def parsers() -> dict[str, Parser]:
     """All of them by name."""
-    for module in ("files", "requests", "texts"):
+    for module in ("files", "archives", "requests", "texts"):
         importlib.import_module(f"faultlib.parsed_{module}")
     return dict(_TABLE)
 
