@@ -8,6 +8,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -48,6 +49,13 @@ def marked(mark: str) -> list[int]:
                 if mark.encode() in Path(f"/proc/{name}/cmdline").read_bytes() and alive(int(name)):
                     found.append(int(name))
     return found
+
+
+def _readable(sock: socket.socket) -> bool:
+    """Whether something came, or the end; a descriptor may be any number, as it may not for `select`."""
+    waiting = select.poll()
+    waiting.register(sock, select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 class Answer:
@@ -121,7 +129,7 @@ class RealDaemon:
         if body is not None:
             data = body if isinstance(body, bytes) else json.dumps(body).encode()
             send.setdefault("Content-Type", "application/json")
-        if (sock := self.connection.sock) and select.select([sock], [], [], 0)[0]:
+        if (sock := self.connection.sock) and _readable(sock):
             self.connection.close()  # the daemon let an idle connection go; the next request opens another
         try:
             self.connection.request(method, path, data, send)
