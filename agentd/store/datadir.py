@@ -95,6 +95,8 @@ def read_format(disk: Disk, data_dir: str) -> int | None:
         raise StorageFailed(f"{path} cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise StorageFailed(f'{path} is not {{"format": {layout.FORMAT}}}: {error}. Put it back.') from error
+    if found < 1:
+        raise StorageFailed(f'{path} is not {{"format": {layout.FORMAT}}}, but says format {found}. Put it back.')
     if found > layout.FORMAT:
         raise FormatTooNew(
             f"{data_dir} has format {found}, this agentd reads up to {layout.FORMAT}: use a newer agentd, "

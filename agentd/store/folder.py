@@ -251,6 +251,10 @@ class Folder:
         """
         try:
             return self._reader.read(after, limit, up_to)
+        except ValueError as error:
+            raise StorageFailed(
+                f"the journal of session {self.session_id}: {error}; `agentd check` tells more"
+            ) from error
         except OSError as error:
             raise StorageFailed(f"the journal of session {self.session_id} cannot be read: {error.strerror}") from error
 

@@ -131,7 +131,7 @@ def has_later_batch(data: bytes, seq: int) -> bool:
     return any(int(match[2]) > seq + 1 for match in _LATER.finditer(data))
 
 
-def _holds_before(data: bytes, seq: int) -> bool:
+def holds_before(data: bytes, seq: int) -> bool:
     """Whether there is a trace of a record before `seq`."""
     return any(int(match[1]) < seq for match in _LATER.finditer(data))
 
@@ -213,7 +213,7 @@ class Scan:
             data = self._disk.read(layout.segment_path(self._dir, segment.number))
             if limit is None:
                 self._tear(segment.number, 0, data)
-            elif (self.last is not None and limit != self.seq + 1) or _holds_before(data, limit):
+            elif (self.last is not None and limit != self.seq + 1) or holds_before(data, limit):
                 raise SessionReadOnly(f"{name}: its first line is damaged")
             return None
         if head.format > layout.FORMAT:

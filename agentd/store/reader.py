@@ -1,6 +1,7 @@
 """Events out of a journal by seq: the right segment by its header, the right place in it by halving.
 
-It trusts the lines that the scan or the append has verified, and never reads beyond what the caller knows is durable.
+What the scan or the append has verified may have rotted since: each line must continue the one before. It never reads
+beyond what the caller knows is durable.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 
 from agentd.store import layout
 from agentd.store.disk import Disk
-from agentd.store.journal import read_segment, segments, seq_of
+from agentd.store.journal import crc_of, holds_before, read_head, read_segment, segments, seq_of
 
 _CHUNK = 256 << 10
 _PROBE = 4 << 10
@@ -42,7 +43,7 @@ class Reader:
     def read(self, after: int, limit: int, up_to: int) -> tuple[list[bytes], int | None]:
         """Lines with `after` < seq <= `up_to`, at most `limit` and about 4 MiB; and the first seq kept, if it is later.
 
-        Raises OSError.
+        Raises OSError, and ValueError where a line is not what was written.
         """
         known = self._known()
         if not known or after >= up_to:
@@ -63,28 +64,46 @@ class Reader:
 
     def _known(self) -> list[tuple[int, int]]:
         if self.segments is None:
-            found = (read_segment(self._disk, self._dir, number) for number in segments(self._disk, self._dir))
-            self.segments = [(each.number, each.head.first_seq) for each in found if each.head]
+            found = [read_segment(self._disk, self._dir, number) for number in segments(self._disk, self._dir)]
+            sound = [(each.number, each.head.first_seq) for each in found if each.head]
+            for each in found:
+                later = next((first_seq for number, first_seq in sound if number > each.number), None)
+                if each.head is None and later is not None and self._has_records(each.number, later):
+                    raise ValueError(f"the first line of {layout.segment_name(each.number)} is damaged")
+            self.segments = sound
         return self.segments
+
+    def _has_records(self, number: int, before: int) -> bool:
+        """Whether a segment without a sound header is more than the beginning of one that failed."""
+        return holds_before(self._disk.read(layout.segment_path(self._dir, number)), before)
 
     def _lines(self, number: int, after: int, last: int) -> Iterator[bytes]:
         path = layout.segment_path(self._dir, number)
         fd = self._disk.open(path)
         try:
             offset = self._place(fd, self._disk.size(path), after)
+            known: tuple[int, int] | None = None  # the seq and CRC that the next line continues
+            if offset == 0:
+                if (head := read_head(self._disk.pread(fd, _PROBE, 0))) is None:
+                    raise ValueError("the first line of a segment is damaged")
+                offset, known = head[1], (head[0].first_seq - 1, int(head[0].prev_crc, 16))
             rest = b""
             while data := self._disk.pread(fd, _CHUNK, offset):
                 offset += len(data)
                 *whole, rest = (rest + data).split(b"\n")
                 for line in whole:
-                    seq = seq_of(line)
-                    if seq is None or seq <= after:
-                        continue  # the header, or what lies before the place
-                    if seq > last:
-                        return
-                    yield line + b"\n"
+                    if known is None:  # one at or before `after`: only what follows is asked for
+                        known = _told_by(line)
+                        continue
+                    seq, crc = known[0] + 1, crc_of(line, known[1])
+                    if crc is None or seq_of(line) != seq:
+                        raise ValueError(f"event {seq} is damaged")
+                    known = (seq, crc)
+                    if seq > after:
+                        yield line + b"\n"
                     if seq == last:
                         return
+            raise ValueError(f"event {known[0] + 1 if known else after + 1} is missing")
         finally:
             self._disk.close(fd)
 
@@ -112,3 +131,11 @@ class Reader:
                 break
             offset += len(data)
         return end, None
+
+
+def _told_by(line: bytes) -> tuple[int, int]:
+    """The seq and CRC that a record says it has. Raises ValueError: it says none."""
+    seq = seq_of(line)
+    if seq is None:
+        raise ValueError("a line that begins no record is where one was")
+    return seq, int(line[-10:-2], 16)

@@ -34,7 +34,13 @@ def run(directory: Path, quick: bool) -> Report:
 
 
 def _live(number: int, lives: int) -> None:
-    phases = (Phase.generate, Phase.shrink)
-    effort = settings(max_examples=lives, stateful_step_count=STEPS, database=None, derandomize=False, phases=phases)
     machine = seed(number)(type(f"ServiceLife{number}", (ServiceLife,), {}))
-    run_state_machine_as_test(machine, settings=settings(effort, suppress_health_check=list(HealthCheck)))
+    effort = settings(
+        max_examples=lives,
+        stateful_step_count=STEPS,
+        database=None,
+        derandomize=False,
+        phases=(Phase.generate,),  # the whole life is told when one is wrong; the tests make it small
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=effort)

@@ -759,7 +759,9 @@ class ServiceLife(RuleBasedStateMachine):
             if cursor is None:
                 break
         assert len(history) == len({record["task_id"] for record in history})
-        assert {r["task_id"]: r["state"] for r in history} == {t: witness.tasks[t]["state"] for t in witness.ended()}
+        # A crash may leave a record behind that retention had given up; the next cleanup removes it.
+        told_of = {r["task_id"]: r["state"] for r in history if r["task_id"] not in witness.pruned}
+        assert told_of == {t: witness.tasks[t]["state"] for t in witness.ended()}
         listed = boot.loop.finished(boot.service.list_tasks(TaskQuery(limit=1000), session_id)).data
         assert {task.task_id for task in listed} == shown
         told = [json.loads(line) for _, line in boot.service.bus.replay(boot.removed_at.get(session_id, 0)) or []]

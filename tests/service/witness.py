@@ -53,6 +53,8 @@ class Witness:
 
     def session_pruned(self, event: dict[str, Any]) -> None:
         for task_id in event.get("tasks", ()):
+            if task_id in self.pruned:
+                continue  # a crash left its files behind, and they are found again
             task = self.tasks.pop(task_id)
             self.pruned.add(task_id)
             assert task["state"] in TERMINAL, f"{task_id} was pruned while {task['state']}"

@@ -27,7 +27,7 @@ from agentd.store.disk import Disk
 from agentd.store.exporting import exported
 from agentd.store.folder import Folder, Loaded, Position
 from agentd.store.importing import Import, ends_of
-from agentd.store.journal import seq_of
+from agentd.store.journal import Scan, seq_of
 from agentd.store.reader import Reader
 from agentd.store.replay import Finished, Replay
 from agentd.store.view_writer import Moment
@@ -231,7 +231,10 @@ def records_of(events: Sequence[Event]) -> list[Finished]:
 def known_events(disk: Disk, session_id: str, memory: Memory) -> list[Event]:
     """All events of a session: those in its journal, behind those that were pruned from it."""
     reader = Reader(disk, f"{SESSIONS}/{session_id}")
-    lines, gap = reader.read(0, 1000, 1 << 50)
+    scan = Scan(disk, f"{SESSIONS}/{session_id}")
+    for _ in scan:
+        pass  # to its end
+    lines, gap = reader.read(0, 1000, scan.seq)
     first = gap or 1
     assert [seq_of(line) for line in lines] == list(range(first, first + len(lines))), "events are missing"
     return [*memory.acked[: first - 1], *(decoded(line) for line in lines)]
