@@ -6,19 +6,23 @@ import hashlib
 import io
 import json
 import os
+import random
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.errors import AgentdError, Invalid, SessionExists, StorageFull, TooLarge
+from agentd.model.events import decoded
 from agentd.model.session import Policy
 from agentd.model.task import State
-from agentd.store import exporting
+from agentd.store import exporting, layout
 from agentd.store.archive import Begin, Packer, Unpacker
 from agentd.store.check import check
 from agentd.store.datadir import prepare, sweep
@@ -26,7 +30,10 @@ from agentd.store.disk import RealDisk
 from agentd.store.exporting import exported
 from agentd.store.folder import Folder
 from agentd.store.importing import ENDED, Import
+from agentd.store.journal import Position, sealed, sealed_head
+from agentd.store.replay import Replay
 from agentd.store.view_writer import Moment
+from agentd.store.views import metadata_bytes, snapshot_bytes, view_of
 from tests.store.story import AT, finished, progressed, session, session_created, started, task_created, titled
 
 MOST = 1 << 30
@@ -372,6 +379,69 @@ def test_files_that_do_not_belong_together_are_refused_though_their_sums_fit(
     change: Callable[[dict[str, bytes]], None], archive: bytes, away: Agent
 ) -> None:
     away.refuses(repacked(archive, change))
+
+
+def resealed(held: dict[str, bytes], change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Another journal whose chain is sound, with the views of as much of it as makes sense."""
+    paths = sorted(path for path in held if "events-" in path)
+    events = [json.loads(line) for path in paths for line in held.pop(path).splitlines()[1:]]
+    for path in [path for path in held if path.startswith("history/") or path == "tasks.json"]:
+        del held[path]
+    change(events)
+    data, crc, sound = sealed_head(OWN, 1, 1, 0), 0, True
+    replay, position = Replay(), Position(file="", offset=0, crc="")
+    for seq, event in enumerate(events, 1):
+        fields = {key: value for key, value in event.items() if key not in ("seq", "b", "session_id", "crc")}
+        line, crc = sealed(b'{"seq":%d,"b":%d,"session_id":"a",%b' % (seq, seq, msgspec.json.encode(fields)[1:-1]), crc)
+        data += line
+        try:
+            if sound:
+                replay.apply(decoded(line), seq)
+        except Exception:
+            sound = False
+        if sound:
+            position = Position(file="events-000001.jsonl", offset=len(data), crc=f"{crc:08x}")
+    held["history/events-000001.jsonl"] = data
+    if replay.session is not None:
+        view = view_of(replay, position)
+        held["tasks.json"], held["metadata.json"] = snapshot_bytes(view), metadata_bytes(replay.session)
+        for seq, state, task, record in replay.records():
+            held[f"history/{layout.record_name(seq, state, task)}"] = record + b"\n"
+
+
+def test_a_journal_that_says_anything_is_refused_or_becomes_a_sound_session(archive: bytes, away: Agent) -> None:
+    accepted = [told_anything(seed, archive, away) for seed in range(100)]
+    assert 10 < sum(accepted) < 90
+
+
+def told_anything(seed: int, archive: bytes, away: Agent) -> bool:
+    """Whether a journal with something changed in it was taken in."""
+    rng = random.Random(seed)
+    values: list[Any] = [None, -1, 1 << 70, "", "x" * 100, [], {}, [{}], "running", "completed", True, 1e400]
+
+    def change(events: list[dict[str, Any]]) -> None:
+        for _ in range(rng.randint(0, 2)):
+            target: Any = rng.choice(events)
+            while isinstance(target, dict) and target:
+                key = rng.choice(list(target))
+                if isinstance(target[key], dict) and rng.random() < 0.7:
+                    target = target[key]
+                    continue
+                target[key] = rng.choice(values)
+                break
+        if rng.random() < 0.5:
+            events.insert(rng.randrange(len(events) + 1), dict(rng.choice(events)))
+        if rng.random() < 0.3:
+            del events[rng.randrange(len(events))]
+
+    try:
+        away.take(repacked(archive, lambda held: resealed(held, change)))
+    except (Invalid, TooLarge):
+        assert os.listdir(away.sessions) == []
+        return False
+    assert check(away.disk, str(away.path), repair=False).findings == ()
+    away.disk.rmtree(str(away.sessions / OWN))
+    return True
 
 
 def test_a_policy_that_no_client_could_set_is_refused(home: Agent, away: Agent) -> None:
