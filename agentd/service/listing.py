@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -45,13 +46,12 @@ def paged(
     rows: Iterable[T], key: Callable[[T], tuple[str, str]], *, of: str, limit: int, cursor: str | None, descending: bool
 ) -> Page[T]:
     """One keyset page of rows in key order; `of` names the list and its order."""
-    ordered = sorted(rows, key=key, reverse=descending)
     if cursor is not None:
         last = key_in(cursor, of, tuple[str, str])
-        ordered = [row for row in ordered if (key(row) < last if descending else key(row) > last)]
-    more = len(ordered) > limit
-    page = ordered[:limit]
-    return Page(data=tuple(page), next=cursor_of(of, key(page[-1])) if more and page else None)
+        rows = [row for row in rows if (key(row) < last if descending else key(row) > last)]
+    first = (heapq.nlargest if descending else heapq.nsmallest)(limit + 1, rows, key=key)
+    page = first[:limit]
+    return Page(data=tuple(page), next=cursor_of(of, key(page[-1])) if len(first) > limit else None)
 
 
 def check_sort(sort: str, allowed: Sequence[str]) -> tuple[str, bool]:
@@ -97,11 +97,9 @@ def labels_match(labels: dict[str, str], wanted: Sequence[str]) -> bool:
     return True
 
 
-def session_matches(session: Session, state: SessionState, query: SessionQuery) -> bool:
-    """Whether a session is in the list that the query asks for."""
+def session_matches(session: Session, query: SessionQuery) -> bool:
+    """Whether a session is in the list that the query asks for, whatever its state."""
     if query.archived is not None and session.archived is not query.archived:
-        return False
-    if query.state and state not in query.state:
         return False
     if query.since is not None and session.updated_at < query.since:
         return False
@@ -109,7 +107,7 @@ def session_matches(session: Session, state: SessionState, query: SessionQuery) 
         text = query.q.casefold()
         if text not in session.session_id.casefold() and text not in (session.title or "").casefold():
             return False
-    return labels_match(session.labels, query.label)
+    return not query.label or labels_match(session.labels, query.label)
 
 
 def task_matches(task: Task, query: TaskQuery) -> bool:
@@ -135,7 +133,7 @@ def task_matches(task: Task, query: TaskQuery) -> bool:
         command = task.spec.get("command") or " ".join(map(str, task.spec.get("argv") or ()))
         if text not in (task.name or "").casefold() and text not in str(command).casefold():
             return False
-    return labels_match(task.labels, query.label)
+    return not query.label or labels_match(task.labels, query.label)
 
 
 def session_state(counts: dict[str, int], reason: str | None) -> SessionState:

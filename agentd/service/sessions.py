@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Set
+from operator import attrgetter, itemgetter
 
 import msgspec
 from msgspec import UNSET
@@ -78,14 +79,16 @@ class SessionVerbs(HandEdits):
         """
         field, descending = check_sort(query.sort, SESSION_SORTS)
         query = replace(query, since=moment("since", query.since))
-        rows = []
-        for entry in self.store.entries.values():
-            session, counts = entry.session, entry.counts
-            if session_matches(session, session_state(counts, entry.reason), query):
-                rows.append((getattr(session, field), session.session_id, entry))
+        key = attrgetter(field)
+        rows = [
+            (key(session), session.session_id, entry)
+            for entry in self.store.entries.values()
+            if session_matches(session := entry.session, query)
+            and (not query.state or session_state(entry.counts, entry.reason) in query.state)
+        ]
         page = paged(
             rows,
-            lambda row: (row[0], row[1]),
+            itemgetter(0, 1),
             of=f"sessions {query.sort}",
             limit=query.limit,
             cursor=query.cursor,
