@@ -1,6 +1,6 @@
 """Any number of scripted agents in one process: each a port on loopback that answers as agentd does, or worse.
 
-`python -m benchlib.crowd N SESSIONS` prints the ports, then serves until its stdin ends; a line `touch K` there makes
+`python crowd.py N SESSIONS` prints the ports, then serves until its stdin ends; a line `touch K` there makes
 the K-th agent's first session change, which its streams tell. Of the agents 5 % are dead (nothing listens), 5 % slow
 (2 s) and 1 % lie (what they answer is no agentd's), spread evenly; `--good` makes all of them good.
 """

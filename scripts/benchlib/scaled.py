@@ -49,7 +49,8 @@ class Figures(NamedTuple):
 @contextmanager
 def crowd(number: int, *, good: bool) -> Iterator[tuple[list[int], IO[str]]]:
     """So many scripted agents: their ports, and where to write `touch K`."""
-    command = [sys.executable, "-m", "benchlib.crowd", str(number), str(SESSIONS), *(["--good"] if good else [])]
+    program = str(Path(__file__).with_name("crowd.py"))
+    command = [sys.executable, program, str(number), str(SESSIONS), *(["--good"] if good else [])]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
