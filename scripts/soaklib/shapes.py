@@ -84,7 +84,7 @@ def _long(dice: random.Random, token: str, longest_s: float) -> Shape:
 
 
 def _loud(dice: random.Random, token: str, longest_s: float) -> Shape:
-    size = int(10 ** dice.uniform(2, 6.3))
+    size = int(10 ** dice.uniform(2, 5.8))
     line = token.encode() + b"\n"
     shape = _shape("loud", f"yes $SOAK_TOKEN | head -c {size}; m end")
     return _expecting_output(shape, (line * (size // len(line) + 1))[:size])

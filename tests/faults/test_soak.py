@@ -24,7 +24,7 @@ from tests.daemon.harness import until
 
 from .lies import LIES, Forger
 
-SECONDS = 30.0
+SECONDS = 25.0
 SEED = 20_260_801
 
 
