@@ -24,10 +24,13 @@ STALE_LOOKS = 64
 
 
 class StartTimes:
-    """When tasks are to be looked at again: one heap and one timer for all. `look` gets the session and the task."""
+    """When tasks are to be looked at again: one heap and one timer for all. `look` gets the session and the task.
 
-    def __init__(self, clock: Clock, look: Callable[[str, str], None]) -> None:
-        self._clock = clock
+    `now` is the clock that all times are of: the wall's for start times, a monotonic one for pauses.
+    """
+
+    def __init__(self, now: Callable[[], float], look: Callable[[str, str], None]) -> None:
+        self._now = now
         self._look = look
         self._heap: list[tuple[float, str, str]] = []  #: due, session, task; a look may have been called off
         self._due: dict[str, float] = {}
@@ -37,7 +40,7 @@ class StartTimes:
         return len(self._heap)
 
     def look_at(self, task: Task, due: float) -> None:
-        """Look at the task at `due`, in seconds since the epoch, unless that happens earlier anyway."""
+        """Look at the task at `due`, unless that happens earlier anyway."""
         known = self._due.get(task.task_id)
         if known is not None and known <= due:
             return
@@ -61,11 +64,11 @@ class StartTimes:
     def _arm(self) -> None:
         self.close()
         if self._heap:
-            delay = min(FARTHEST_S, max(0.0, self._heap[0][0] - self._clock.time()))
+            delay = min(FARTHEST_S, max(0.0, self._heap[0][0] - self._now()))
             self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
 
     def _ring(self) -> None:
-        now = self._clock.time()
+        now = self._now()
         ripe = []
         while self._heap and self._heap[0][0] <= now:
             due, session_id, task_id = heapq.heappop(self._heap)
@@ -75,6 +78,42 @@ class StartTimes:
         self._arm()
         for session_id, task_id in ripe:
             self._look(session_id, task_id)
+
+
+class Pauses:
+    """The pauses before retries: by the monotonic clock, from when this boot first hears of each.
+
+    The clock on the wall tells how much of a pause is left then; what it is set to afterwards changes nothing.
+    """
+
+    def __init__(self, clock: Clock, look: Callable[[str, str], None]) -> None:
+        self._clock = clock
+        self._looks = StartTimes(clock.monotonic, look)
+        self._ends: dict[str, tuple[str, float]] = {}  #: as the journal says it, and by the monotonic clock
+
+    def put_off(self, task: Task) -> bool:
+        """Whether the next attempt of a queued task is still to come; it is looked at again then."""
+        if task.next_attempt_at is None:
+            return False
+        known = self._ends.get(task.task_id)
+        if known is None or known[0] != task.next_attempt_at:
+            left_s = epoch(task.next_attempt_at) - self._clock.time()
+            if task.retry is not None:
+                left_s = min(left_s, task.retry.max_backoff_s)
+            known = self._ends[task.task_id] = (task.next_attempt_at, self._clock.monotonic() + left_s)
+        if known[1] <= self._clock.monotonic():
+            return False
+        self._looks.look_at(task, known[1])
+        return True
+
+    def forget(self, task_id: str) -> None:
+        """It has started, or ended."""
+        if self._ends.pop(task_id, None) is not None:
+            self._looks.forget(task_id)
+
+    def close(self) -> None:
+        """Look at nothing any more."""
+        self._looks.close()
 
 
 class Deadlines:

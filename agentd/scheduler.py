@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from agentd.clock import epoch
-from agentd.deadlines import STORAGE_RETRY_S, Deadlines, StartTimes
+from agentd.deadlines import STORAGE_RETRY_S, Deadlines, Pauses, StartTimes
 from agentd.engines.protocol import Engine
 from agentd.errors import AgentdError, Invalid, InvalidTransition, SessionReadOnly, StorageFailed
 from agentd.kinds.protocol import Outcome, Place
@@ -41,7 +41,8 @@ class Scheduler:
         self._place = place
         self._clock = service.clock
         self._lanes = Lanes(service.settings.workers.queues, self._clock.monotonic)
-        self._start_times = StartTimes(self._clock, self._look)
+        self._start_times = StartTimes(self._clock.time, self._look)
+        self._pauses = Pauses(self._clock, self._look)
         self._deadlines = Deadlines(service, self._own)
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._work: set[asyncio.Task[None]] = set()  #: every asyncio task of this scheduler, attempts among them
@@ -66,8 +67,9 @@ class Scheduler:
 
     def _note(self, task: Task, session: Session) -> None:
         if task.state is State.RUNNING:
+            self._pauses.forget(task.task_id)
             self._lanes.run(task, session.policy.max_parallel)
-        elif task.state is State.QUEUED and not self._put_off(task):
+        elif task.state is State.QUEUED and not self._pauses.put_off(task):
             self._lanes.queue(task, session.policy.max_parallel)
         else:
             self._lanes.drop(task)
@@ -76,6 +78,7 @@ class Scheduler:
                     self._start_times.look_at(task, epoch(task.not_before))
             elif task.terminal:
                 self._start_times.forget(task.task_id)
+                self._pauses.forget(task.task_id)
         if session.policy.timeout_s is not None and not task.terminal:
             self._deadlines.arm(session)
 
@@ -99,7 +102,7 @@ class Scheduler:
         later = self._clock.time() + STORAGE_RETRY_S
         for task in ledger.tasks.values():
             if task.state is State.QUEUED and task.task_id not in self._attempts:
-                if not self._put_off(task):
+                if not self._pauses.put_off(task):
                     self._lanes.queue(task, session.policy.max_parallel)
             elif task.state is State.WAITING:
                 start = epoch(task.not_before) if task.not_before is not None else 0.0
@@ -219,13 +222,6 @@ class Scheduler:
 
     # ------------------------------------------------------------------ time
 
-    def _put_off(self, task: Task) -> bool:
-        """Whether the next attempt of a queued task is still to come; it is looked at again then."""
-        if task.next_attempt_at is None or (due := epoch(task.next_attempt_at)) <= self._clock.time():
-            return False
-        self._start_times.look_at(task, due)
-        return True
-
     def _look(self, session_id: str, task_id: str) -> None:
         """The task's start time has come."""
         entry = self._service.store.entries.get(session_id)
@@ -279,6 +275,7 @@ class Scheduler:
             await asyncio.wait(self._work, timeout=limit_s)
         self._deadlines.close()
         self._start_times.close()
+        self._pauses.close()
         if self._storage_timer is not None:
             self._storage_timer.cancel()
         for task in self._work:

@@ -13,7 +13,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agentd.lanes import STALE_IDS, Lanes
 from agentd.model.task import State, Task
 
-
 _seqs = itertools.count(1)
 
 
