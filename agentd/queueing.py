@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -38,12 +39,13 @@ def queue_view(
             if task.state in (State.QUEUED, State.WAITING):
                 ready = lane is not None and task.task_id in lane.queued
                 rows.append(Row(task, ledger, lane, ready))
-    ready_rows = _in_turn(rows, lanes.turns())
-    rest = sorted((row for row in rows if not row.ready), key=lambda row: (row.task.created_at, row.task.task_id))
     start = max(0, key_in(window.cursor, "queue", int)) if window.cursor else 0
+    shown = _in_turn(rows, lanes.turns(), start + window.limit)
+    if (room := start + window.limit - len(shown)) > 0:
+        shown += heapq.nsmallest(room, (row for row in rows if not row.ready), key=_age)
     page = [
         _item(row, position if row.ready else None, _reason(row, capacity, draining, now))
-        for position, row in enumerate([*ready_rows, *rest][start : start + window.limit], start)
+        for position, row in enumerate(shown[start:], start)
     ]
     end = start + len(page)
     queued = [row.task for row in rows if row.task.state is State.QUEUED]
@@ -57,7 +59,12 @@ def queue_view(
     )
 
 
-def _in_turn(rows: Iterable[Row], rotation: Sequence[str]) -> list[Row]:
+def _age(row: Row) -> tuple[str, str]:
+    return row.task.created_at, row.task.task_id
+
+
+def _in_turn(rows: Iterable[Row], rotation: Sequence[str], count: int) -> list[Row]:
+    """The first so many that are ready, in the order in which they would run."""
     turn = {session_id: index for index, session_id in enumerate(rotation)}
     nth: dict[str, int] = {}
     ordered = []
@@ -65,7 +72,7 @@ def _in_turn(rows: Iterable[Row], rotation: Sequence[str]) -> list[Row]:
         session_id = row.task.session_id
         rank = nth[session_id] = nth.get(session_id, -1) + 1
         ordered.append((rank, turn.get(session_id, len(turn)), row.task.created_at, row.task.task_id, row))
-    return [row for *_, row in sorted(ordered, key=lambda each: each[:4])]
+    return [row for *_, row in heapq.nsmallest(count, ordered)]  # an id is there once: rows are not compared
 
 
 def _reason(row: Row, capacity: Capacity, draining: bool, now: float) -> str:
