@@ -84,8 +84,8 @@ class RealDaemon:
         """How it is started; the settings are written to a file beside the directory."""
         config = self.data_dir.with_name(self.data_dir.name + ".yaml")
         config.write_text(json.dumps(self.settings))
-        command = [sys.executable, "-m", "agentd.cli.main", "serve", "--data-dir", str(self.data_dir)]
-        return [*command, "--port", "0", "--config", str(config)]
+        command = [sys.executable, "-X", "faulthandler", "-m", "agentd.cli.main", "serve"]
+        return [*command, "--data-dir", str(self.data_dir), "--port", "0", "--config", str(config)]
 
     @property
     def log_path(self) -> Path:
@@ -107,7 +107,7 @@ class RealDaemon:
     def answered(self, before: bytes) -> None:
         """Wait until it answers: agent.json is another than before. It must not have ended."""
         until(lambda: self.ended() or self.agent_text() != before, 30)
-        assert not self.ended(), self.log_text()
+        assert not self.ended(), f"left with {self.process and self.process.returncode}: {self.log_text()}"
         self.agent = json.loads(self.agent_text())
         self.token = (self.data_dir / "token").read_text().strip()
         self.connect()

@@ -18,7 +18,6 @@ from agentd.store.locks import DirectoryLock
 from .conftest import MakeDaemon
 from .harness import Answer, RealDaemon, until
 
-
 #: Room is given to a file by so many bytes.
 PAGE = 4096
 

@@ -1,0 +1,200 @@
+"""What must be so after a daemon was killed or its disk failed, held against what its client was told."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agentd.store.check import check
+from agentd.store.disk import RealDisk
+from faultlib import witness
+from faultlib.workload import ENDED, PATIENCE_S, Rig, Told
+from tests.daemon.harness import until
+
+#: Tasks that can fail only because something else did, and the causes for that.
+HARMLESS = ("first", "second", "behind", "short-0", "short-1", "short-2")
+BROKEN_OFF = ("dependency_failed", "interrupted", "shutdown", "worker_lost")
+
+
+def broken(told: Told) -> list[str]:
+    """Start the daemon again, twice, and look: at its answers, at the files, at the processes. What does not hold."""
+    wrong = list(told.wrong)
+    rig, data_dir = told.rig, told.rig.data_dir
+    wrong += [f"before the restart: {each}" for each in witness.unsound(data_dir, stopped=False)]
+    before = witness.journals(data_dir)
+    rig.start()
+    wrong += _at_once(told)
+    told.gate.touch()
+    until(lambda: not rig.get("/tasks?state=running&state=queued&state=waiting")["data"], PATIENCE_S)
+    wrong += _told(told)
+    wrong += _marks(told)
+    wrong += witness.cut_silently(before, data_dir)
+    shown = _shown(told)
+    wrong += _stopped(told)
+    wrong += [f"after the restart: {each}" for each in witness.unsound(data_dir, stopped=True)]
+    found = check(RealDisk(), str(data_dir), repair=False).findings
+    wrong += [
+        f"check: {each}"
+        for each in found
+        if "half of a file" not in each.problem and "not a session" not in each.problem
+    ]
+    wrong += _agrees(told, shown)
+    files = witness.fingerprint(data_dir)
+    rig.start()
+    if _shown(told) != shown:
+        wrong.append("a second restart shows something else")
+    wrong += _stopped(told)
+    wrong += [f"a second restart changed {name}" for name in _changed(files, witness.fingerprint(data_dir))]
+    return wrong
+
+
+def _changed(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+def _stopped(told: Told) -> Iterator[str]:
+    if code := told.rig.stop():
+        yield f"a clean stop after the restart left with {code}"
+
+
+def _at_once(told: Told) -> Iterator[str]:
+    """The first answer of the new daemon is right already, and nothing of the old one runs."""
+    rig = told.rig
+    for task in rig.get("/tasks?state=running&limit=1000")["data"]:
+        if task["attempts"][-1]["boot_id"] != rig.agent["boot_id"]:
+            yield f"{task['name']} is shown running, by a daemon that is dead"
+    born = rig.agent["pid_started_at"]
+    for pid in rig.leftovers():
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        if int(stat.rsplit(")", 1)[1].split()[19]) < born:
+            yield f"process {pid} outlived the daemon that started it"
+
+
+def _sessions(rig: Rig) -> list[dict[str, Any]]:
+    """Those archived, too."""
+    lists = (rig.get(f"/sessions?limit=1000&sort=session_id&archived={each}")["data"] for each in ("false", "true"))
+    return [row for rows in lists for row in rows]
+
+
+def _shown(told: Told) -> Any:
+    rig = told.rig
+    sessions = _sessions(rig)
+    full = {row["session_id"]: rig.get(f"/sessions/{row['session_id']}") for row in sessions}
+    history = {name: rig.get(f"/sessions/{name}/history?limit=1000")["data"] for name in full}
+    return sessions, full, history
+
+
+def _told(told: Told) -> Iterator[str]:
+    """What was acknowledged is so; what was asked and not answered is so or not, and nothing else."""
+    rig = told.rig
+    for session_id, belief in told.sessions.items():
+        answer = rig.request("GET", f"/sessions/{session_id}")
+        title = answer.json["title"] if answer.status == 200 else None
+        if title not in belief.values:
+            yield f"session {session_id} is {title!r}; its client was told {belief}"
+    for (session_id, path), content in told.artifacts.items():
+        answer = rig.request("GET", f"/sessions/{session_id}/artifacts/{path}")
+        found = answer.body if answer.status == 200 else None
+        if found not in content.values:
+            yield f"artifact {path} is {found!r}; its client was told {content}"
+    for task_id, known in list(told.tasks.items()):
+        yield from _task(told, task_id, known)
+    for name, (body, key) in told.posted.items():
+        if key is not None and told.sessions[body["session_id"]].values != [None]:
+            told.wrong.clear()
+            told.again(name)
+            yield from told.wrong
+    until(lambda: not rig.get("/tasks?state=running&state=queued&state=waiting")["data"], PATIENCE_S)
+    rows = [row for row in rig.get("/tasks?limit=1000")["data"] if row.get("retry_of") is None]
+    for session in _sessions(rig):
+        rows += [
+            row
+            for row in rig.get(f"/sessions/{session['session_id']}/history?limit=1000")["data"]
+            if row["task_id"] not in {each["task_id"] for each in rows} and row.get("retry_of") is None
+        ]
+    for name, count in Counter(row["name"] for row in rows).items():
+        if count > 1:
+            yield f"there are {count} tasks {name}, of one that was asked for"
+
+
+def _task(told: Told, task_id: str, known: dict[str, Any]) -> Iterator[str]:
+    rig = told.rig
+    answer = rig.request("GET", f"/tasks/{task_id}")
+    if answer.status == 404:
+        if task_id not in told.prunable and None not in told.sessions[known["session_id"]].values:
+            yield f"{known['name']} was acknowledged and is gone"
+        return
+    task = answer.json
+    if task["state"] not in ENDED or (task["cause"] is None and task["state"] != "completed"):
+        yield f"{known['name']} is {task['state']} with cause {task['cause']}"
+    if known["state"] in ENDED and any(
+        task[field] != known[field] for field in ("state", "cause", "attempts", "result")
+    ):
+        yield f"{known['name']} was shown {known['state']} and is {task['state']}, or differs: {known} {task}"
+    if task_id in told.cancelled and task["state"] != "cancelled":
+        yield f"the cancellation of {known['name']} was acknowledged; it is {task['state']}"
+    if task["state"] == "failed" and task["name"] in HARMLESS and task["cause"]["code"] not in BROKEN_OFF:
+        yield f"{known['name']} failed by {task['cause']}"
+    output = rig.request("GET", f"/tasks/{task_id}/output")
+    if task_id not in told.prunable and not output.body.startswith(told.output.get(task_id, b"")):
+        yield f"output of {known['name']} that was seen is gone: {output.body!r}"
+
+
+def _marks(told: Told) -> Iterator[str]:
+    """No attempt ran twice, nothing ran that the journal did not say was started, and what completed did run."""
+    ran = Counter(told.marks.read_text().split())
+    yield from (f"{attempt} ran {count} times" for attempt, count in ran.items() if count > 1)
+    started: set[str] = set()
+    for session in witness.sessions(told.rig.data_dir).values():
+        records = session.journal.records
+        started |= {f"{each['task_id']}.{each['attempt']}" for each in records if each["type"] == "task.started"}
+        for task_id, task in session.life.tasks.items() if session.journal.whole else ():
+            if task["state"] == "completed" and f"{task_id}.{task['attempt']}" not in ran:
+                yield f"{task_id} is completed and never ran"
+    gone = {name for name, belief in told.sessions.items() if None in belief.values}
+    for attempt in ran.keys() - started:
+        known = told.tasks.get(attempt.partition(".")[0])
+        if known is not None and known["session_id"] not in gone and known["task_id"] not in told.prunable:
+            yield f"{attempt} of {known['name']} ran and no journal says that it was started"
+    tasks = Counter(attempt.partition(".")[0] for attempt in ran)
+    for task_id, count in tasks.items():
+        known = told.tasks.get(task_id)
+        if known is not None and count > 1 and known["name"] not in ("flaky", "again"):
+            yield f"{known['name']} ran {count} times, and nobody asked for that"
+
+
+def _agrees(told: Told, shown: Any) -> Iterator[str]:
+    """The files say what the API said."""
+    _, sessions, _ = shown
+    found = witness.sessions(told.rig.data_dir)
+    if found.keys() != sessions.keys():
+        yield f"there are sessions {sorted(found)} on disk, the API showed {sorted(sessions)}"
+    for name in found.keys() & sessions.keys():
+        tasks = found[name].life.tasks
+        for task in sessions[name]["tasks"]:
+            if (said := tasks.get(task["task_id"])) is not None and said["state"] != task["state"]:
+                yield f"the API showed {task['task_id']} {task['state']}, its journal says {said['state']}"
+        metadata = json.loads((told.rig.data_dir / "sessions" / name / "metadata.json").read_bytes())
+        if metadata["title"] != sessions[name]["title"]:
+            yield f"metadata.json of {name} has another title than the API"
+
+
+def at_rest(rig: Rig) -> list[str]:
+    """No error of the daemon's own is in its log."""
+    lines = rig.log_text().splitlines()
+    return [f"in the log: {line[:2000]}" for line in lines if "Traceback" in line or '"level":"critical"' in line]
+
+
+def orphans(told: Told) -> list[int]:
+    """What still runs of a rig that is over; it is ended."""
+    left = told.rig.leftovers()
+    for pid in left:
+        os.kill(pid, 9)
+    return left
