@@ -62,7 +62,7 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
         "records": lambda d: growth.records(d, 600 if quick else 30_000, 3, 5 if quick else 50),
         "held": lambda d: growth.held(d, 100 if quick else 10_000, 0.2 if quick else 3),
     }
-    queues = Amount(100, 10, 1, 0.5, 6, 8) if quick else Amount(500, 40, 4, 3, 10, 45)
+    queues = Amount(100, 10, 1, 0.5, 6, 8) if quick else Amount(500, 40, 3, 3, 10, 45)
     peers: Parts = {"queues": lambda d: beside_peers(d, queues)}
     way: Parts = {"way": lambda d: spans.spans(d, 30 if quick else 300, 1 if quick else 20, 2 if quick else 9)}
     viewer: Parts = {
