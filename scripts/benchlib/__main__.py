@@ -47,7 +47,7 @@ def groups(quick: bool, idle_s: float, kills: int) -> dict[str, Parts]:
     }
     scale: Parts = {
         "transitions": lambda d: transitions.transitions(
-            d, 10 if quick else 100, 0.3 if quick else 4, 1 if quick else 4
+            d, 10 if quick else 100, 0.3 if quick else 2, 1 if quick else 4
         ),
         "streams": lambda d: streams.streams(d, 20 if quick else 1000, 5 if quick else 30),
         "queued": lambda d: amounts.queued(d, 200 if quick else 10_000, 50 if quick else 1000),
