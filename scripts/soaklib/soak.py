@@ -46,7 +46,8 @@ class Soak:
         self.directory = directory
         self.seconds = seconds
         self.seed = seed
-        self.mark = f"000{dice.randrange(10**9):09}"  # of this run, in the command line of each of its processes
+        # Of this run alone, whatever its seed, in the command line of each of its processes.
+        self.mark = f"000{random.SystemRandom().randrange(10**9):09}"
         self.told = Told(directory / "ledger.jsonl")
         self.stage = Stage(directory, self.told)
         shapes = Shapes(random.Random(dice.random()), self.mark, directory / "marks", min(30.0, seconds / 8))
