@@ -299,7 +299,7 @@ def run(settings: Settings) -> None:
 
 
 def _one_heap() -> None:
-    """Threads share one heap (mallopt(3)): of glibc's one for each, every one keeps what was freed in it, 150 MiB in all."""
+    """Threads share one heap (mallopt(3)): with one for each, as glibc has it, 150 MiB of what was freed were kept."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have one heap
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
