@@ -76,6 +76,9 @@ class RecordingDevice:
                 os._exit(0)
         os.close(fuse)
         self.source = Path(images.run("losetup", "--find", "--show", str(served / "disk")))
+        # Detached as soon as nobody has it open: with this process at the latest, however it ends.
+        self._held = os.open(self.source, os.O_RDONLY | os.O_CLOEXEC)
+        images.run("losetup", "--detach", str(self.source))
         self._mark = os.open(served / "mark", os.O_WRONLY)
 
     def begin(self) -> None:
@@ -96,7 +99,7 @@ class RecordingDevice:
     def close(self) -> None:
         """Let the loop device go; the rest goes with the namespace."""
         os.close(self._mark)
-        images.run("losetup", "--detach", str(self.source))
+        os.close(self._held)
 
 
 class _Server:
