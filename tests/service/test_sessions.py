@@ -242,7 +242,8 @@ async def test_an_edit_by_hand_on_a_full_disk_is_not_overwritten(quiet: House) -
     path.write_text("{ not yet")
     (path.parent / "x").mkdir()
     quiet.service.now = lambda: "x/y/z"  # type: ignore[method-assign]  # a name that cannot be written
-    await quiet.service.metadata_touched("s")
+    with pytest.raises(StorageFailed):
+        await quiet.service.take_edit_in("s")
     assert path.read_text() == "{ not yet"
 
 
