@@ -141,6 +141,7 @@ def _lived(directory: Path, judge: Judge, outage: Outage | None = None) -> Told:
     directory.mkdir()
     rig = Rig(directory / "data", **SETTINGS)
     told = Told(rig, directory)
+    told.lossy = True
     if outage is not None:
         told.on_refusal = lambda: _meanwhile(told, outage)
     try:
