@@ -31,7 +31,7 @@ expected-statuses = ["2xx", "304", "401", "403", "404", "409", "412", "416", "42
 expected-statuses = ["400", "401", "403", "404", "405", "409", "412", "413", "415", "422", "429"]
 """
 STREAMS = ("all_events", "stream_output", "stream_growth")
-QUICK = ("--phases", "coverage,stateful", "-n", "25")
+QUICK = ("--phases", "coverage,stateful", "-n", "10")
 LONG = ("-n", "100")
 FORBIDDEN = ("shutdown", "scale_workers")
 

@@ -14,8 +14,9 @@ MOST = 30_000
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
     """Keep commands harmless, and valid requests valid: what they name must be there, which nothing can guess."""
-    if isinstance(case.body, dict):
-        for place in (case.body, case.body.get("spec")):
+    tasks = [each for each in (case.body if isinstance(case.body, list) else [case.body]) if isinstance(each, dict)]
+    for task in tasks:
+        for place in (task, task.get("spec")):
             if isinstance(place, dict):
                 _echo(place)
     if case.meta is None or not case.meta.generation.mode.is_positive:
@@ -25,10 +26,10 @@ def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
         case.query.pop("attempt", None)
         if "timeout_s" in case.query:
             case.query["timeout_s"] = 0  # to wait is no fault
-    if isinstance(case.body, dict):
-        case.body.pop("needs", None)
-        if "session_id" in (case.path_parameters or {}):
-            case.body.pop("session_id", None)  # the path says it
+    for task in tasks:
+        task.pop("needs", None)
+        if "session_id" in (case.path_parameters or {}) or isinstance(case.body, list):
+            task.pop("session_id", None)  # the path says it, or all tasks of a batch must
     case.body = _whole(case.body)
 
 
