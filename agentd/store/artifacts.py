@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -14,13 +14,13 @@ from typing import BinaryIO, NamedTuple, Self
 from agentd.clock import rfc3339
 from agentd.errors import ArtifactNotFound, Conflict, StorageFailed, StorageFull, TooLarge
 from agentd.model.requests import ArtifactView, Page
-from agentd.store import inside
+from agentd.store import inside, layout
+from agentd.store.disk import is_full
 
-_NAME = "artifacts"
+_BLOCK = 256 << 10
 #: Names looked at in one directory of a listing; more are not shown.
 MAX_ENTRIES = 100_000
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_A_PLACE = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EEXIST})
 
 
@@ -30,6 +30,13 @@ class OpenArtifact(NamedTuple):
     file: BinaryIO
     size: int
     modified_at: str
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its first `size` bytes; fewer if it has become shorter."""
+        left = self.size
+        while left and (block := self.file.read(min(_BLOCK, left))):
+            left -= len(block)
+            yield block
 
 
 class Artifacts:
@@ -50,7 +57,7 @@ class Artifacts:
         after = inside.checked(cursor, "cursor") if cursor else ()
         rows: list[ArtifactView] = []
         try:
-            with inside.below(self._session_dir, _NAME) as root:
+            with self._top() as root:
                 for row in _walk(root, (), after):
                     if len(rows) == limit:
                         return Page(data=tuple(rows), next=rows[-1].path if rows else None)
@@ -70,7 +77,10 @@ class Artifacts:
         """
         names = inside.checked(path)
         try:
-            with inside.below(self._session_dir, _NAME) as root, inside.parent(root, names) as (parent, name):
+            with (
+                inside.below(self._session_dir, layout.ARTIFACTS) as root,
+                inside.parent(root, names) as (parent, name),
+            ):
                 fd = inside.open_file(parent, name)
         except (FileNotFoundError, NotADirectoryError):
             raise _missing(path) from None
@@ -100,7 +110,7 @@ class Artifacts:
         """
         names = inside.checked(path)
         try:
-            with inside.below(self._session_dir, _NAME) as root:
+            with self._top() as root:
                 with inside.parent(root, names) as (parent, name):
                     if not inside.remove_file(parent, name):
                         raise _missing(path)
@@ -110,10 +120,13 @@ class Artifacts:
         except OSError as error:
             raise _refused(path, error) from error
 
+    def _top(self) -> AbstractContextManager[int]:
+        return inside.below(self._session_dir, layout.ARTIFACTS)
+
     def sweep(self) -> int:
         """Remove what writers left that were killed; how many files. Only when nothing writes here."""
         removed = 0
-        root = self._session_dir / _NAME
+        root = self._session_dir / layout.ARTIFACTS
         for place, directories, files, fd in os.fwalk(root, follow_symlinks=False):
             if len(Path(place).relative_to(root).parts) >= inside.MAX_DEPTH:
                 directories.clear()  # no writer goes deeper
@@ -137,7 +150,7 @@ class ArtifactWriter:
         self._lock = Lock()
         self._stack = ExitStack()
         try:
-            fd = self._stack.enter_context(inside.below(session_dir, _NAME, make=True))
+            fd = self._stack.enter_context(inside.below(session_dir, layout.ARTIFACTS, make=True))
             self._parent, self._name = self._stack.enter_context(inside.parent(fd, names, make=True))
             self._fd, self._temporary = inside.create_temporary(self._parent)
         except OSError as error:
@@ -210,8 +223,9 @@ def _walk(fd: int, above: tuple[str, ...], after: tuple[str, ...]) -> Iterator[A
         names = (*above, entry.name)
         if not entry.is_directory:
             found = inside.stat_file(fd, entry.name)
-            if names > after and found is not None:
-                yield ArtifactView(path="/".join(names), size=found.st_size, modified_at=rfc3339(found.st_mtime))
+            path = "/".join(names)
+            if names > after and found is not None and len(path.encode()) <= inside.MAX_PATH_BYTES:
+                yield ArtifactView(path=path, size=found.st_size, modified_at=rfc3339(found.st_mtime))
         elif depth + 1 < inside.MAX_DEPTH:
             try:
                 with inside.directory(entry.name, dir_fd=fd) as below:
@@ -235,7 +249,7 @@ def _missing(path: str) -> ArtifactNotFound:
 
 
 def _refused(path: str, error: OSError) -> StorageFailed | Conflict:
-    if error.errno in _FULL:
+    if is_full(error):
         return StorageFull(f"no room for artifact {path}: {error.strerror}; free some space and send it again")
     if error.errno == errno.ENOENT:
         return Conflict(f"artifact {path}: its place was removed meanwhile, maybe with its session; nothing was kept")

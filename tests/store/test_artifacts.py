@@ -204,6 +204,15 @@ def test_what_lies_too_deep_is_not_listed_and_does_no_harm(artifacts: Artifacts,
     assert artifacts.sweep() == 0
 
 
+def test_what_has_too_long_a_path_is_not_listed(artifacts: Artifacts, tmp_path: Path) -> None:
+    place = "artifacts/" + "/".join(["d" * 200] * 5)
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / ("f" * 20)).touch()  # 1025 bytes with the slashes
+    (tmp_path / place / ("g" * 19)).touch()
+    (row,) = artifacts.list(10).data
+    assert content(artifacts, row.path) == b""
+
+
 def test_what_a_killed_writer_left_is_swept(artifacts: Artifacts, tmp_path: Path) -> None:
     put(artifacts, "d/a")
     (tmp_path / "artifacts" / "d" / (inside.TEMPORARY + "0")).touch()
