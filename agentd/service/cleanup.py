@@ -103,11 +103,12 @@ class Cleanup(Upkeep):
 
     async def _prune(self, step: Step) -> None:
         ledger = await self.store.ledger(step.session_id)
-        await self.stage(ledger, [step.event(self.now())])
-        await ledger.views.flush()
-        await self.in_thread(carry_out, self.store.path(step.session_id), step)
-        if step.segments:
-            await self.in_thread(ledger.folder.prune, max(step.segments))
+        with ledger.kept():
+            await self.stage(ledger, [step.event(self.now())])
+            await ledger.views.flush()
+            await self.in_thread(carry_out, self.store.path(step.session_id), step)
+            if step.segments:
+                await self.in_thread(ledger.folder.prune, max(step.segments))
         history = self._histories.get(step.session_id)
         if history is not None:
             for record in step.records:

@@ -49,6 +49,10 @@ class HandEdits(Ground):
             SessionNotFound, SessionReadOnly, StorageFailed, Unavailable: it is not taken in, and stays in the file.
         """
         ledger = await self.store.ledger(session_id)
+        with ledger.kept():
+            await self._take_edit_in(ledger)
+
+    async def _take_edit_in(self, ledger: Ledger) -> None:
         async with ledger.views.edits:
             text = await self._settled_text(ledger)
             before = ledger.folder.ours

@@ -209,20 +209,26 @@ class SessionVerbs(HandEdits):
         with contextlib.suppress(SessionReadOnly):  # a damaged one has nothing that runs
             ledger = await self.store.ledger(session_id)
             self._check_version(ledger, if_seq)
-            while ledger.live or ledger.pending:
-                with contextlib.suppress(StorageFailed, SessionReadOnly):
-                    await ledger.settled()
-                if ledger.live and not force:
-                    raise SessionActive(
-                        f"session {session_id} has {ledger.live} unfinished tasks; cancel them or use force"
-                    )
-                await self._all_ended(ledger)
+            with ledger.kept():
+                await self._at_rest(ledger, force=force)
         try:
             await self.store.delete(session_id)
         finally:
             self._histories.pop(session_id, None)
         self.runner.forget(session_id)
         self.announce(SessionDeleted(at=self.now(), session_id=session_id))
+
+    async def _at_rest(self, ledger: Ledger, *, force: bool) -> None:
+        """Wait until nothing in it is live or pending; with `force`, cancel what is live."""
+        while ledger.live or ledger.pending:
+            with contextlib.suppress(StorageFailed, SessionReadOnly):
+                await ledger.settled()
+            if ledger.live and not force:
+                session_id = ledger.session.session_id
+                raise SessionActive(
+                    f"session {session_id} has {ledger.live} unfinished tasks; cancel them or use force"
+                )
+            await self._all_ended(ledger)
 
     async def _all_ended(self, ledger: Ledger) -> None:
         """Cancel what is live, and wait until it has ended."""

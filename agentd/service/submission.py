@@ -106,10 +106,12 @@ class Submission(SessionVerbs):
     async def _submit_to(
         self, ledger: Ledger, asked: _Asked, key: Key | None, source: str
     ) -> Created[tuple[Task, ...]]:
-        if key is not None and (first := await self._first_answer(ledger, key)) is not None:
-            return Created(value=first, replayed=True)
-        self.refuse_when_draining()
-        return await self._create(ledger, await self._accepted(ledger.session.session_id, asked, source, ledger), key)
+        with ledger.kept():
+            if key is not None and (first := await self._first_answer(ledger, key)) is not None:
+                return Created(value=first, replayed=True)
+            self.refuse_when_draining()
+            tasks = await self._accepted(ledger.session.session_id, asked, source, ledger)
+            return await self._create(ledger, tasks, key)
 
     async def _create(self, ledger: Ledger, tasks: Sequence[Task], key: Key | None) -> Created[tuple[Task, ...]]:
         if key is not None and (first := await self._first_answer(ledger, key)) is not None:
@@ -232,16 +234,20 @@ class Submission(SessionVerbs):
         """
         task = await self.find(task_id)
         ledger = await self.store.ledger(task.session_id)
+        with ledger.kept():
+            return await self._retried(ledger, task, key)
+
+    async def _retried(self, ledger: Ledger, task: Task, key: Key | None) -> Created[Task]:
         if key is not None and (first := await self._first_answer(ledger, key)) is not None:
             return Created(value=first[0], replayed=True)
         if not task.terminal:
-            raise InvalidTransition(f"task {task_id} is {task.state}; wait for its end, or cancel it first")
+            raise InvalidTransition(f"task {task.task_id} is {task.state}; wait for its end, or cancel it first")
         self.refuse_when_draining()
         given = {name: getattr(task, name) for name in _RETRIED_FIELDS}
-        trigger = AskedTrigger(type=TriggerType.RETRY, source=task_id)
+        trigger = AskedTrigger(type=TriggerType.RETRY, source=task.task_id)
         new = NewTask(**given, trigger=trigger)
-        (fresh,) = await self._accepted(task.session_id, _Asked((new,)), task_id, ledger)
-        made = await self._create(ledger, (replace(fresh, retry_of=task_id),), key)
+        (fresh,) = await self._accepted(task.session_id, _Asked((new,)), task.task_id, ledger)
+        made = await self._create(ledger, (replace(fresh, retry_of=task.task_id),), key)
         return Created(value=made.value[0], replayed=made.replayed)
 
 

@@ -11,8 +11,9 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -70,6 +71,7 @@ class Ledger:
         self.seq = loaded.seq
         self.counts: Counter[str] = Counter(task.state.value for task in loaded.tasks.values())
         self.reason: str | None = None  #: why nothing can be written until the disk is well again
+        self._users = 0  #: who is in the middle of something
         self.live_told = 0  #: how many live tasks the store has counted here
         self._closed: str | None = None  #: why nothing is taken any more
         self.torn = loaded.torn  #: records that were cut when it was opened
@@ -125,8 +127,17 @@ class Ledger:
 
     @property
     def idle(self) -> bool:
-        """Whether it can leave memory: nothing in it is live, to be written or to be healed."""
-        return not (self.live or self.busy or self.reason)
+        """Whether it can leave memory: nothing in it is live, to be written or to be healed, and nobody keeps it."""
+        return not (self.live or self.busy or self.reason or self._users)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Meanwhile it does not leave memory: for who waits for something before staging."""
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
 
     # ------------------------------------------------------------------ commit
 

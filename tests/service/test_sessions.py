@@ -155,6 +155,24 @@ async def test_a_session_that_is_used_again_does_not_leave_memory_under_the_user
     await house.submit(session_id="a")
 
 
+async def test_a_session_does_not_leave_memory_in_the_middle_of_a_change(build: Build) -> None:
+    house = build(limits=Limits(resident_sessions=1))
+    await house.open(running=False)
+    for name in ("a", "b"):
+        await house.session(name)
+        await house.store.entry(name).ledger.views.flush()  # type: ignore[union-attr]
+    ledger = await house.store.ledger("a")
+    path = house.store.path("a") / "metadata.json"
+    path.write_text(path.read_text().replace('"archived": false', '"archived": true'))
+    async with ledger.views.edits:  # the change waits until the edit by hand is taken in
+        change = asyncio.create_task(house.service.edit_session("a", SessionPatch(title="new"), None))
+        await asyncio.sleep(0)
+        await house.store.ledger("b")  # a has to go
+        await asyncio.gather(*house.store._chores)
+    view = await change
+    assert (view.title, view.archived) == ("new", True)
+
+
 async def test_idle_sessions_leave_memory_and_come_back(build: Build) -> None:
     house = build(limits=Limits(resident_sessions=2))
     await house.open(running=False)
