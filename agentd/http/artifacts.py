@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from aiohttp import hdrs, web
+from aiohttp import web
 from msgspec.structs import replace
 
 from agentd.errors import (
     ArtifactNotFound,
     Conflict,
     Invalid,
-    Malformed,
     RequestTimeout,
     SessionNotFound,
     StorageFull,
     TooLarge,
-    UnsupportedMediaType,
 )
-from agentd.http import answers, bodies, sse
+from agentd.http import answers, blocks, bodies
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
 from agentd.model.requests import ArtifactView, Page, Window
 from agentd.service.listing import cursor_of, key_in
-
-BLOCK = 256 << 10
-#: A file of which nothing comes for so long is given up.
-SILENCE_S = 60.0
 
 
 async def list_all(call: Call) -> web.StreamResponse:
@@ -53,14 +45,8 @@ async def get(call: Call) -> web.StreamResponse:
         response = web.StreamResponse(headers=headers)
         call.streaming = response
         await response.prepare(call.request)
-        left = opened.size if call.request.method != "HEAD" else 0
-        while left and (block := await call.service.in_thread(opened.file.read, min(BLOCK, left))):
-            left -= len(block)
-            call.check_admitted()
-            async with asyncio.timeout(sse.STALLED_S * 3):
-                await response.write(block)
-        if left:
-            raise ConnectionResetError("the file was cut while it was sent")
+        if call.request.method != "HEAD":
+            await blocks.send(call, response, opened.blocks(), opened.size)
         await response.write_eof()
         return response
     finally:
@@ -71,28 +57,12 @@ async def put(call: Call) -> web.StreamResponse:
     """Put a file in place as it comes; it is there when it is whole and durable."""
     service, request = call.service, call.request
     limit = service.settings.limits.artifact_bytes
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise UnsupportedMediaType("send the file without Content-Encoding")
-    if (request.content_length or 0) > limit:
-        raise TooLarge(f"the artifact is larger than {limit} bytes (limits.artifact_bytes)")
+    bodies.check_head(request, limit, "limits.artifact_bytes")
     found = service.artifacts(call.params["session_id"])
     writer = await service.in_thread(found.write, call.params["path"], limit)
     try:
-        await bodies.invite(request)
-        gathered = bytearray()
-        try:
-            while block := await asyncio.wait_for(request.content.readany(), SILENCE_S):
-                gathered += block
-                if len(gathered) >= BLOCK:
-                    await service.in_thread(writer.write, bytes(gathered))
-                    gathered.clear()
-        except TimeoutError:
-            raise RequestTimeout(f"nothing came for {SILENCE_S:.0f} s; nothing was kept") from None
-        except (ConnectionError, web.RequestPayloadError) as error:
-            raise Malformed("the file did not come whole; nothing was kept") from error
-        if gathered:
-            await service.in_thread(writer.write, bytes(gathered))
-        call.check_admitted()
+        async for block in blocks.arriving(call):
+            await service.in_thread(writer.write, block)
         view = await service.in_thread(writer.commit)
     finally:
         await service.in_thread(writer.close)

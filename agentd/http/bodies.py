@@ -46,11 +46,7 @@ async def read(request: web.BaseRequest, limit: int) -> bytes:
         Malformed: its chunks are broken.
         RequestTimeout: it does not come whole in time.
     """
-    headers = request.headers
-    if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise UnsupportedMediaType("send the body without Content-Encoding")
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+    check_head(request, limit, "limits.body_bytes")
     await invite(request)
     parts: list[bytes] = []
     size = 0
@@ -71,6 +67,19 @@ async def read(request: web.BaseRequest, limit: int) -> bytes:
     except web.RequestPayloadError as error:
         raise Malformed(f"the body is not sent as HTTP asks: {error}") from error
     return b"".join(parts) if len(parts) != 1 else parts[0]
+
+
+def check_head(request: web.BaseRequest, limit: int, setting: str) -> None:
+    """Refuse a body by what the headers say of it.
+
+    Raises:
+        TooLarge: it is over the limit, which is the value of the setting.
+        UnsupportedMediaType: it is compressed.
+    """
+    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        raise UnsupportedMediaType("send the body without Content-Encoding")
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit, setting)
 
 
 async def invite(request: web.BaseRequest) -> None:
@@ -223,5 +232,5 @@ def _kind_of(raw: Any) -> str:
     return kinds.get(type(raw), "a number")
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body is larger than {limit} bytes (limits.body_bytes)")
+def _too_large(limit: int, setting: str = "limits.body_bytes") -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes ({setting})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Annotated, Literal
 
@@ -10,14 +9,13 @@ from aiohttp import hdrs, web
 from msgspec import Meta
 
 from agentd.errors import Invalid, RangeNotSatisfiable, TaskNotFound
-from agentd.http import answers, problems, sse
+from agentd.http import answers, blocks, problems
 from agentd.http.log_watch import has_ended
 from agentd.http.queries import REQUIRED
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
 from agentd.model.output import OutputLines, OutputMatches
 from agentd.model.task import Value
-from agentd.store.output import OutputLog
 
 _RANGE = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
@@ -79,26 +77,13 @@ async def raw(call: Call) -> web.StreamResponse:
     call.streaming = response
     await response.prepare(call.request)
     if call.request.method != "HEAD":
-        await _send(call, log, response, start, end)
+        sent = await call.service.in_thread(log.open_range, start, end, call.query.stream)
+        try:
+            await blocks.send(call, response, iter(sent), end - start)
+        finally:
+            sent.close()
     await response.write_eof()
     return response
-
-
-async def _send(call: Call, log: OutputLog, response: web.StreamResponse, start: int, end: int) -> None:
-    """Send bytes `start` to `end`; each block is read in a thread."""
-    blocks = await call.service.in_thread(log.open_range, start, end, call.query.stream)
-    left = end - start
-    try:
-        each = iter(blocks)
-        while left and (block := await call.service.in_thread(next, each, None)):
-            left -= len(block)
-            call.check_admitted()
-            async with asyncio.timeout(sse.STALLED_S * 3):
-                await response.write(block)
-    finally:
-        blocks.close()
-    if left:
-        raise ConnectionResetError("the log was cut while it was sent")
 
 
 def _ranged(call: Call, etag: str) -> bool:

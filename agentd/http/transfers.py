@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from agentd.errors import (
     Invalid,
-    Malformed,
     QueueFull,
+    RequestTimeout,
     SessionExists,
     SessionNotFound,
     SessionReadOnly,
@@ -18,13 +17,12 @@ from agentd.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from agentd.http import answers, bodies, sse
+from agentd.http import answers, blocks, bodies
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
 from agentd.model.requests import SessionView
 
 MEDIA_TYPE = "application/x-tar"
-BLOCK = 256 << 10
 
 
 async def export(call: Call) -> web.StreamResponse:
@@ -36,55 +34,26 @@ async def export(call: Call) -> web.StreamResponse:
     call.streaming = response
     await response.prepare(call.request)
     if call.request.method != "HEAD":
-        while block := await call.service.in_thread(_gathered, found.blocks):
-            call.check_admitted()
-            async with asyncio.timeout(sse.STALLED_S * 3):
-                await response.write(block)
+        await blocks.send(call, response, iter(lambda: _gathered(found.blocks), b""))
     await response.write_eof()
     return response
 
 
-def _gathered(blocks: Iterator[bytes]) -> bytes:
-    """The next blocks, as many as are worth a write; nothing at the end."""
+def _gathered(parts: Iterator[bytes]) -> bytes:
+    """The next parts, as many as are worth a write; nothing at the end."""
     found = bytearray()
-    for block in blocks:
-        found += block
-        if len(found) >= BLOCK:
+    for part in parts:
+        found += part
+        if len(found) >= blocks.BLOCK:
             break
     return bytes(found)
 
 
 async def take(call: Call) -> web.StreamResponse:
     """Make a session of the archive in the body."""
-    request = call.request
-    limit = call.service.settings.limits.import_bytes
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise UnsupportedMediaType("send the archive without Content-Encoding")
-    if (request.content_length or 0) > limit:
-        raise TooLarge(f"the archive is larger than {limit} bytes (limits.import_bytes)")
-    view = await call.service.import_session(call.params["session_id"], _arriving(call))
+    bodies.check_head(call.request, call.service.settings.limits.import_bytes, "limits.import_bytes")
+    view = await call.service.import_session(call.params["session_id"], blocks.arriving(call))
     return answers.json(call, view, 201, Location=f"/sessions/{view.session_id}", ETag=answers.version_tag(view.seq))
-
-
-async def _arriving(call: Call) -> AsyncIterator[bytes]:
-    """The body in blocks; the client is told to send it once the session can be made."""
-    await bodies.invite(call.request)
-    gathered = bytearray()
-    try:
-        while not call.request.content.at_eof():
-            async with asyncio.timeout(sse.STALLED_S * 3):
-                gathered += await call.request.content.readany()
-            if len(gathered) >= BLOCK:
-                call.check_admitted()
-                yield bytes(gathered)
-                gathered.clear()
-    except TimeoutError as error:
-        raise Malformed(f"nothing more of the archive came for {sse.STALLED_S * 3:.0f} s; nothing was kept") from error
-    except (ConnectionError, web.RequestPayloadError) as error:
-        raise Malformed("the archive did not come whole; nothing was kept") from error
-    call.check_admitted()
-    if gathered:
-        yield bytes(gathered)
 
 
 _SESSION = "/sessions/{session_id}"
@@ -113,6 +82,6 @@ ROUTES = (
         role=Role.OPERATOR,
         body_use=BodyUse.BYTES,
         answers={201: SessionView},
-        errors=(Invalid, SessionExists, TooLarge, UnsupportedMediaType, QueueFull, StorageFull),
+        errors=(Invalid, SessionExists, RequestTimeout, TooLarge, UnsupportedMediaType, QueueFull, StorageFull),
     ),
 )

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from agentd.config import Limits
-from agentd.http import artifacts, bodies
+from agentd.http import blocks, bodies
 from agentd.http.server import SPARE_FILES, connections_for
+from benchlib.processes import descriptors, rss_mib
 from tests.daemon.harness import RealDaemon, until
 from tests.http.conftest import Serve
 from tests.http.talk import Api
@@ -45,7 +46,7 @@ def connected(daemon: RealDaemon, sent: str = "") -> socket.socket:
 
 def files(daemon: RealDaemon) -> int:
     assert daemon.process is not None
-    return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+    return descriptors(daemon.process.pid)
 
 
 STREAM = "GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n"
@@ -105,13 +106,14 @@ def test_without_descriptors_the_log_says_so_once(daemon: RealDaemon) -> None:
 
 async def test_a_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_S", 0.05)
-    monkeypatch.setattr(artifacts, "SILENCE_S", 0.05)
+    monkeypatch.setattr(blocks, "SILENCE_S", 0.05)
     await api.ask("POST", "/sessions", {"session_id": "s"})
     lead = f"Host: 127.0.0.1\r\nAuthorization: Bearer {api.token}\r\nContent-Length: 100\r\n"
     answer = await api.raw(f"POST /tasks HTTP/1.1\r\n{lead}Content-Type: application/json\r\n\r\n{{".encode())
     assert (answer.status, answer.code) == (408, "request_timeout")
-    answer = await api.raw(f"PUT /sessions/s/artifacts/a HTTP/1.1\r\n{lead}\r\nhalf".encode())
-    assert (answer.status, answer.code) == (408, "request_timeout")
+    for path in ("/sessions/s/artifacts/a", "/sessions/new/import"):
+        answer = await api.raw(f"PUT {path} HTTP/1.1\r\n{lead}\r\nhalf".encode())
+        assert (answer.status, answer.code) == (408, "request_timeout")
     assert (await api.get("/sessions/s/artifacts"))["data"] == []
 
 
@@ -226,13 +228,13 @@ def test_idle_connections_cost_little_and_hold_nobody_up(tmp_path: Path, many: i
     opened: list[socket.socket] = []
     try:
         assert daemon.process is not None
-        before = _rss_kib(daemon.process.pid)
+        before = rss_mib(daemon.process.pid)
         for _ in range(many):
             opened.append(connected(daemon))
         until(lambda: files(daemon) >= many, PATIENCE_S)
         task = daemon.shell("s", "echo hi")
         assert daemon.wait(task["task_id"], PATIENCE_S)["state"] == "completed"
-        assert (_rss_kib(daemon.process.pid) - before) / many < 40, "KiB a connection"
+        assert (rss_mib(daemon.process.pid) - before) * 1024 / many < 40, "KiB a connection"
         for each in opened:
             each.close()
         until(lambda: files(daemon) < 100, PATIENCE_S)
@@ -242,7 +244,3 @@ def test_idle_connections_cost_little_and_hold_nobody_up(tmp_path: Path, many: i
             each.close()
         daemon.end()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def _rss_kib(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
