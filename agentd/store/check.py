@@ -23,7 +23,6 @@ from agentd.store.replay import Replay
 from agentd.store.views import Snapshot, view_of
 
 _OWN_FILES = (layout.FORMAT_FILE, layout.AGENT_FILE, layout.TOKEN_FILE, layout.TOKENS_FILE)
-_SESSION_DIRECTORIES = (layout.HISTORY, layout.OUTPUT, layout.ARTIFACTS, layout.WORKSPACE, layout.HOME)
 _TASKS_OWN = (layout.WORKSPACE, layout.HOME)  #: what tasks do in these is theirs
 
 
@@ -136,7 +135,7 @@ class _SessionCheck:
         self._findings.mode(self._session_id, self._path, "directory", shown=".")
         for name in sorted(disk.listdir(self._path)):
             path = f"{self._path}/{name}"
-            if name in _SESSION_DIRECTORIES:
+            if name in layout.DIRECTORIES:
                 if name in _TASKS_OWN:
                     if (kind := disk.entry(path).kind) != "directory":
                         self._add(name, f"is a {kind}, not a directory")

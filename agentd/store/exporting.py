@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,11 +26,12 @@ _BLOCK = 256 << 10
 _PAGE = 1000
 
 
-class _File(NamedTuple):
-    """A file as it will be in the archive: its first `size` bytes."""
+class _Member(NamedTuple):
+    """A file as it will be in the archive: the first `size` bytes of the blocks."""
 
     path: str
     size: int
+    blocks: Iterator[bytes]
 
 
 def exported(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
@@ -41,16 +42,8 @@ def exported(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
     """
     packer = Packer(moment.session.session_id, moment.seq)
     try:
-        for path, data in _views(moment):
-            yield from packer.member(path, len(data), iter((data,)))
-        there = frozenset(disk.listdir(layout.history_dir(session_dir)))
-        for file in (*_segments(disk, session_dir, moment), *_records(disk, session_dir, moment, there)):
-            yield from packer.member(file.path, file.size, _blocks(disk, f"{session_dir}/{file.path}"))
-        for path, data in _unwritten(moment, there):
-            yield from packer.member(path, len(data), iter((data,)))
-        for file in _outputs(disk, session_dir):
-            yield from packer.member(file.path, file.size, _blocks(disk, f"{session_dir}/{file.path}"))
-        yield from _artifacts(packer, Artifacts(Path(session_dir)))
+        for member in _members(disk, session_dir, moment):
+            yield from packer.member(*member)
     except EOFError as error:
         raise StorageFailed(f"{error} became shorter while it was exported; export the session again") from error
     except OSError as error:
@@ -59,8 +52,26 @@ def exported(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
     yield from packer.end()
 
 
-def _views(moment: Moment) -> Iterator[tuple[str, bytes]]:
-    yield layout.METADATA, views.metadata_bytes(moment.session)
+def _members(disk: Disk, session_dir: str, moment: Moment) -> Iterator[_Member]:
+    def file(path: str, size: int) -> _Member:
+        return _Member(path, size, _blocks(disk, f"{session_dir}/{path}"))
+
+    yield from _views(moment)
+    there = frozenset(disk.listdir(layout.history_dir(session_dir)))
+    for path, size in [*_segments(disk, session_dir, moment), *_records(disk, session_dir, moment, there)]:
+        yield file(path, size)
+    yield from _unwritten(moment, there)
+    for path, size in _outputs(disk, session_dir):
+        yield file(path, size)
+    yield from _artifacts(Artifacts(Path(session_dir)))
+
+
+def _held(path: str, data: bytes) -> _Member:
+    return _Member(path, len(data), iter((data,)))
+
+
+def _views(moment: Moment) -> Iterator[_Member]:
+    yield _held(layout.METADATA, views.metadata_bytes(moment.session))
     view = View(
         session=moment.session,
         seq=moment.seq,
@@ -69,36 +80,36 @@ def _views(moment: Moment) -> Iterator[tuple[str, bytes]]:
         counts=dict(Counter(task.state.value for task in moment.tasks)),
         keys=moment.keys,
     )
-    yield layout.TASKS, views.snapshot_bytes(view)
+    yield _held(layout.TASKS, views.snapshot_bytes(view))
 
 
-def _segments(disk: Disk, session_dir: str, moment: Moment) -> Iterator[_File]:
+def _segments(disk: Disk, session_dir: str, moment: Moment) -> Iterator[tuple[str, int]]:
     """The journal up to the moment."""
     last = moment.position.segment
     for number in journal.segments(disk, session_dir):
         if number <= last:
             path = f"{layout.HISTORY}/{layout.segment_name(number)}"
             size = moment.position.offset if number == last else disk.size(f"{session_dir}/{path}")
-            yield _File(path, size)
+            yield path, size
 
 
-def _records(disk: Disk, session_dir: str, moment: Moment, there: frozenset[str]) -> Iterator[_File]:
+def _records(disk: Disk, session_dir: str, moment: Moment, there: frozenset[str]) -> Iterator[tuple[str, int]]:
     """The records that are there and are not of a later moment."""
     for name in sorted(there):
         record = layout.parsed_record_name(name)
         if record is not None and record[0] <= moment.seq:
             path = f"{layout.HISTORY}/{name}"
-            yield _File(path, disk.size(f"{session_dir}/{path}"))
+            yield path, disk.size(f"{session_dir}/{path}")
 
 
-def _unwritten(moment: Moment, there: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+def _unwritten(moment: Moment, there: frozenset[str]) -> Iterator[_Member]:
     """The records of tasks that ended so lately that theirs were not there yet."""
     for task in moment.tasks:
         if task.terminal and (name := layout.record_name(task.seq, task.state, task.task_id)) not in there:
-            yield f"{layout.HISTORY}/{name}", msgspec.json.encode(task) + b"\n"
+            yield _held(f"{layout.HISTORY}/{name}", msgspec.json.encode(task) + b"\n")
 
 
-def _outputs(disk: Disk, session_dir: str) -> Iterator[_File]:
+def _outputs(disk: Disk, session_dir: str) -> Iterator[tuple[str, int]]:
     """What attempts wrote. A log grows, so its index is measured first: it tells of no byte that is not there."""
     for name in sorted(disk.listdir(layout.output_dir(session_dir))):
         if not layout.is_output(name):
@@ -106,7 +117,7 @@ def _outputs(disk: Disk, session_dir: str) -> Iterator[_File]:
         path = f"{layout.OUTPUT}/{name}"
         entry = disk.entry(f"{session_dir}/{path}")
         if entry.kind == "file":
-            yield _File(path, entry.size)
+            yield path, entry.size
 
 
 def _blocks(disk: Disk, path: str) -> Iterator[bytes]:
@@ -120,7 +131,7 @@ def _blocks(disk: Disk, path: str) -> Iterator[bytes]:
         disk.close(fd)
 
 
-def _artifacts(packer: Packer, artifacts: Artifacts) -> Iterator[bytes]:
+def _artifacts(artifacts: Artifacts) -> Iterator[_Member]:
     cursor: str | None = None
     while True:
         page = artifacts.list(_PAGE, cursor)
@@ -129,12 +140,7 @@ def _artifacts(packer: Packer, artifacts: Artifacts) -> Iterator[bytes]:
                 opened = artifacts.open(row.path)
             except ArtifactNotFound:
                 continue  # removed meanwhile
-            with opened.file as file:
-                yield from packer.member(f"{layout.ARTIFACTS}/{row.path}", opened.size, _read(file))
+            with opened.file:
+                yield _Member(f"{layout.ARTIFACTS}/{row.path}", opened.size, opened.blocks())
         if (cursor := page.next) is None:
             return
-
-
-def _read(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(_BLOCK):
-        yield block

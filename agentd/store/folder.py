@@ -90,7 +90,7 @@ class Folder:
         if disk.exists(new):
             disk.rmtree(new)
         disk.mkdir(new)
-        for name in (layout.HISTORY, layout.OUTPUT, layout.ARTIFACTS, layout.WORKSPACE, layout.HOME):
+        for name in layout.DIRECTORIES:
             disk.mkdir(f"{new}/{name}")
         lines, crc = sealed_batch(self.session_id, events, 1, 0)
         data = b"".join([sealed_head(self.session_id, 1, 1, 0), *lines])

@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
 
-import msgspec
-
-from agentd.errors import Invalid, InvalidTransition, SessionExists, SessionReadOnly, TooLarge
-from agentd.model.events import AttemptEnd, TaskFinished
-from agentd.model.ids import is_task_id, session_tag
-from agentd.model.reading import UNREADABLE, prepared, read
-from agentd.model.requests import PolicyChanges
-from agentd.model.session import Session
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.errors import Invalid, SessionExists, TooLarge
 from agentd.store import inside, layout
 from agentd.store.archive import MANIFEST, MAX_MANIFEST_BYTES, Begin, Packed, Unpacker, read_manifest
-from agentd.store.check import check_session
 from agentd.store.disk import Disk, failure
-from agentd.store.examine import Loaded
-from agentd.store.folder import Folder
-from agentd.store.replay import Replay
-from agentd.store.views import View, view_of
+from agentd.store.verifying import verified
+from agentd.store.views import View
 
 #: Of a file that is read as a whole: a view, a record, a segment of the journal.
 MAX_READ_BYTES = 64 << 20
 #: Files in one archive.
 MAX_FILES = 100_000
-
-ENDED = Cause(
-    code=CauseCode.SESSION_CANCELLED,
-    message="it had not ended when its session was exported, and an import starts nothing; retry it to run it again",
-)
-
-prepared(PolicyChanges)
-
-_DAMAGED = "the session in the archive is damaged"
-_DIRECTORIES = (layout.HISTORY, layout.OUTPUT, layout.ARTIFACTS, layout.WORKSPACE, layout.HOME)
 
 
 class Import:
@@ -95,7 +74,10 @@ class Import:
         """
         with self._lock:
             self._on_disk(self._end_member)
-            view = self._verified(at)
+            if self._manifest is None or not self._unpacker.ended:
+                raise Invalid("the archive was cut short; export the session again")
+            manifest = read_manifest(bytes(self._manifest))
+            view = verified(self._disk, self._new, manifest, self._packed, at)
             self._on_disk(self._put_in_place)
             self._done = True
             return view
@@ -117,7 +99,7 @@ class Import:
         if self._disk.exists(self._new):
             self._disk.rmtree(self._new)
         self._disk.mkdir(self._new)
-        for name in _DIRECTORIES:
+        for name in layout.DIRECTORIES:
             self._make(f"{self._new}/{name}")
 
     def _make(self, directory: str) -> None:
@@ -199,68 +181,6 @@ class Import:
 
     # ------------------------------------------------------------------ the whole
 
-    def _verified(self, at: str) -> View:
-        """The view of the session, once all of it has been read; whatever that raises, the archive is at fault."""
-        self._verify_sums()
-        try:
-            if findings := check_session(self._disk, self._new):
-                raise Invalid(f"{_DAMAGED}: {findings[0].file} {findings[0].problem}")
-            self._verify_owner()
-            return self._ended(at)
-        except OSError as error:
-            raise failure(error, f"session {self._session_id}") from error
-        except SessionReadOnly as error:
-            raise Invalid(f"{_DAMAGED}: {error.detail}") from error
-        except (*UNREADABLE, InvalidTransition, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise Invalid(f"{_DAMAGED}: {error}") from error
-
-    def _verify_sums(self) -> None:
-        if self._manifest is None or not self._unpacker.ended:
-            raise Invalid("the archive was cut short; export the session again")
-        manifest = read_manifest(bytes(self._manifest))
-        if manifest.session_id != self._session_id:
-            raise Invalid(f"the archive's {MANIFEST} is of session {manifest.session_id[:128]!r}")
-        for said, found in zip(manifest.files, self._packed, strict=False):
-            if said != found:
-                raise Invalid(f"{found.path[:200]!r} in the archive is not as it was exported: its SHA-256 differs")
-        if len(manifest.files) != len(self._packed):
-            raise Invalid(f"the archive holds {len(self._packed)} files, its {MANIFEST} names {len(manifest.files)}")
-
-    def _verify_owner(self) -> None:
-        """Raises Invalid when a file is of another session, or sets what no client could."""
-        loaded = Folder.read_untouched(self._disk, self._new)
-        msgspec.convert(msgspec.to_builtins(loaded.session.policy), PolicyChanges)
-        owned: list[tuple[str, Task | Session]] = [(layout.METADATA, loaded.session)]
-        owned += [(layout.TASKS, task) for task in loaded.tasks.values()]
-        for packed in self._packed:
-            name = packed.path.removeprefix(f"{layout.HISTORY}/")
-            if (record := layout.parsed_record_name(name)) is not None and name != packed.path:
-                task = read(self._disk.read(f"{self._new}/{packed.path}"), Task)
-                if (task.seq, task.state, task.task_id) != record:
-                    raise Invalid(f"{packed.path} in the archive is the record of another task")
-                owned.append((packed.path, task))
-        tag = session_tag(self._session_id)
-        for path, each in owned:
-            if each.session_id != self._session_id or not _is_own(each, tag):
-                raise Invalid(f"{path} in the archive is of another session")
-
-    def _ended(self, at: str) -> View:
-        """End what had not ended when it was exported; the view of the session as it will be."""
-        folder, loaded = Folder.open(self._disk, self._new)
-        try:
-            replay, position = _replay_of(loaded), loaded.position
-            events = ends_of(loaded.tasks.values(), at)
-            for seq, event in enumerate(events, loaded.seq + 1):
-                replay.apply(event, seq)
-            if events:
-                position = folder.append(events, loaded.seq + 1).position
-            view = view_of(replay, position, finished=replay.records())
-            if events:
-                folder.write_views(view)
-            return view
-        finally:
-            folder.close()
-
     def _put_in_place(self) -> None:
         for directory in sorted(self._directories):
             self._disk.fsync_dir(directory, "import.dir")
@@ -284,33 +204,6 @@ class Import:
         self.close()
 
 
-def ends_of(tasks: Iterable[Task], at: str) -> list[TaskFinished]:
-    """How the tasks end that had not ended when they were exported."""
-    return [
-        TaskFinished(
-            at=at,
-            task_id=task.task_id,
-            state=State.CANCELLED,
-            cause=ENDED,
-            end=AttemptEnd(cause=ENDED) if task.state is State.RUNNING else None,
-        )
-        for task in tasks
-        if not task.terminal
-    ]
-
-
-def _is_own(value: Session | Task, tag: str) -> bool:
-    return isinstance(value, Session) or (is_task_id(value.task_id) and value.task_id.startswith(tag))
-
-
 def _check_size(member: Begin, most: int) -> None:
     if member.size > most:
         raise TooLarge(f"{member.name[:200]!r} in the archive is larger than {most} bytes")
-
-
-def _replay_of(loaded: Loaded) -> Replay:
-    """A replay that goes on behind what was loaded."""
-    replay = Replay()
-    replay.session, replay.seq, replay.tasks, replay.keys = loaded.session, loaded.seq, loaded.tasks, loaded.keys
-    replay.finished = {task_id: loaded.tasks[task_id].seq for task_id in loaded.finished_order}
-    return replay

@@ -23,6 +23,7 @@ OUTPUT = "output"
 ARTIFACTS = "artifacts"
 WORKSPACE = "workspace"
 HOME = "home"
+DIRECTORIES = (HISTORY, OUTPUT, ARTIFACTS, WORKSPACE, HOME)  #: of each session
 
 NEW_PREFIX = ".new-"  #: of a session that is being created; session ids have no leading dot
 DELETED_PREFIX = ".deleted-"  #: of one that is being deleted
@@ -41,16 +42,6 @@ def format_path(data_dir: str) -> str:
 def agent_path(data_dir: str) -> str:
     """Who serves the data directory, and where."""
     return f"{data_dir}/{AGENT_FILE}"
-
-
-def token_path(data_dir: str) -> str:
-    """The token made at the first start."""
-    return f"{data_dir}/{TOKEN_FILE}"
-
-
-def tokens_path(data_dir: str) -> str:
-    """Hashes of more tokens."""
-    return f"{data_dir}/{TOKENS_FILE}"
 
 
 def sessions_dir(data_dir: str) -> str:
@@ -116,11 +107,6 @@ def artifacts_dir(session_dir: str) -> str:
 def workspace_dir(session_dir: str) -> str:
     """Where tasks run unless they say otherwise."""
     return f"{session_dir}/{WORKSPACE}"
-
-
-def home_dir(session_dir: str) -> str:
-    """The HOME of tasks that get one of their own."""
-    return f"{session_dir}/{HOME}"
 
 
 def output_log(task_id: str, attempt: int) -> str:

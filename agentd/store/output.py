@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from agentd.errors import Invalid, RangeNotSatisfiable
 from agentd.model.output import OutputLine, OutputLines, OutputMatches
-from agentd.store import inside
+from agentd.store import inside, layout
 from agentd.store.chunks import STREAMS, ChunkedLog
 from agentd.store.lines import shown_line
 from agentd.store.log_file import LogFile
@@ -217,7 +217,7 @@ class OutputLog:
 
     def _file(self, suffix: str) -> LogFile:
         try:
-            with inside.below(self._session_dir, "output") as output:
+            with inside.below(self._session_dir, layout.OUTPUT) as output:
                 return LogFile(inside.open_file(output, self._name + suffix))
         except (FileNotFoundError, NotADirectoryError):
             return LogFile(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))

@@ -26,10 +26,11 @@ from agentd.store.datadir import prepare, remove_session, sweep
 from agentd.store.disk import Disk
 from agentd.store.exporting import exported
 from agentd.store.folder import Folder, Loaded, Position
-from agentd.store.importing import Import, ends_of
+from agentd.store.importing import Import
 from agentd.store.journal import Scan, seq_of
 from agentd.store.reader import Reader
 from agentd.store.replay import Finished, Replay
+from agentd.store.verifying import ends_of
 from agentd.store.view_writer import Moment
 from agentd.store.views import view_of
 from tests.store.simdisk import SimDisk

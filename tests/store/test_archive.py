@@ -29,9 +29,10 @@ from agentd.store.datadir import prepare, sweep
 from agentd.store.disk import RealDisk
 from agentd.store.exporting import exported
 from agentd.store.folder import Folder
-from agentd.store.importing import ENDED, Import
+from agentd.store.importing import Import
 from agentd.store.journal import Position, sealed, sealed_head
 from agentd.store.replay import Replay
+from agentd.store.verifying import ENDED
 from agentd.store.view_writer import Moment
 from agentd.store.views import metadata_bytes, snapshot_bytes, view_of
 from tests.store.story import AT, finished, progressed, session, session_created, started, task_created, titled
