@@ -35,7 +35,7 @@ async def test_readiness_ends_with_the_drain(api: Api, monkeypatch: pytest.Monke
 
 
 async def test_readiness_ends_with_a_full_disk(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api.daemon.service.store, "full", True)
+    monkeypatch.setattr(api.daemon.service.store.room, "full", True)
     answer = await api.ask("GET", "/readyz")
     assert (answer.status, answer.code) == (507, "storage_full")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
+from typing import Any
 
 import pytest
 
@@ -29,10 +31,11 @@ from agentd.model.requests import (
 )
 from agentd.model.session import Keep, Retention
 from agentd.model.task import State, TriggerType
+from agentd.store.datadir import remove_session
 from agentd.store.locks import DirectoryLock
 
 from .conftest import Build
-from .house import House, until
+from .house import PATIENCE_S, House, until
 
 
 async def outcome(work: asyncio.Task[object]) -> str:
@@ -87,11 +90,23 @@ async def test_a_task_submitted_while_its_session_is_deleted_is_refused_or_keeps
         assert pair in (("done", "SessionReadOnly"), ("done", "SessionNotFound"), (SessionActive.__name__, "done"))
 
 
-async def test_metadata_that_was_written_just_before_its_session_is_deleted_is_no_error(quiet: House) -> None:
+async def test_metadata_that_was_written_just_before_its_session_is_deleted_is_no_error(
+    quiet: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await quiet.session("s")
+    go = threading.Event()
+
+    def slowly(*args: Any) -> None:
+        assert go.wait(PATIENCE_S)
+        remove_session(*args)
+
+    monkeypatch.setattr("agentd.store.store.remove_session", slowly)
     deleting = asyncio.create_task(quiet.service.delete_session("s", force=False, if_seq=None))
     await until(lambda: quiet.store.entry("s").loading is not None)
-    await quiet.service.metadata_touched("s")
+    touched = asyncio.create_task(quiet.service.metadata_touched("s"))
+    await asyncio.sleep(0)
+    go.set()
+    await touched
     assert await outcome(deleting) == "done"
 
 
