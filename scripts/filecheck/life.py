@@ -43,6 +43,8 @@ class Life:
         self.tasks: dict[str, Json] = {}  #: every task whose creation is in the journal and that was not pruned
         self.ends: dict[str, End] = {}  #: those of them that ended
         self.kept: list[str] = []  #: finished ones that tasks.json still has
+        self.most_kept: int | None = None  #: how many those may be; None until a record says so
+        self.perhaps: set[str] = set()  #: those that ended before one did, and may have gone by then
         self.pruned: set[str] = set()
         self.pruned_outputs: set[str] = set()
         self.keys: dict[str, tuple[str, str | None, int]] = {}  #: hash of the body, task, seq; by the hash of the key
@@ -85,8 +87,11 @@ class Life:
     def _session(self, kind: str, record: Json) -> None:
         if kind == "session.created":
             self.session = deepcopy(record["session"])
+            self.most_kept = self.session["policy"]["tasks_kept"]
             self._key(record, None)
             return
+        if "policy" in record.get("changes", ()):
+            self.most_kept = record["changes"]["policy"]["tasks_kept"]
         if kind == "session.pruned":
             self._prune(record)
         elif self.session:
@@ -118,8 +123,8 @@ class Life:
             self.keys[key] = (record["body_hash"], task_id, self.seq)
 
     def _trim(self) -> None:
-        most = self.session["policy"]["tasks_kept"] if self.session else 100
-        del self.kept[: max(0, len(self.kept) - most)]
+        if self.most_kept is not None:
+            del self.kept[: max(0, len(self.kept) - self.most_kept)]
 
     # ------------------------------------------------------------------ tasks
 
@@ -145,6 +150,8 @@ class Life:
         if task["state"] in TERMINAL and task_id not in self.ends:
             self.ends[task_id] = End(self.seq, task)
             self.kept.append(task_id)
+            if self.most_kept is None:
+                self.perhaps.add(task_id)
             if task["state"] == "completed":
                 self.completed[task_id] = self.seq
             self._trim()

@@ -32,6 +32,9 @@ class Session:
         self.records = self.outputs = 0  #: how many were compared
         self._snapshot = self._read_snapshot()
         upto = self._snapshot["seq"] if self._snapshot else -1
+        until = [record for record in journal.records if record["seq"] <= upto]
+        if self._snapshot and not any("policy" in record.get("changes", ()) for record in until):
+            self.life.most_kept = self._snapshot["session"]["policy"]["tasks_kept"]  # the beginning may be pruned
         for record in journal.records:
             self.life.apply(record)
             if record["seq"] == upto:
@@ -87,7 +90,7 @@ class Session:
         shown = {task["task_id"]: task for task in snapshot["tasks"]}
         there = {task_id: task for task_id, task in life.tasks.items() if task["state"] not in TERMINAL}
         there |= {task_id: life.tasks[task_id] for task_id in life.kept}
-        for task_id in sorted(shown.keys() ^ there.keys()):
+        for task_id in sorted((shown.keys() - there.keys()) | (there.keys() - shown.keys() - life.perhaps)):
             self.wrong.append(f"tasks.json {'shows' if task_id in shown else 'lacks'} {task_id}, unlike the journal")
         for task_id in shown.keys() & there.keys():
             if shown[task_id] != there[task_id]:
