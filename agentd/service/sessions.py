@@ -210,25 +210,20 @@ class SessionVerbs(HandEdits):
             ledger = await self.store.ledger(session_id)
             self._check_version(ledger, if_seq)
             with ledger.kept():
-                await self._at_rest(ledger, force=force)
+                while ledger.live or ledger.pending:
+                    with contextlib.suppress(StorageFailed, SessionReadOnly):
+                        await ledger.settled()
+                    if ledger.live and not force:
+                        raise SessionActive(
+                            f"session {session_id} has {ledger.live} unfinished tasks; cancel them or use force"
+                        )
+                    await self._all_ended(ledger)
         try:
             await self.store.delete(session_id)
         finally:
             self._histories.pop(session_id, None)
         self.runner.forget(session_id)
         self.announce(SessionDeleted(at=self.now(), session_id=session_id))
-
-    async def _at_rest(self, ledger: Ledger, *, force: bool) -> None:
-        """Wait until nothing in it is live or pending; with `force`, cancel what is live."""
-        while ledger.live or ledger.pending:
-            with contextlib.suppress(StorageFailed, SessionReadOnly):
-                await ledger.settled()
-            if ledger.live and not force:
-                session_id = ledger.session.session_id
-                raise SessionActive(
-                    f"session {session_id} has {ledger.live} unfinished tasks; cancel them or use force"
-                )
-            await self._all_ended(ledger)
 
     async def _all_ended(self, ledger: Ledger) -> None:
         """Cancel what is live, and wait until it has ended."""
@@ -248,8 +243,7 @@ class SessionVerbs(HandEdits):
             SessionNotFound, SessionReadOnly, StorageFailed
         """
         ledger = await self.store.ledger(session_id)
-        cause = Cause(code=CauseCode.SESSION_CANCELLED, message="the session was cancelled")
-        return await self.stop_all(ledger, cause)
+        return await self.stop_all(ledger, Cause(code=CauseCode.SESSION_CANCELLED, message="the session was cancelled"))
 
     async def stop_all(self, ledger: Ledger, cause: Cause) -> tuple[Task, ...]:
         """End every live task of a session for one cause; running ones are asked to stop.

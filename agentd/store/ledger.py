@@ -280,13 +280,10 @@ class Ledger:
         if not isinstance(error, (StorageFailed, SessionReadOnly)):
             error = StorageFailed(f"the journal could not be written: {error!r}")
         waiters += self._waiters
-        self._waiters = []
-        self._staged = []
-        self._due = math.inf
+        self._waiters, self._staged, self._due = [], [], math.inf
         self._head_tasks.clear()
         self._head_keys.clear()
-        self.head_session = self.session
-        self.head_seq = self.seq
+        self.head_session, self.head_seq = self.session, self.seq
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
