@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -24,12 +24,11 @@ from agentd.model.events import (
     TaskCreated,
     TaskEvent,
 )
-from agentd.model.launch import Capacity
 from agentd.model.reading import read
-from agentd.model.requests import Key, QueueView, Scale, Window, WorkerView
-from agentd.model.session import Session
+from agentd.model.requests import Key
 from agentd.model.task import State, Task
 from agentd.scopes import TaskTokens
+from agentd.service.runner import Runner
 from agentd.store.history import History
 from agentd.store.ledger import Committed, Ledger
 from agentd.store.log_index import LogIndexes
@@ -40,42 +39,6 @@ T = TypeVar("T")
 
 #: Idempotency-Keys whose session is remembered, to notice one that is used again for another session.
 KEYS_KEPT = 10_000
-
-
-class Runner(Protocol):
-    """Who runs the tasks: told of every change on the head, asked about workers and the queue."""
-
-    draining: bool
-
-    def changed(self, tasks: Sequence[Task], session: Session) -> None:
-        """These tasks of the session are new on the head, or in another state, all at the same moment."""
-
-    def session_changed(self, session: Session) -> None:
-        """The session has another policy on the head."""
-
-    def stop(self, task: Task) -> None:
-        """The running task's recorded intent to stop is durable: end its processes."""
-
-    def rolled_back(self, ledger: Ledger) -> None:
-        """What was staged fell away, or could not be staged; the ledger's durable tasks are the truth again."""
-
-    def forget(self, session_id: str) -> None:
-        """The session is gone."""
-
-    def capacity(self) -> Capacity:
-        """What the engine can run."""
-
-    def queue(self, window: Window) -> QueueView:
-        """What is queued or waiting, and why."""
-
-    def workers(self) -> Sequence[WorkerView]:
-        """Every worker."""
-
-    async def restart_worker(self, worker_id: str) -> WorkerView:
-        """Replace a worker."""
-
-    def scale(self, scale: Scale) -> Capacity:
-        """Change the pool's bounds."""
 
 
 class Ground:
@@ -149,7 +112,7 @@ class Ground:
 
         Raises:
             TaskNotFound: no such task.
-        StorageFailed: there is one, whose record somebody damaged.
+            StorageFailed: there is one, whose record somebody damaged.
         """
         for session_id in self.store.sessions_of(task_id):
             try:
@@ -240,8 +203,6 @@ class Ground:
             raise Draining("the daemon is stopping and takes no new work; what is queued runs at the next start")
 
     def _index_needs(self, task: Task) -> None:
-        if not task.needs:
-            return
         for need in task.needs:
             if task.state is State.WAITING:
                 self._dependents.setdefault(need, {})[task.task_id] = None
