@@ -14,7 +14,7 @@ from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import write_line
 from agentd.cli.tables import task_facts
 from agentd.cli.task_options import new_task, shell_spec, task_options
-from agentd.model.reading import UNREADABLE, read
+from agentd.model.reading import read
 from agentd.model.requests import BATCH_MOST, NewTask
 from agentd.model.task import Task
 
@@ -81,8 +81,8 @@ async def _submit_batch(
 
 def _new(number: int, line: bytes) -> NewTask:
     try:
-        return msgspec.json.decode(line, type=NewTask)
-    except UNREADABLE as error:
+        return read(line, NewTask)
+    except msgspec.MsgspecError as error:
         raise click.BadParameter(f"line {number}: {error}", param_hint="--batch") from None
 
 

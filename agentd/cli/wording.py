@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import unicodedata
 
-from agentd.model.task import CauseCode, State, Task
+from agentd.model.task import CauseCode, State, Task, signal_name
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
@@ -100,14 +99,6 @@ def cause(task: Task) -> str:
     if why.code is CauseCode.SIGNAL and why.signal is not None:
         return signal_name(why.signal)
     return why.code.value
-
-
-def signal_name(number: int) -> str:
-    """`SIGKILL`, or `signal 77`."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def state(task: Task) -> str:

@@ -98,13 +98,11 @@ class _Server(web.Server):
 
 def _request(message: Any, payload: Any, connection: Any, writer: Any, task: asyncio.Task[None]) -> web.BaseRequest:
     """A request. An answer has its version, so that of another protocol is written down, and answered in ours."""
-    version = message.version
-    spoken = version in (HttpVersion10, HttpVersion11)
+    spoken = message.version in (HttpVersion10, HttpVersion11)
+    ours = message if spoken else message._replace(version=HttpVersion11)
+    request = web.BaseRequest(ours, payload, connection, writer, task, asyncio.get_running_loop())
     if not spoken:
-        message = message._replace(version=HttpVersion11)
-    request = web.BaseRequest(message, payload, connection, writer, task, asyncio.get_running_loop())
-    if not spoken:
-        request[OTHER_VERSION] = f"HTTP/{version.major}.{version.minor}"
+        request[OTHER_VERSION] = f"HTTP/{message.version.major}.{message.version.minor}"
     return request
 
 

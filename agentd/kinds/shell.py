@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
@@ -16,7 +15,7 @@ from agentd.model.consequences import stopped_state
 from agentd.model.launch import EndedBy, Exit, Launch, ResourceLimits
 from agentd.model.reading import UNREADABLE, containers_in
 from agentd.model.requests import Request
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.model.task import Cause, CauseCode, State, Task, signal_name
 
 #: What a command line, all arguments together, an environment and an input may measure, in characters.
 TEXT_MOST = 1 << 20
@@ -172,14 +171,6 @@ def _finished(exit: Exit) -> tuple[State, Cause]:
 
 def _with_note(text: str, exit: Exit) -> str:
     return f"{text}; {exit.message}" if exit.message else text
-
-
-def signal_name(number: int) -> str:
-    """As in SIGKILL; real-time signals have numbers only."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def result(exit: Exit) -> Any:

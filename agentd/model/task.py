@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from enum import StrEnum
 from typing import Any
 
@@ -74,6 +75,14 @@ class Cause(Value, omit_defaults=True, frozen=True, kw_only=True):
     message: str
     exit_code: int | None = None
     signal: int | None = None
+
+
+def signal_name(number: int) -> str:
+    """As in SIGKILL; real-time signals have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Trigger(Value, frozen=True, kw_only=True):

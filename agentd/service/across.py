@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from agentd.model.requests import Page, TaskQuery
 from agentd.model.task import Task
-from agentd.service.listing import cursor_of, key_in, task_matches
+from agentd.service.listing import key_in, page_of, task_matches
 
 #: Sessions read before it is asked again whether that was enough.
 READ_AT_ONCE = 16
@@ -69,9 +69,7 @@ def first_of(
                 oldest[of_one[0].session_id] = min(task.created_at for task in of_one)
             best += behind(of_one)
         best = first(query.limit + 1, best, key=age)
-    page = best[: query.limit]
-    more = len(best) > query.limit
-    return Listed(Page(data=tuple(page), next=cursor_of(of, age(page[-1])) if more else None), oldest)
+    return Listed(page_of(best, age, of, query.limit), oldest)
 
 
 def _in_order(asleep: Iterable[Asleep], query: TaskQuery, last: str | None, descending: bool) -> list[Asleep]:

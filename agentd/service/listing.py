@@ -49,7 +49,11 @@ def paged(
     if cursor is not None:
         last = key_in(cursor, of, tuple[str, str])
         rows = [row for row in rows if (key(row) < last if descending else key(row) > last)]
-    first = (heapq.nlargest if descending else heapq.nsmallest)(limit + 1, rows, key=key)
+    return page_of((heapq.nlargest if descending else heapq.nsmallest)(limit + 1, rows, key=key), key, of, limit)
+
+
+def page_of(first: Sequence[T], key: Callable[[T], tuple[str, str]], of: str, limit: int) -> Page[T]:
+    """The page of what was found first; one row over the limit says that there are more."""
     page = first[:limit]
     return Page(data=tuple(page), next=cursor_of(of, key(page[-1])) if len(first) > limit else None)
 

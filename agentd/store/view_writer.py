@@ -131,16 +131,16 @@ class ViewWriter:
         self._dirty = False
         self._cancel_timer()
 
+    async def abandoned(self) -> None:
+        """`abandon`, and wait until nothing is being written."""
+        self.abandon()
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
+
     def resume(self) -> None:
         """Write again after all."""
         self._over = False
         self.ask()
-
-    async def abandoned(self) -> None:
-        """The same, and wait until nothing is being written."""
-        self.abandon()
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

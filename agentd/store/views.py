@@ -52,15 +52,9 @@ class Head(Value, frozen=True, kw_only=True):
     session: Session
 
 
-class Snapshot(Value, frozen=True, kw_only=True):
+class Snapshot(Head, frozen=True, kw_only=True):
     """The whole of tasks.json."""
 
-    format: int
-    session_id: str
-    seq: int
-    counts: dict[str, int]
-    journal: Position
-    session: Session
     keys: tuple[KeyRecord, ...]
     tasks: tuple[Task, ...]
 
