@@ -9,30 +9,33 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 Told = Callable[[Any, BaseException | None], None]
 
 
 class Hands:
-    """At most `most` threads, each started when all others are busy; further calls wait for one."""
+    """One thread at least and `most` at most, each further one started when all others are busy, if the system gives
+    one; calls beyond wait.
+    """
 
     def __init__(self, most: int, name: str) -> None:
         self._most = most
         self._name = name
-        self._resting: list[_Hand] = []
-        self._all: list[_Hand] = []
+        self._all = [_Hand(f"{name}-0", self._rests)]
+        self._resting = [*self._all]
         self._waiting: list[_Job] = []
 
     def run(self, work: Callable[..., Any], args: tuple[Any, ...], told: Told) -> None:
         """Call `work(*args)` in a thread, then `told(result, error)` on the running loop; one of both is None."""
         job = (work, args, told, asyncio.get_running_loop())
+        if not self._resting and len(self._all) < self._most:
+            with suppress(RuntimeError):  # as many as the system gives: those there are do it
+                self._all.append(_Hand(f"{self._name}-{len(self._all)}", self._rests))
+                self._resting.append(self._all[-1])
         if self._resting:
             self._resting.pop().take(job)
-        elif len(self._all) < self._most:
-            hand = _Hand(f"{self._name}-{len(self._all)}", self._rests)
-            self._all.append(hand)
-            hand.take(job)
         else:
             self._waiting.append(job)
 

@@ -9,6 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import TypeVar
 
 from agentd.config import Limits
@@ -56,8 +57,8 @@ class Residency(Catalogue):
         self._limits = limits
         self._sessions = data_dir / layout.SESSIONS
         self._committers = Hands(COMMITTERS, "commit")
-        self._viewers = ThreadPoolExecutor(2, "views")
-        self._readers = ThreadPoolExecutor(READERS, "read")
+        self._viewers = _pool(2, "views")
+        self._readers = _pool(READERS, "read")
         self._healing = Healing(self.in_thread, lambda ledger: self.on_healed(ledger.session.session_id))
         self._chores: set[asyncio.Task[None]] = set()
         self._used: OrderedDict[str, None] = OrderedDict()  #: sessions in memory, the one used last at the end
@@ -236,10 +237,11 @@ class Residency(Catalogue):
         self._count(ledger, 0)
         await self.in_thread(ledger.folder.close)
 
-    def _chore(self, work: Coroutine[None, None, None]) -> None:
+    def _chore(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._chores.add(task)
         task.add_done_callback(self._chores.discard)
+        return task
 
     # ------------------------------------------------------------------ what ledgers tell
 
@@ -256,3 +258,11 @@ class Residency(Catalogue):
             self._healing.begin(ledger)
             self.on_damaged(session_id, ledger.folder.poisoned)
         self.on_failed(session_id)
+
+
+def _pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """Threads that are all there from the start: one that the system refuses later would lose what it was to do."""
+    pool, there = ThreadPoolExecutor(threads, name), Barrier(threads)
+    for _ in range(threads):
+        pool.submit(there.wait)
+    return pool

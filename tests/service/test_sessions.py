@@ -188,6 +188,22 @@ async def test_a_session_does_not_leave_memory_in_the_middle_of_a_change(build: 
     assert (view.title, view.archived) == ("new", True)
 
 
+async def test_sessions_are_written_also_where_the_system_gives_no_thread_more(build: Build) -> None:
+    house = build()
+    await house.open(running=False)
+    before = threading.stack_size(1 << 46)  # for which there is no room
+    try:
+        for name in ("a", "b", "c"):
+            await house.session(name)
+        ids = await asyncio.gather(*(house.submit(session_id=name) for name in ("a", "b", "c")))
+        for name, task in zip(("a", "b", "c"), ids, strict=True):
+            await house.service.cancel(task.task_id)
+            await house.store.entry(name).ledger.views.flush()  # type: ignore[union-attr]
+            assert [each.name for each in (house.store.path(name) / "history").glob(f"*{task.task_id}.json")]
+    finally:
+        threading.stack_size(before)
+
+
 async def test_idle_sessions_leave_memory_and_come_back(build: Build) -> None:
     house = build(limits=Limits(resident_sessions=2))
     await house.open(running=False)

@@ -78,3 +78,18 @@ async def test_no_thread_is_left_after_the_shutdown() -> None:
     await heard.count(4)
     hands.shutdown()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("gone")]
+
+
+async def test_where_no_further_thread_can_be_had_those_there_are_do_all() -> None:
+    hands, heard, go = Hands(8, "t"), Heard(), threading.Event()
+    hands.run(go.wait, (20,), heard)
+    before = threading.stack_size(1 << 46)  # for which there is no room
+    try:
+        for number in range(5):
+            hands.run(abs, (number,), heard)
+    finally:
+        threading.stack_size(before)
+    go.set()
+    await heard.count(6)
+    assert heard.all == [(True, None), *((number, None) for number in range(5))]
+    hands.shutdown()
