@@ -11,6 +11,7 @@ import errno
 import os
 import pickle
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -178,3 +179,8 @@ class _Server:
                 pickle.dump(self._recording, file)
         else:
             self._recording.log.append(Mark(int(data)))
+
+
+if __name__ == "__main__":  # whether one can be made here
+    RecordingDevice(images.memory(Path(sys.argv[1])), 1 << 20).close()
+    print("null")

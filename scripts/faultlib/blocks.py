@@ -53,7 +53,7 @@ _UNWATCHED = 1 << 30
 
 def run(directory: Path, quick: bool) -> Report:
     """Record, make images, mount, recover, check, on every file system that can be made here."""
-    if (reason := images.missing() or _no_fuse()) is not None:
+    if (reason := images.missing() or images.refused("faultlib.block_log")) is not None:
         return Report("blocks", skipped=reason)
     kinds = images.kinds()
     length = "quick" if quick else "long"
@@ -71,10 +71,6 @@ def run(directory: Path, quick: bool) -> Report:
         f"{len(shown)} of {found[0]['points']} syncs left out were noticed"
     )
     return Report("blocks", tried, wrong)
-
-
-def _no_fuse() -> str | None:
-    return None if Path("/dev/fuse").exists() else "needs /dev/fuse"
 
 
 class Told(NamedTuple):

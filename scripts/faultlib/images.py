@@ -13,6 +13,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +32,35 @@ KINDS = {
 
 
 def kinds() -> list[str]:
-    """The file systems that can be made here."""
-    return [kind for kind, (make, _, _) in KINDS.items() if shutil.which(make[0], path=_path())]
+    """The file systems that can be made and mounted here."""
+    return [kind for kind in KINDS if _refused(kind) is None]
 
 
 def missing() -> str | None:
-    """Why no file system can be mounted here; None when it can."""
+    """Why no file system can be mounted here; None when one can."""
     if os.geteuid() != 0 or not shutil.which("unshare"):
         return "needs root and unshare"
-    if not os.path.exists("/dev/loop-control") or not kinds():
-        return "needs loop devices and mkfs.ext4 or mkfs.xfs"
-    tried = subprocess.run([*_NAMESPACES, "true"], capture_output=True, text=True)
-    return f"needs namespaces: {tried.stderr.strip()}" if tried.returncode else None
+    reasons = [f"{kind}: {why}" for kind in KINDS if (why := _refused(kind)) is not None]
+    return "; ".join(reasons) if len(reasons) == len(KINDS) else None
+
+
+@cache
+def _refused(kind: str) -> str | None:
+    """Why it cannot be made, mounted and cut here; None when it can. A device may be there and be of no use: tried."""
+    program = KINDS[kind][0][0]
+    if not shutil.which(program, path=_path()):
+        return f"needs {program}"
+    return refused("faultlib.images", kind)
+
+
+def refused(module: str, *arguments: str) -> str | None:
+    """The last that a module's program complains of, given a directory and the arguments; None when it succeeds."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            inside(module, directory, *arguments)
+        except RuntimeError as error:
+            return str(error).strip().splitlines()[-1]
+    return None
 
 
 def inside(module: str, *arguments: str) -> Any:
@@ -134,3 +153,10 @@ def run(*argv: str) -> str:
 
 def _path() -> str:
     return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+if __name__ == "__main__":
+    tried = Image(sys.argv[2], memory(Path(sys.argv[1])))
+    tried.cut(NOTHING_MORE)
+    tried.unmount()
+    print("null")
