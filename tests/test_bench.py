@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from benchlib.drawing import Curve, Panel, bars, curve
 from benchlib.figures import table
 from benchlib.growing import Theory, exponent, grown, line_through
 from benchlib.peers.rounds import Amount, beside_peers
+from benchlib.processes import without_settings
 from benchlib.spans import WAY, spans
 
 ROOT = Path(__file__).parents[1]
@@ -31,9 +31,8 @@ SVG = "{http://www.w3.org/2000/svg}"
     ],
 )
 def test_rows_come_out_of_the_quick_forms(parts: tuple[str, ...], rows: int, tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
+    environ = without_settings() | {"PYTHONPATH": str(ROOT / "scripts")}
     argv = [sys.executable, "-m", "benchlib", *parts, "--quick", "--dir", str(tmp_path)]
-    environ["PYTHONPATH"] = str(ROOT / "scripts")
     ran = subprocess.run(argv, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     found = [line for line in ran.stdout.splitlines() if line.endswith(("| yes |", "| **no** |"))]

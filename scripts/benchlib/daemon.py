@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchlib.processes import tree, until
+from benchlib.processes import children, until, without_settings
 
 TERMINAL = {"completed", "failed", "timeout", "cancelled"}
 
@@ -25,8 +25,7 @@ class Daemon:
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
         self.data_dir = data_dir
-        self.environ = {k: v for k, v in os.environ.items() if not k.startswith("AGENTD_")}
-        self.environ |= {f"AGENTD_{key.upper()}": str(value) for key, value in settings.items()}
+        self.environ = without_settings() | {f"AGENTD_{key.upper()}": str(value) for key, value in settings.items()}
         self.command = [str(Path(sys.executable).with_name("agentd"))]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,10 +73,7 @@ class Daemon:
     def kill(self, workers_too: bool = False) -> None:
         """SIGKILL, as a crash would; `workers_too` leaves the tasks' own processes without anybody."""
         assert self._process is not None
-        victims = [self.pid]
-        if workers_too:
-            victims += [pid for pid in tree(self.pid) if _parent(pid) == self.pid]
-        for pid in victims:
+        for pid in [self.pid, *(children().get(self.pid, []) if workers_too else [])]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -101,14 +97,6 @@ class Daemon:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def _parent(pid: int) -> int:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    return int(text[text.rindex(")") + 2 :].split()[1])
 
 
 class Client:

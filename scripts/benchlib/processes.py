@@ -1,12 +1,15 @@
-"""What processes use, read from /proc."""
+"""Processes: which there are, what they use (read from /proc), what they are started with, and waiting for them."""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, sleep
+from typing import TypeVar
 
+T = TypeVar("T")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -24,16 +27,62 @@ def every_pid() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def tree(root: int) -> list[int]:
-    """The process and all its descendants."""
-    children: dict[int, list[int]] = {}
+def alive(pid: int) -> bool:
+    """Whether it runs; a zombie does not."""
+    fields = stat_of(pid)
+    return fields is not None and fields[0] not in "ZX"
+
+
+def children() -> dict[int, list[int]]:
+    """Of every process that has any."""
+    found: dict[int, list[int]] = {}
     for pid in every_pid():
         if fields := stat_of(pid):
-            children.setdefault(int(fields[1]), []).append(pid)
+            found.setdefault(int(fields[1]), []).append(pid)
+    return found
+
+
+def tree(root: int) -> list[int]:
+    """The process and all its descendants."""
+    below = children()
     found = [root]
     for pid in found:
-        found += children.get(pid, [])
+        found += below.get(pid, [])
     return found
+
+
+def argv(pid: int) -> list[str]:
+    """Its command line; empty for a zombie, and when it has gone."""
+    line = os.fsdecode(_read(pid, "cmdline")).rstrip("\0")
+    return line.split("\0") if line else []
+
+
+def environ(pid: int) -> bytes:
+    """Its environment when it began, NUL between the variables; empty as `argv` is, and when it is not ours."""
+    return _read(pid, "environ")
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes, but this one, that have the text in their command line."""
+    return [pid for pid in every_pid() if pid != os.getpid() and mark in " ".join(argv(pid))]
+
+
+def tagged(variable: str) -> list[int]:
+    """Living processes whose environment has `NAME=value`."""
+    wanted = variable.encode()
+    return [pid for pid in every_pid() if wanted in environ(pid).split(b"\0")]
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""
+
+
+def descriptors(pid: int) -> int:
+    """How many it has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def cpu_s(root: int) -> float:
@@ -54,6 +103,11 @@ def rss_mib(pid: int) -> float:
     return _status(f"/proc/{pid}/status", "VmRSS") / 1024
 
 
+def peak_mib(pid: int) -> float:
+    """The most resident memory that it ever had, in MiB."""
+    return _status(f"/proc/{pid}/status", "VmHWM") / 1024
+
+
 def wakeups(pid: int) -> int:
     """How often a thread of the process went to sleep and was woken, so far."""
     return sum(
@@ -68,30 +122,30 @@ def _status(path: str, field: str) -> int:
     raise LookupError(field)
 
 
-def tagged(variable: str) -> list[int]:
-    """Living processes whose environment has `NAME=value`."""
-    wanted = variable.encode()
-    found = []
-    for pid in every_pid():
-        try:
-            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.append(pid)
-        except OSError:
-            continue  # gone, or not ours
-    return found
+def without_settings() -> dict[str, str]:
+    """The environment of this process, but for settings of agentd."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
 
 
-def until(done: Callable[[], object], timeout_s: float, step_s: float = 0.002) -> None:
-    """Wait for a condition.
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], T | None], within_s: float = 10.0, step_s: float = 0.002) -> T:
+    """What the condition gives, once that is true.
 
     Raises:
-        TimeoutError: it did not come.
+        TimeoutError: it did not become true.
     """
-    end = monotonic() + timeout_s
-    while not done():
+    end = monotonic() + within_s
+    while not (value := condition()):
         if monotonic() > end:
-            raise TimeoutError(f"not reached within {timeout_s} s")
+            raise TimeoutError(f"not so within {within_s} s: {condition}")
         sleep(step_s)
+    return value
 
 
 def shared_mib(pids: Sequence[int]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -21,7 +20,7 @@ from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 from benchlib.figures import circumstances, median, ms, written
-from benchlib.processes import exact_cpu_s, rss_mib
+from benchlib.processes import descriptors, exact_cpu_s, rss_mib
 from benchlib.viewer import Viewer
 
 PAGE = Path("docs/scale.md")
@@ -125,7 +124,7 @@ def measured(directory: Path, number: int, pages: int, *, good: bool) -> Figures
             change_s=median(changes),
             idle_mib=idle,
             mib=rss_mib(web.pid),
-            files=len(os.listdir(f"/proc/{web.pid}/fd")),
+            files=descriptors(web.pid),
             stream_cpu=stream_cpu,
         )
         stream.close()

@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 
 from benchlib.daemon import Daemon
 from benchlib.figures import Row, median, ms
-from benchlib.processes import cpu_s, tree
+from benchlib.processes import argv, cpu_s, peak_mib, tree
 from benchlib.viewer import browser, viewer
 
 LINES = 2_000_000
@@ -125,7 +125,7 @@ def _passed_through(pid: int, url: str, cookie: str) -> list[Row]:
     finally:
         connection.close()
     took = perf_counter() - began
-    peak = _status_mib(pid, "VmHWM")
+    peak = peak_mib(pid)
     return [
         Row(f"{size // MIB} MiB raw through the viewer", f"{size / MIB / took:.0f} MiB/s", "", size > 0),
         Row("the viewer's memory at its highest, all of this through it", f"{peak:.0f} MiB", "≤ 80 MiB", peak <= 80),
@@ -154,14 +154,7 @@ def _row(what: str, samples: list[float], bar_s: float) -> Row:
 
 
 def _renderers() -> list[int]:
-    found = []
-    for pid in tree(os.getpid()):
-        try:
-            if b"--type=renderer" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
-        except OSError:
-            continue  # it has gone
-    return found
+    return [pid for pid in tree(os.getpid()) if any("--type=renderer" in word for word in argv(pid))]
 
 
 def _browser_cpu_s() -> float:
@@ -171,8 +164,3 @@ def _browser_cpu_s() -> float:
 def _unshared_mib(pid: int) -> float:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
-
-
-def _status_mib(pid: int, field: str) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field + ":")) / 1024

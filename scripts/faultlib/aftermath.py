@@ -6,14 +6,13 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from agentd.store.check import check
 from agentd.store.disk import RealDisk
+from benchlib.processes import stat_of, until
 from faultlib import witness
 from faultlib.workload import ENDED, PATIENCE_S, Rig, Told
-from tests.daemon.harness import until
 
 #: Tasks that can fail only because something else did, and the causes for that.
 HARMLESS = ("first", "second", "behind", "short-0", "short-1", "short-2")
@@ -69,11 +68,7 @@ def _at_once(told: Told) -> Iterator[str]:
             yield f"{task['name']} is shown running, by a daemon that is dead"
     born = rig.agent["pid_started_at"]
     for pid in rig.leftovers():
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            continue
-        if int(stat.rsplit(")", 1)[1].split()[19]) < born:
+        if (fields := stat_of(pid)) and int(fields[19]) < born:
             yield f"process {pid} outlived the daemon that started it"
 
 

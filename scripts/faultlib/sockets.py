@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import struct
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from benchlib.processes import rss_mib
+from benchlib.processes import descriptors, rss_mib
 from faultlib.hardly_http import HIDDEN, Case, Target, cases, mutants
 from faultlib.report import Report
 from tests.daemon.harness import RealDaemon
@@ -83,15 +82,15 @@ class Assault:
         """Send every trick and so many mutants, while good requests are asked."""
         over = asyncio.Event()
         await self._all(name, to, mutants(to, 50, seed + 1000))  # what a server makes once, it has made by then
-        files, memory = len(os.listdir(f"/proc/{pid}/fd")), rss_mib(pid)
+        files, memory = descriptors(pid), rss_mib(pid)
         asking = asyncio.create_task(self._ask(name, to, over))
         held = await self._all(name, to, [*cases(to), *mutants(to, number, seed)])
         over.set()
         await asking
         for writer in held:
             writer.transport.abort()
-        if not await _so(lambda: len(os.listdir(f"/proc/{pid}/fd")) <= files + 2):
-            self.wrong.append(f"{name}: {files} descriptors before, {len(os.listdir(f'/proc/{pid}/fd'))} after")
+        if not await _so(lambda: descriptors(pid) <= files + 2):
+            self.wrong.append(f"{name}: {files} descriptors before, {descriptors(pid)} after")
         if (more := rss_mib(pid) - memory) > GROWTH_MIB:
             self.wrong.append(f"{name}: {more:.0f} MiB more than before")
 

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from benchlib.figures import Row
-from benchlib.processes import rss_mib
+from benchlib.processes import descriptors, rss_mib
 from soaklib.stage import Stage
 from soaklib.writers import EMPTIED
 
@@ -53,7 +53,7 @@ class Samples:
             at_s=monotonic() - self._began,
             daemon=pid,
             rss_mib=rss_mib(pid),
-            descriptors=len(os.listdir(f"/proc/{pid}/fd")),
+            descriptors=descriptors(pid),
             threads=len(os.listdir(f"/proc/{pid}/task")),
             viewer_mib=rss_mib(self._stage.viewer.pid),
             emptied_mib=sum(_size(data / "sessions" / name) for name in EMPTIED) / 2**20,

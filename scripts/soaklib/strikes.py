@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
+from benchlib.processes import argv, marked
 from soaklib.stage import Lost, Stage, signal_to
 
 #: How often each is done, of the sum of its row; the first row only while the daemon may die.
@@ -111,10 +110,7 @@ class Strikes:
 
     def _is_worker(self, pid: int) -> bool:
         """Whether the number is still a worker's, and not somebody else's by now."""
-        try:
-            return b"worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            return False
+        return any("worker.py" in word for word in argv(pid))
 
     async def _restart_worker(self) -> bool:
         worker_id, _ = await self._worker()
@@ -141,21 +137,14 @@ class Strikes:
 
     def _process(self) -> int:
         """Some process of some task, which the ledger is told of first; 0 when there is none."""
-        found: list[tuple[int, str]] = []
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                try:
-                    command = Path("/proc", name, "cmdline").read_bytes().decode(errors="replace")
-                except OSError:
-                    continue
-                at = command.find(self._mark)
-                if at >= 0 and name != str(os.getpid()):
-                    found.append((int(name), command[at + len(self._mark) :][:7]))
+        found = marked(self._mark)
         if not found:
             return 0
-        pid, nonce = self._dice.choice(found)
-        self._told.tell("struck", nonce=nonce)
-        return pid
+        pid = self._dice.choice(found)
+        nonce = " ".join(argv(pid)).partition(self._mark)[2][:7]
+        if nonce:
+            self._told.tell("struck", nonce=nonce)
+        return pid if nonce else 0
 
     async def _kill_task(self) -> bool:
         return bool(pid := self._process()) and signal_to(pid, signal.SIGKILL)

@@ -8,26 +8,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
 
 from agentd.cli.main import cli
+from benchlib.processes import until, without_settings
 
 AGENTD = (sys.executable, "-m", "agentd.cli.main")
 Result = subprocess.CompletedProcess[bytes]
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 15.0) -> Any:
-    """The first true value of the condition."""
-    end = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end, "did not become true in time"
-        time.sleep(0.01)
-    return value
 
 
 class Agentd:
@@ -37,8 +27,8 @@ class Agentd:
         self.home = home
         self.data_dir = home / "data"
         self.process: subprocess.Popen[bytes] | None = None
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
-        self.env |= {"HOME": str(home), "AGENTD_DATA_DIR": str(self.data_dir), "TERM": "xterm", "LANG": "C.UTF-8"}
+        self.env = without_settings() | {"HOME": str(home), "AGENTD_DATA_DIR": str(self.data_dir)}
+        self.env |= {"TERM": "xterm", "LANG": "C.UTF-8"}
         self.settings = {"AGENTD_DRAIN_S": "0.2", "AGENTD_WORKERS_GRACE_S": "2"}
 
     def start(self) -> None:
@@ -46,7 +36,7 @@ class Agentd:
             self.process = subprocess.Popen(
                 [*AGENTD, "serve", "--port", "0"], cwd=self.home, env=self.env | self.settings, stderr=log
             )
-        wait_until(self._answers)
+        until(self._answers, 30)
 
     def _answers(self) -> bool:
         assert self.process is not None

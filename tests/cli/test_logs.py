@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.cli.daemon_process import Agentd, wait_until
+from benchlib.processes import until
+from tests.cli.daemon_process import Agentd
 
 LINES = "".join(f"line {i}\n" for i in range(1, 101))
 
@@ -87,7 +88,7 @@ def test_following_from_the_last_lines(agentd: Agentd) -> None:
     fifo = agentd.home / "fifo-last"
     os.mkfifo(fifo)
     task_id = agentd.text("submit", "-c", f"seq 1 50; read x < {fifo}; echo end").strip()
-    wait_until(lambda: agentd.text("logs", task_id).endswith("50\n"))
+    until(lambda: agentd.text("logs", task_id).endswith("50\n"))
     with agentd.popen("logs", "-f", "-n", "2", task_id) as process:
         assert process.stdout is not None
         assert process.stdout.read(6) == b"49\n50\n"

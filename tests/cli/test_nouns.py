@@ -6,7 +6,8 @@ import json
 import subprocess
 from pathlib import Path
 
-from tests.cli.daemon_process import Agentd, wait_until
+from benchlib.processes import until
+from tests.cli.daemon_process import Agentd
 
 
 def test_a_session_is_made_changed_archived_and_removed(agentd: Agentd) -> None:
@@ -64,7 +65,7 @@ def test_all_tasks_of_a_session_are_cancelled(agentd: Agentd) -> None:
     for _ in range(3):
         agentd("submit", "-s", "cancel-all", "sleep", "60")
     assert len(agentd.json("sessions", "cancel", "cancel-all")["data"]) == 3
-    wait_until(lambda: {t["state"] for t in agentd.json("ls", "-s", "cancel-all")["data"]} == {"cancelled"})
+    until(lambda: {t["state"] for t in agentd.json("ls", "-s", "cancel-all")["data"]} == {"cancelled"})
     assert {t["cause"]["code"] for t in agentd.json("ls", "-s", "cancel-all")["data"]} == {"session_cancelled"}
 
 
@@ -105,7 +106,7 @@ def test_what_waits_is_listed_with_its_reason(agentd: Agentd) -> None:
 
 
 def test_workers_are_listed_restarted_and_scaled(own_daemon: Agentd) -> None:
-    workers = wait_until(lambda: own_daemon.json("workers", "list")["data"])
+    workers = until(lambda: own_daemon.json("workers", "list")["data"])
     one = workers[0]["worker_id"]
     own_daemon("workers", "restart", one)
     assert own_daemon.json("workers", "scale", "--min", "1", "--max", "3")["max"] == 3
@@ -136,7 +137,7 @@ def test_events_are_followed_over_all_sessions(agentd: Agentd) -> None:
             submitted = False
             while "task.finished" not in seen:
                 if not submitted:
-                    wait_until(lambda: _streams(agentd) > 0)
+                    until(lambda: _streams(agentd) > 0)
                     agentd("run", "-s", "followed", "true")
                     submitted = True
                 event = json.loads(process.stdout.readline())
@@ -199,14 +200,14 @@ def test_a_wrong_setting_is_named(no_daemon: Agentd) -> None:
 def test_tokens_have_roles_and_are_revoked(agentd: Agentd) -> None:
     token = agentd.text("token", "create", "reader", "--role", "viewer").strip()
     viewer = {"AGENTD_TOKEN": token, "AGENTD_URL": agentd.agent["url"], "AGENTD_DATA_DIR": ""}
-    wait_until(lambda: agentd("ls", code=None, **viewer).returncode == 0)
+    until(lambda: agentd("ls", code=None, **viewer).returncode == 0)
     assert b"viewer" in agentd("submit", "true", code=2, **viewer).stderr
     listed = agentd("token", "list", "-o", "json").stdout
     assert b"reader" in listed
     assert b"sha256" not in listed
     assert token.encode() not in listed
     agentd("token", "revoke", "reader")
-    wait_until(lambda: agentd("ls", code=None, **viewer).returncode == 2)
+    until(lambda: agentd("ls", code=None, **viewer).returncode == 2)
     agentd("token", "revoke", "reader", code=4)
 
 

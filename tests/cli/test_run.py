@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from tests.cli.daemon_process import Agentd, wait_until
+from benchlib.processes import until
+from tests.cli.daemon_process import Agentd
 
 ALL_BYTES = bytes(range(256)) * 40
 
@@ -124,7 +125,7 @@ def test_a_second_ctrl_c_leaves_the_task_and_says_how_to_get_back(agentd: Agentd
         read_until(process, b"ready\n")
         (task,) = agentd.json("ls", "-s", "ctrl-c-twice")["data"]
         process.send_signal(signal.SIGINT)
-        wait_until(lambda: agentd.json("show", task["task_id"])["cancel_requested_at"])
+        until(lambda: agentd.json("show", task["task_id"])["cancel_requested_at"])
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=10)
     assert process.returncode == 130
@@ -170,7 +171,7 @@ def test_a_slow_reader_loses_nothing(agentd: Agentd) -> None:
     with agentd.popen("run", "--", "sh", "-c", "seq 1 200000") as process:
         seen = read_until(process, b"\n")
         assert process.stdout is not None
-        wait_until(lambda: agentd.json("ls", "-n", "1")["data"][0]["state"] == "completed")
+        until(lambda: agentd.json("ls", "-n", "1")["data"][0]["state"] == "completed")
         seen += process.stdout.read()
         assert process.wait(30) == 0
     assert seen == b"".join(b"%d\n" % i for i in range(1, 200_001))

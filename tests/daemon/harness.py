@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
-import os
 import select
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
-T = TypeVar("T")
-
-
-def until(condition: Callable[[], T | None], within_s: float = 10.0) -> T:
-    """What the condition gives, once that is true."""
-    end = time.monotonic() + within_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"not so within {within_s} s: {condition}"
-        time.sleep(0.005)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat[stat.rindex(")") + 2] not in "ZX"
-
-
-def marked(mark: str) -> list[int]:
-    """Processes that have the text in their command line."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if mark.encode() in Path(f"/proc/{name}/cmdline").read_bytes() and alive(int(name)):
-                    found.append(int(name))
-    return found
+from benchlib.processes import environ, every_pid
+from benchlib.processes import marked as marked
+from benchlib.processes import until as until
 
 
 def _readable(sock: socket.socket) -> bool:
@@ -195,11 +162,4 @@ class RealDaemon:
     def leftovers(self) -> list[int]:
         """Processes that the daemon's workers and tasks still have, by their environment."""
         mark = str(self.data_dir).encode()
-        found = []
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with contextlib.suppress(OSError):
-                    environ = Path(f"/proc/{name}/environ").read_bytes()
-                    if b"AGENTD_TASK_ID=" in environ and mark in environ and alive(int(name)):
-                        found.append(int(name))
-        return found
+        return [pid for pid in every_pid() if b"AGENTD_TASK_ID=" in (own := environ(pid)) and mark in own]

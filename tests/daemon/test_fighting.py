@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from benchlib.processes import argv, marked, stat_of, tagged
+
 from .conftest import MakeDaemon
-from .harness import RealDaemon, marked, until
+from .harness import RealDaemon, until
 
 ROOT = os.getuid() == 0
 
@@ -135,15 +137,7 @@ def test_it_fills_the_disk_and_its_end_is_written_when_there_is_room(make_daemon
 
 def commands(task_id: str) -> list[str]:
     """Command lines of what carries the task's tag."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                if f"AGENTD_TASK_ID={task_id}".encode() in Path(f"/proc/{name}/environ").read_bytes():
-                    found.append(Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
-    return found
+    return [" ".join(argv(pid)) for pid in tagged(f"AGENTD_TASK_ID={task_id}")]
 
 
 class FrozenDisk:
@@ -183,11 +177,7 @@ def frozen_disk(tmp_path: Path) -> Iterator[FrozenDisk]:
 
 def asleep(mark: str) -> list[int]:
     """Processes with the mark in uninterruptible sleep."""
-    found = []
-    for pid in marked(mark):
-        stat = Path(f"/proc/{pid}/stat").read_text()
-        found += [pid] if stat[stat.rindex(")") + 2] == "D" else []
-    return found
+    return [pid for pid in marked(mark) if (stat_of(pid) or "?")[0] == "D"]
 
 
 @needs_root

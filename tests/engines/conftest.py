@@ -21,6 +21,7 @@ from agentd.config import Workers
 from agentd.engines.local.pool import LocalEngine
 from agentd.model.events import AgentEvent
 from agentd.model.launch import Exit, Launch, ResourceLimits
+from benchlib.processes import marked
 
 PATIENCE_S = 60.0
 
@@ -93,21 +94,7 @@ class Lab:
 
     def survivors(self) -> list[int]:
         """Processes with the marker in their command line that are not zombies."""
-        return processes_with(self.marker)
-
-
-def processes_with(text: str) -> list[int]:
-    """Pids of living processes, but this one, with the text in their command line."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            try:
-                command = Path("/proc", name, "cmdline").read_bytes()
-            except OSError:
-                continue
-            if text.encode() in command:
-                found.append(int(name))
-    return found
+        return marked(self.marker)
 
 
 async def until(condition: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:

@@ -20,8 +20,9 @@ import pytest
 from agentd.engines.local import process_tree
 from agentd.engines.local.orphans import KILL_S, end_leftovers
 from agentd.engines.local.worker import ORPHAN_GRACE_S
+from benchlib.processes import alive, marked
 
-from .conftest import processes_with, until
+from .conftest import until
 from .test_trees import ESCAPES
 
 DAEMON = """
@@ -69,7 +70,7 @@ class Dead:
         self.pid, self.started_at = map(int, self.daemon.stdout.readline().split())
 
     def tree(self) -> list[int]:
-        return [pid for pid in processes_with(self.marker) if pid != self.daemon.pid]
+        return [pid for pid in marked(self.marker) if pid != self.daemon.pid]
 
     def is_up(self) -> bool:
         return len(self.tree()) >= 2
@@ -108,11 +109,6 @@ def make_dead(tmp_path: Path) -> Iterator[Callable[[str], Dead]]:
     yield make
     for dead in made:
         dead.end()
-
-
-def alive(pid: int) -> bool:
-    process = process_tree.read_process(pid)
-    return process is not None and not process.zombie
 
 
 @pytest.mark.parametrize("how", ESCAPES)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from agentd.model.launch import EndedBy
+from benchlib.processes import children
 
 from .conftest import until
 
@@ -149,11 +149,4 @@ async def test_a_timeout_holds_while_the_daemon_is_busy(lab: Any) -> None:
 async def test_no_zombie_is_left_in_the_worker(lab: Any) -> None:
     await lab.run("sh", "-c", ESCAPES["twice removed"] + "sleep 0.05", lab.marker)
     workers = {view.pid for view in lab.engine.workers()}
-    parents = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                parents.append(int(Path("/proc", name, "stat").read_text().rsplit(")", 1)[1].split()[1]))
-            except OSError:
-                continue
-    assert not workers & set(parents)
+    assert not workers & children().keys()

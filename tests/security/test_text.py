@@ -20,6 +20,7 @@ import structlog
 import agentd.log
 import webui.log
 from agentd.config import Log
+from benchlib.processes import peak_mib
 from tests.http.talk import Api
 from tests.webui.conftest import MakeDaemon, MakeViewer
 from tests.webui.odd_agent import OddAgent
@@ -142,10 +143,6 @@ def bomb(how: str) -> bytes:
     packer = zlib.compressobj(1, zlib.DEFLATED, 31 if how == "gzip" else 15)
     nothing = bytes(1 << 20)
     return b"".join(packer.compress(nothing) for _ in range(192)) + packer.flush()
-
-
-def peak_mib(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) >> 10
 
 
 def test_nothing_packed_is_unpacked_by_the_daemon(make_daemon: MakeDaemon) -> None:

@@ -15,6 +15,7 @@ from aiohttp import web
 from agentd.config import Limits
 from agentd.http import auth
 from agentd.http.tokens import TokenFile
+from benchlib.processes import children
 from tests.daemon.harness import RealDaemon, until
 from tests.http.conftest import Serve
 from tests.http.talk import Api
@@ -24,18 +25,11 @@ from tests.webui.conftest import MakeDaemon, MakeViewer
 def processes_of(daemon: RealDaemon) -> dict[int, str]:
     """The daemon, its workers and their tasks, with what each is."""
     assert daemon.process is not None
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                fields = Path(f"/proc/{name}/stat").read_bytes().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            children.setdefault(int(fields[1]), []).append(int(name))
+    below = children()
     found = {daemon.process.pid: "daemon"}
-    for worker in children.get(daemon.process.pid, []):
+    for worker in below.get(daemon.process.pid, []):
         found[worker] = "worker"
-        found |= dict.fromkeys(children.get(worker, []), "task")
+        found |= dict.fromkeys(below.get(worker, []), "task")
     return found
 
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner
 
+from benchlib.processes import without_settings
 from tests.daemon.harness import RealDaemon, until
 from webui.main import main
 
@@ -25,8 +26,7 @@ PROGRAM = [sys.executable, "-m", "webui.main"]
 
 def run(place: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """The command, in a directory of its own and with no settings but those given; it must end by itself."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
-    kept["XDG_STATE_HOME"] = str(place / "state")
+    kept = without_settings() | {"XDG_STATE_HOME": str(place / "state")}
     return subprocess.run(
         [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, cwd=place, env=kept | environ, check=False
     )

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.daemon.harness import alive, until
+from benchlib.processes import alive, argv, children, until, without_settings
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(rb"http://127\.0\.0\.1:\d+/login/[\w-]+")
@@ -28,8 +28,7 @@ class Serving:
         self.place = place
         self.data_dir = place / "data"
         self.out = place / "out"
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
-        self.environ |= {"XDG_STATE_HOME": str(place / "state"), "AGENTD_WEB_PORT": "0"}
+        self.environ = without_settings() | {"XDG_STATE_HOME": str(place / "state"), "AGENTD_WEB_PORT": "0"}
         self.process: subprocess.Popen[bytes] | None = None
         self.master = -1
 
@@ -68,9 +67,7 @@ class Serving:
     def children(self) -> dict[str, int]:
         """The two processes, by program."""
         assert self.process is not None
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in listed}
-        return {os.path.basename(words[1]).decode(): pid for pid, words in commands.items()}
+        return {os.path.basename(argv(pid)[1]): pid for pid in children().get(self.process.pid, [])}
 
     def end(self) -> None:
         if self.process is not None and self.process.poll() is None:

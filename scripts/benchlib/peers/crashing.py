@@ -11,7 +11,7 @@ from time import perf_counter, sleep
 from typing import Any, NamedTuple
 
 from benchlib.peers.peer import LOST, QUEUED, RUNNING, Peer, kill
-from benchlib.processes import every_pid, stat_of, tree, until
+from benchlib.processes import argv, every_pid, tree, until
 
 SHORT = 5
 SETTLED_S = 1.0
@@ -89,14 +89,5 @@ def _true_since(looks: Sequence[Seen]) -> float | None:
 
 def _marked(mark: Path) -> list[int]:
     """The shells of the long task that live."""
-    wanted = f"; : {mark}".encode()
-    found = []
-    for pid in every_pid():
-        try:
-            argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        fields = stat_of(pid)
-        if argv[0] == b"sh" and argv[-2].endswith(wanted) and fields and fields[0] not in "ZX":
-            found.append(pid)
-    return found
+    found = ((pid, argv(pid)) for pid in every_pid())
+    return [pid for pid, words in found if words[:1] == ["sh"] and words[-1].endswith(f"; : {mark}")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -123,13 +122,6 @@ def kill(pids: Sequence[int]) -> None:
 def beside(name: str) -> str:
     """A program of the environment that this process runs in."""
     return str(Path(sys.executable).with_name(name))
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def without_error(work: Callable[[], object]) -> bool:

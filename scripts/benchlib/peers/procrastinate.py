@@ -17,8 +17,8 @@ from typing import Any
 import procrastinate as library
 import psycopg
 
-from benchlib.peers.peer import LOST, QUEUED, RUNNING, Peer, beside, free_port, fresh, without_error
-from benchlib.processes import until
+from benchlib.peers.peer import LOST, QUEUED, RUNNING, Peer, beside, fresh, without_error
+from benchlib.processes import free_port, until
 
 PLACES = [str(Path(each).parent) for each in glob.glob("/usr/lib/postgresql/*/bin/postgres")]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import redis
 
-from benchlib.peers.peer import Peer, free_port, fresh, without_error
-from benchlib.processes import until
+from benchlib.peers.peer import Peer, fresh, without_error
+from benchlib.processes import free_port, until
 
 
 class OnRedis(Peer):
