@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,8 +14,9 @@ import msgspec
 from agentd.cli.ids import task_of
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import write_line
-from agentd.cli.tables import task_facts
+from agentd.cli.tables import TASKS, task_facts
 from agentd.cli.task_options import new_task, shell_spec, task_options
+from agentd.errors import Invalid
 from agentd.model.reading import read
 from agentd.model.requests import BATCH_MOST, NewTask
 from agentd.model.task import Task
@@ -65,18 +68,36 @@ async def accepted(agent: Client, new: NewTask, key: str | None = None) -> Task:
     return await agent.submit(msgspec.structs.replace(new, needs=needs), key=key)
 
 
-async def _submit_batch(
-    agent: Client, at: Invocation, lines: BinaryIO, session_id: str | None, key: str | None
-) -> None:
-    tasks = [_new(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not tasks:
+async def _submit_batch(agent: Client, at: Invocation, file: BinaryIO, session_id: str | None, key: str | None) -> None:
+    lines = {number: _new(number, line) for number, line in enumerate(file, 1) if line.strip()}
+    if not lines:
         raise click.BadParameter("has no task", param_hint="--batch")
-    for first in range(0, len(tasks), BATCH_MOST):
-        part = f"{key}-{first}" if key and first else key
-        made = await agent.submit_batch(tasks[first : first + BATCH_MOST], session_id=session_id, key=part)
-        session_id = made[0].session_id  # the others belong to it too
-        for task in made:
-            print_id(at, task)
+    numbers, tasks, made = list(lines), list(lines.values()), list[Task]()
+    try:
+        for first in range(0, len(tasks), BATCH_MOST):
+            part = f"{key}-{first}" if key and first else key
+            try:
+                each = await agent.submit_batch(tasks[first : first + BATCH_MOST], session_id=session_id, key=part)
+            except Invalid as error:
+                raise Invalid(_at_lines(error.detail, numbers[first:]), errors=error.errors) from None
+            session_id = each[0].session_id  # the others belong to it too
+            made += each
+            if at.output != "json":
+                for task in each:
+                    print_id(at, task)
+    finally:
+        if at.output == "json" and made:  # one document, also of what was accepted before a refusal
+            at.printer.rows(made, TASKS, lambda task: task.task_id)
+
+
+def _at_lines(detail: str, numbers: Sequence[int]) -> str:
+    """What the daemon says of a batch, its places (`[17].spec`) as lines of the file (`line 19: spec`)."""
+
+    def line(place: re.Match[str]) -> str:
+        number = int(place[1])
+        return f"line {numbers[number]}: " if number < len(numbers) else place[0]
+
+    return re.sub(r"(?:(?<=; )|^)\[(\d{1,3})\]\.", line, detail)
 
 
 def _new(number: int, line: bytes) -> NewTask:
