@@ -20,10 +20,8 @@ from agentd.errors import ConfigInvalid, StorageFailed
 from agentd.store.datadir import make_private
 from tests.daemon.harness import RealDaemon
 from tests.http.conftest import Serve
+from tests.users import NOBODY, as_root
 from tests.webui.conftest import MakeDaemon, MakeViewer
-
-NOBODY = 65534
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 
 @contextmanager
