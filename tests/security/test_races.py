@@ -157,11 +157,18 @@ def test_a_hard_link_to_a_file_elsewhere_is_replaced_and_never_written_or_remove
     assert (outside / "f").read_bytes() == (outside / "b").read_bytes() == SECRET
 
 
-def test_a_task_without_its_directory_fails_and_says_so(daemon: RealDaemon, outside: Path) -> None:
+def test_a_task_gets_a_new_directory_for_one_that_is_gone_or_fails_and_says_so(
+    daemon: RealDaemon, outside: Path
+) -> None:
     workspace = daemon.data_dir / "sessions" / "s" / "workspace"
     shutil.rmtree(workspace)
-    task = daemon.wait(daemon.shell("s", "pwd")["task_id"])
-    assert task["cause"]["code"] == "spawn_failed"
+    assert daemon.wait(daemon.shell("s", "touch here")["task_id"])["cause"]["code"] == "ok"
+    assert files(workspace) == {"here": b""}
+    shutil.rmtree(workspace)
+    workspace.write_bytes(b"no directory")
+    assert daemon.wait(daemon.shell("s", "pwd")["task_id"])["cause"]["code"] == "spawn_failed"
+    workspace.unlink()
+    workspace.mkdir()
     with swapped(workspace, outside):
         ends = [daemon.wait(daemon.shell("s", "echo x > written")["task_id"])["cause"]["code"] for _ in range(10)]
     assert set(ends) <= {"ok", "spawn_failed"}
