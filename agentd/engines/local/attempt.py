@@ -176,17 +176,13 @@ class Attempt:
         """How it ended, with the fields of `Exit`. Only when it is over."""
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
-        message = ""
-        if self._recorder.lost:
-            message = f"{self._recorder.lost} bytes of output were lost: {self._recorder.error}"
         result, problem = evidence.result(self._launch["result_path"], self._launch["max_result_bytes"])
-        if problem:
-            message = f"{message}; {problem}" if message else problem
+        problems = [*self._recorder.problems(), *([problem] if problem else [])]
         return {
             "ended_by": self._verdict(code),
             "exit_code": code if code >= 0 else None,
             "signal": -code if code < 0 else None,
-            "message": message,
+            "message": "; ".join(problems),
             "pid": self.pid,
             "pid_started_at": self.pid_started_at,
             "duration_s": round(self._ended - self._started, 6),

@@ -45,6 +45,8 @@ class Recorder:
         self.flush_at: float | None = None  #: monotonic; when `flush` is due
         self._unreported = 0
         self._pending = bytearray()
+        self._of_pending: list[int] = []  #: how many bytes each of its lines tells of
+        self._untold = 0  #: bytes of the log whose lines were dropped
         self._stream = ""
         self._offset = 0
         self._length = 0
@@ -90,8 +92,8 @@ class Recorder:
         self.flush_at = None
         if self._length:
             line = f'{{"o":{self._offset},"n":{self._length},"s":"{self._stream}","t":"{self._time}"}}\n'
-            self._length = 0
-            self._append(line)
+            length, self._length = self._length, 0
+            self._append(line, length)
 
     def close(self) -> None:
         """Finish the index and close what is open."""
@@ -103,6 +105,15 @@ class Recorder:
         for fd in (self._log, self._index):
             if fd >= 0:
                 os.close(fd)
+
+    def problems(self) -> list[str]:
+        """What is missing, and why. Once it is closed."""
+        unlisted = self._untold + sum(self._of_pending)
+        found = {
+            f"{self.lost} bytes of output were lost": self.lost,
+            f"the stream of {unlisted} bytes of output is not known": unlisted,
+        }
+        return [f"{what}: {self.error}" for what, count in found.items() if count]
 
     def _open_log(self) -> None:
         self._log = _opened(self._log_path)
@@ -126,11 +137,14 @@ class Recorder:
 
     def _report_lost(self) -> None:
         lost, self._unreported = self._unreported, 0
-        self._append(f'{{"lost":{lost},"t":"{_utc_now()}"}}\n')
+        self._append(f'{{"lost":{lost},"t":"{_utc_now()}"}}\n', 0)
 
-    def _append(self, line: str) -> None:
+    def _append(self, line: str, length: int) -> None:
         if len(self._pending) < PENDING_BYTES:
             self._pending += line.encode()
+            self._of_pending.append(length)
+        else:
+            self._untold += length
         self._drain()
 
     def _drain(self) -> None:
@@ -138,7 +152,9 @@ class Recorder:
             if self._index < 0:
                 self._index = _opened(self._index_path)
             while self._pending:
-                del self._pending[: os.write(self._index, self._pending)]
+                count = os.write(self._index, self._pending)
+                del self._of_pending[: self._pending.count(b"\n", 0, count)]
+                del self._pending[:count]
         except OSError as error:
             self.error = error.strerror or str(error)
 
