@@ -14,8 +14,9 @@ from agentd.store.disk import Disk, failure
 from agentd.store.verifying import verified
 from agentd.store.views import View
 
-#: Of a file that is read as a whole: a view, a record, a segment of the journal.
-MAX_READ_BYTES = 64 << 20
+#: Of a file that is read as a whole: a view, a record, a segment of the journal. The tasks that a session keeps, 100
+#: unless told otherwise, are 100 MiB and more when each is as large as a request may be.
+MAX_READ_BYTES = 256 << 20
 #: Files in one archive.
 MAX_FILES = 100_000
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentd.config import Limits
 from agentd.errors import AgentdError, Invalid, SessionExists, StorageFull, TooLarge
 from agentd.model.events import decoded
 from agentd.model.session import Policy
@@ -297,6 +298,20 @@ def test_a_file_twice_or_beneath_a_file_is_refused(away: Agent) -> None:
     assert "beneath a file" in away.refuses(beneath)
     above = raw((member("a/artifacts/x/y"), b"1"), (member("a/artifacts/x"), b"2"))
     assert "twice" in away.refuses(above)
+
+
+@pytest.mark.slow
+def test_a_session_of_a_hundred_tasks_as_large_as_they_may_be_comes_in(home: Agent, away: Agent) -> None:
+    command, count = "x" * Limits().body_bytes, Policy().tasks_kept
+    events = [
+        session_created(OWN, tasks_kept=count),
+        *(task_created(OWN, task_id(number), command) for number in range(count)),
+    ]
+    Folder.create(home.disk, str(home.sessions), session(OWN, tasks_kept=count), events)[0].close()
+    away.take(home.export())
+    folder, loaded = Folder.open(away.disk, str(away.sessions / OWN))
+    folder.close()
+    assert len(loaded.tasks) == count
 
 
 def test_what_is_too_large_is_refused_before_it_is_written(archive: bytes, away: Agent) -> None:
