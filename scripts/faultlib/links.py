@@ -59,6 +59,7 @@ def run(directory: Path, quick: bool) -> Report:
         flags = [flag for name, agent in agents.items() for flag in token_flags(directory, name, agent.token)]
         viewer = RealViewer(directory / "viewer", {name: a.agent["url"] for name, a in agents.items()}, *flags)
         stack.callback(viewer.end)
+        viewer.prefer = ""  # a page says at once what it does not know
         viewer.start().log_in()
         trial = Trial(viewer, agents)
         weathers = list(WEATHERS.items())[: 6 if quick else None]

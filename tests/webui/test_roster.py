@@ -25,9 +25,10 @@ def looked_at_always(monkeypatch: pytest.MonkeyPatch) -> None:
 def data_dir(place: Path, url: str = "http://127.0.0.1:4000", pid: int | None = None, token: str = "secret") -> str:
     """A data directory of a daemon that seems to run: it is this process."""
     place.mkdir(exist_ok=True)
-    (place / "format.json").write_text("{}")
-    (place / "agent.json").write_text(json.dumps({"url": url, "pid": os.getpid() if pid is None else pid}))
-    (place / "token").write_text(f"{token}\n")
+    agent = json.dumps({"url": url, "pid": os.getpid() if pid is None else pid})
+    for name, text in {"format.json": "{}", "agent.json": agent, "token": f"{token}\n"}.items():
+        (place / name).touch(0o600)  # as a daemon has them, whatever the umask
+        (place / name).write_text(text)
     return str(place)
 
 

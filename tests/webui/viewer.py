@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from tests.daemon.harness import Answer, until
+from benchlib.processes import free_port, peak_mib, until, without_settings
+from tests.daemon.harness import Answer
 
+#: How long anything may take on a busy machine; nothing takes as long unless it fails.
+PATIENCE_S = 60.0
 #: A form's token, in a page of the viewer.
 _CSRF = re.compile(r'name="csrf-token" content="([0-9a-f]+)"')
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def token_flags(place: Path, name: str, token: str = "a-token") -> tuple[str, str]:
@@ -51,6 +44,7 @@ class RealViewer:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.cookie = ""
+        self.prefer = "wait=30"  #: of pages: a busy machine makes good agents slow; nothing is as a browser asks
         self.environ: dict[str, str] = {}  #: beside what tests have of it
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -61,13 +55,12 @@ class RealViewer:
         command += ["--secret-file", str(self.place / "secret"), "--data-dir", str(self.place / "none")]
         for name, target in self.agents.items():
             command += ["--agent", f"{name}={target}"]
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
-        environ |= self.environ
+        environ = without_settings() | self.environ
         with open(self.place / "out", "wb") as out, open(self.place / "log", "ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.flags], stdout=out, stderr=log, env=environ, cwd=self.place
             )
-        until(lambda: self.ended() or b"/login/" in (self.place / "out").read_bytes(), 20)
+        until(lambda: self.ended() or b"/login/" in (self.place / "out").read_bytes(), PATIENCE_S)
         assert not self.ended(), self.log_text()
         return self
 
@@ -80,8 +73,7 @@ class RealViewer:
     def peak_mib(self) -> int:
         """The most memory that it ever had."""
         assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) >> 10
+        return int(peak_mib(self.process.pid))
 
     def log_text(self) -> str:
         return (self.place / "log").read_text()
@@ -98,7 +90,7 @@ class RealViewer:
         return self
 
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
             if self.cookie:
@@ -112,13 +104,13 @@ class RealViewer:
 
     def get(self, path: str, **headers: str) -> Any:
         """A page as JSON."""
-        answer = self.request("GET", path, None, **{"Accept": "application/json", **headers})
+        answer = self.request("GET", path, None, **{"Accept": "application/json", "Prefer": self.prefer, **headers})
         assert answer.status == 200, answer.body
         return json.loads(answer.body)
 
     def html(self, path: str) -> str:
         """A page."""
-        answer = self.request("GET", path, Accept="text/html")
+        answer = self.request("GET", path, Accept="text/html", Prefer=self.prefer)
         assert answer.status == 200, answer.body
         return answer.body.decode()
 
@@ -137,9 +129,13 @@ class RealViewer:
     def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Another `agentd-web` by the same secret: `link`, `token`."""
         program = [sys.executable, "-m", "webui.main", "--secret-file", str(self.place / "secret")]
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("AGENTD_")}
         return subprocess.run(
-            [*program, *arguments], capture_output=True, check=check, timeout=20, env=environ, cwd=self.place
+            [*program, *arguments],
+            capture_output=True,
+            check=check,
+            timeout=PATIENCE_S,
+            env=without_settings(),
+            cwd=self.place,
         )
 
     def kill9(self) -> None:
@@ -147,7 +143,7 @@ class RealViewer:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, within_s: float = 20) -> int:
+    def stop(self, within_s: float = PATIENCE_S) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(within_s)
