@@ -134,7 +134,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], T | None], within_s: float = 10.0, step_s: float = 0.002) -> T:
+def until(condition: Callable[[], T | None], within_s: float = 60.0, step_s: float = 0.002) -> T:
     """What the condition gives, once that is true.
 
     Raises:

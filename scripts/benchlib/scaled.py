@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from benchlib.figures import circumstances, median, ms, written
 from benchlib.processes import descriptors, exact_cpu_s, rss_mib
-from benchlib.viewer import Viewer
+from benchlib.viewer import Viewer, viewer
 
 PAGE = Path("docs/scale.md")
 SIZES = (10, 100, 300, 1000)
@@ -59,7 +59,7 @@ def crowd(number: int, *, good: bool) -> Iterator[tuple[list[int], IO[str]]]:
 
 
 @contextmanager
-def viewer(directory: Path, ports: list[int]) -> Iterator[Viewer]:
+def viewer_of(directory: Path, ports: list[int]) -> Iterator[Viewer]:
     """A viewer of agents at these ports."""
     directory.mkdir()
     (directory / "token").write_text("a-token")
@@ -68,20 +68,13 @@ def viewer(directory: Path, ports: list[int]) -> Iterator[Viewer]:
         {"name": f"agent-{n}", "url": f"http://127.0.0.1:{port}", "token_file": token} for n, port in enumerate(ports)
     ]
     (directory / "webui.yaml").write_text(json.dumps({"agents": agents}))
-    argv = [str(Path(sys.executable).with_name("agentd-web")), "--port", "0", "--config", str(directory / "webui.yaml")]
-    argv += ["--secret-file", str(directory / "secret"), "--data-dir", str(directory / "none")]
-    with (directory / "log").open("ab") as log, Popen(argv, stdout=PIPE, stderr=log) as process:
-        try:
-            assert process.stdout is not None
-            words = (word for line in process.stdout for word in line.decode().split())
-            yield Viewer(process.pid, next(word for word in words if "/login/" in word))
-        finally:
-            process.terminate()
+    with viewer(directory, {}, "--config", str(directory / "webui.yaml")) as web:
+        yield web
 
 
 def measured(directory: Path, number: int, pages: int, *, good: bool) -> Figures:
     """The figures of so many agents."""
-    with crowd(number, good=good) as (ports, tell), viewer(directory / f"{number}", ports) as web:
+    with crowd(number, good=good) as (ports, tell), viewer_of(directory / f"{number}", ports) as web:
         idle = rss_mib(web.pid)
         cookie = web.cookie()
         where = urlsplit(web.url).netloc

@@ -43,16 +43,10 @@ class Viewer(NamedTuple):
 
 
 @contextmanager
-def viewer(directory: Path, daemons: Mapping[str, Daemon]) -> Iterator[Viewer]:
-    """A viewer of these daemons, by name."""
-    argv = [
-        str(Path(sys.executable).with_name("agentd-web")),
-        "--port",
-        "0",
-        "--secret-file",
-        str(directory / "secret"),
-    ]
-    argv += ["--data-dir", str(directory / "none")]
+def viewer(directory: Path, daemons: Mapping[str, Daemon], *flags: str) -> Iterator[Viewer]:
+    """A viewer of these daemons, by name, started with more flags."""
+    argv = [str(Path(sys.executable).with_name("agentd-web")), "--port", "0", *flags]
+    argv += ["--secret-file", str(directory / "secret"), "--data-dir", str(directory / "none")]
     for name, daemon in daemons.items():
         argv += ["--agent", f"{name}={daemon.data_dir}"]
     with (directory / "viewer.log").open("ab") as log, Popen(argv, stdout=PIPE, stderr=log) as process:

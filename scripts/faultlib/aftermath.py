@@ -11,7 +11,7 @@ from typing import Any
 from agentd.store.check import check
 from agentd.store.disk import RealDisk
 from benchlib.processes import stat_of, until
-from faultlib import witness
+from faultlib import on_disk
 from faultlib.workload import ENDED, PATIENCE_S, Rig, Told
 
 #: Tasks that can fail only because something else did, and the causes for that.
@@ -23,18 +23,18 @@ def broken(told: Told) -> list[str]:
     """Start the daemon again, twice, and look: at its answers, at the files, at the processes. What does not hold."""
     wrong = list(told.wrong)
     rig, data_dir = told.rig, told.rig.data_dir
-    wrong += [f"before the restart: {each}" for each in witness.unsound(data_dir, stopped=False)]
-    before = witness.journals(data_dir)
+    wrong += [f"before the restart: {each}" for each in on_disk.unsound(data_dir, stopped=False)]
+    before = on_disk.journals(data_dir)
     rig.start()
     wrong += _at_once(told)
     told.gate.touch()
     until(lambda: not rig.get("/tasks?state=running&state=queued&state=waiting")["data"], PATIENCE_S)
     wrong += _told(told)
     wrong += _marks(told)
-    wrong += witness.cut_silently(before, data_dir)
+    wrong += on_disk.cut_silently(before, data_dir)
     shown = _shown(told)
     wrong += _stopped(told)
-    wrong += [f"after the restart: {each}" for each in witness.unsound(data_dir, stopped=True)]
+    wrong += [f"after the restart: {each}" for each in on_disk.unsound(data_dir, stopped=True)]
     found = check(RealDisk(), str(data_dir), repair=False).findings
     wrong += [
         f"check: {each}"
@@ -42,12 +42,12 @@ def broken(told: Told) -> list[str]:
         if "half of a file" not in each.problem and "not a session" not in each.problem
     ]
     wrong += _agrees(told, shown)
-    files = witness.fingerprint(data_dir)
+    files = on_disk.fingerprint(data_dir)
     rig.start()
     if _shown(told) != shown:
         wrong.append("a second restart shows something else")
     wrong += _stopped(told)
-    wrong += [f"a second restart changed {name}" for name in _changed(files, witness.fingerprint(data_dir))]
+    wrong += [f"a second restart changed {name}" for name in _changed(files, on_disk.fingerprint(data_dir))]
     return wrong
 
 
@@ -147,7 +147,7 @@ def _marks(told: Told) -> Iterator[str]:
     ran = Counter(told.marks.read_text().split())
     yield from (f"{attempt} ran {count} times" for attempt, count in ran.items() if count > 1)
     started: set[str] = set()
-    for session in witness.sessions(told.rig.data_dir).values():
+    for session in on_disk.sessions(told.rig.data_dir).values():
         records = session.journal.records
         started |= {f"{each['task_id']}.{each['attempt']}" for each in records if each["type"] == "task.started"}
         for task_id, task in session.life.tasks.items() if session.journal.whole else ():
@@ -168,7 +168,7 @@ def _marks(told: Told) -> Iterator[str]:
 def _agrees(told: Told, shown: Any) -> Iterator[str]:
     """The files say what the API said."""
     _, sessions, _ = shown
-    found = witness.sessions(told.rig.data_dir)
+    found = on_disk.sessions(told.rig.data_dir)
     if found.keys() != sessions.keys():
         yield f"there are sessions {sorted(found)} on disk, the API showed {sorted(sessions)}"
     for name in found.keys() & sessions.keys():

@@ -95,6 +95,14 @@ class Stage:
         """From here on, look at every state."""
         self.disk.hook = self.watcher.look
 
+    def another_process(self) -> None:
+        """The process dies; the next one, watched, begins, shows what it found and goes on."""
+        self.player.die()
+        self.watch()
+        self.player.start()
+        self.player.views("a")
+        self.player.append("a", finished("t1"))
+
     def fail(self, operation: str, error: BaseException, ending: str = "") -> None:
         """Watch, and let the next such operation fail."""
         self.disk.hook = self._failing(operation, error, ending)
@@ -213,11 +221,7 @@ def killed_before_the_sync(stage: Stage) -> None:
     stage.fail("fdatasync", Killed())
     with pytest.raises(Killed):
         player.append("a", progressed("t1"))
-    player.die()
-    stage.watch()
-    player.start()
-    player.views("a")
-    player.append("a", finished("t1"))
+    stage.another_process()
 
 
 def killed_while_rotating(stage: Stage) -> None:
@@ -228,11 +232,7 @@ def killed_while_rotating(stage: Stage) -> None:
     stage.fail("fsync_dir", Killed(), "/history")
     with pytest.raises(Killed):
         player.append("a", progressed("t1"))
-    player.die()
-    stage.watch()
-    player.start()
-    player.views("a")
-    player.append("a", finished("t1"))
+    stage.another_process()
 
 
 def killed_while_viewing(stage: Stage) -> None:
@@ -242,11 +242,7 @@ def killed_while_viewing(stage: Stage) -> None:
     stage.fail("fsync_dir", Killed(), "/a")
     with pytest.raises(Killed):
         player.views("a")
-    player.die()
-    stage.watch()
-    player.start()
-    player.views("a")
-    player.append("a", finished("t1"))
+    stage.another_process()
 
 
 def torn_tail(stage: Stage) -> None:
