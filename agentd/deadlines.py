@@ -132,9 +132,8 @@ class Deadlines:
         session_id, timeout_s = session.session_id, session.policy.timeout_s
         if timeout_s is None or session_id in self._timers:
             return
-        entry = self._service.store.entries.get(session_id)
-        now = self._service.clock.time()
-        began = _began(entry.ledger) if entry and entry.ledger else None
+        ledger, now = self._service.store.in_memory(session_id), self._service.clock.time()
+        began = _began(ledger) if ledger is not None else None
         self._arm_in(session_id, max(0.0, (began or now) + timeout_s - now))
 
     def _arm_in(self, session_id: str, delay: float) -> None:
@@ -153,8 +152,7 @@ class Deadlines:
 
     async def _due(self, session_id: str) -> None:
         self._timers.pop(session_id, None)
-        entry = self._service.store.entries.get(session_id)
-        ledger = entry.ledger if entry else None
+        ledger = self._service.store.in_memory(session_id)
         if ledger is None:
             return
         with contextlib.suppress(StorageFailed, SessionReadOnly):

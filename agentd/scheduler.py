@@ -137,8 +137,7 @@ class Scheduler:
 
     def _start(self, session_id: str, task_id: str, since: float, worker_id: str) -> None:
         self._lanes.take(session_id, task_id)
-        entry = self._service.store.entries.get(session_id)
-        ledger = entry.ledger if entry else None
+        ledger = self._service.store.in_memory(session_id)
         task = ledger.head(task_id) if ledger is not None else None
         if ledger is None or task is None or task.state is not State.QUEUED:
             self._engine.release(worker_id)
@@ -224,9 +223,8 @@ class Scheduler:
 
     def _look(self, session_id: str, task_id: str) -> None:
         """The task's start time has come."""
-        entry = self._service.store.entries.get(session_id)
-        ledger = entry.ledger if entry else None
-        task = ledger.head(task_id) if ledger else None
+        ledger = self._service.store.in_memory(session_id)
+        task = ledger.head(task_id) if ledger is not None else None
         if ledger is None or task is None:
             return
         if task.state is State.QUEUED:

@@ -5,15 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from msgspec.structs import replace
 
-from agentd.errors import (
-    ArtifactNotFound,
-    Conflict,
-    Invalid,
-    RequestTimeout,
-    SessionNotFound,
-    StorageFull,
-    TooLarge,
-)
+from agentd.errors import ArtifactNotFound, Conflict, Invalid, SessionNotFound, StorageFull
 from agentd.http import answers, blocks, bodies
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
@@ -113,7 +105,7 @@ ROUTES = (
         for_tasks=True,
         body_use=BodyUse.BYTES,
         answers={201: ArtifactView},
-        errors=(SessionNotFound, Invalid, Conflict, RequestTimeout, TooLarge, StorageFull),
+        errors=(SessionNotFound, Conflict, StorageFull),
     ),
     Route(
         method="DELETE",

@@ -35,7 +35,7 @@ async def ready(call: Call) -> web.StreamResponse:
     service = call.service
     if service.runner.draining:
         raise Draining("the daemon is stopping and takes no new work")
-    if service.disk_full():
+    if service.disk().full:
         raise StorageFull("the disk is full; writing resumes when there is room")
     if service.runner.capacity().degraded:
         raise Unavailable("workers are lost faster than workers.max_restarts a minute; see the daemon's log")

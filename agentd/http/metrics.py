@@ -131,7 +131,7 @@ class Metrics(Collector):
         commits = HistogramMetricFamily("agentd_journal_commit_seconds", "Time to write and sync a batch of events.")
         self._commits.add_to(commits)
         yield commits
-        yield GaugeMetricFamily("agentd_disk_full", "1 when there is no room to write.", value=service.disk_full())
+        yield GaugeMetricFamily("agentd_disk_full", "1 when there is no room to write.", value=service.disk().full)
         yield CounterMetricFamily(
             "agentd_events_dropped", "Event streams that were cut off because their reader was too slow.",
             value=service.bus.dropped,

@@ -142,9 +142,9 @@ def _errors(route: Route) -> Iterator[type[AgentdError]]:
     yield from _ALWAYS
     if route.role is not None:
         yield from _WITH_TOKEN
-    if route.body_use is BodyUse.JSON:
+    if route.body_use is not BodyUse.NONE:
         yield from _WITH_BODY
-    if route.body_use is BodyUse.NONE and route.method != "GET":
+    elif route.method != "GET":
         yield Invalid
     if route.method != "GET":
         yield StorageFailed

@@ -6,17 +6,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from agentd.errors import (
-    Invalid,
-    QueueFull,
-    RequestTimeout,
-    SessionExists,
-    SessionNotFound,
-    SessionReadOnly,
-    StorageFull,
-    TooLarge,
-    UnsupportedMediaType,
-)
+from agentd.errors import QueueFull, SessionExists, SessionNotFound, SessionReadOnly, StorageFull
 from agentd.http import answers, blocks, bodies
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
@@ -82,6 +72,6 @@ ROUTES = (
         role=Role.OPERATOR,
         body_use=BodyUse.BYTES,
         answers={201: SessionView},
-        errors=(Invalid, SessionExists, RequestTimeout, TooLarge, UnsupportedMediaType, QueueFull, StorageFull),
+        errors=(SessionExists, QueueFull, StorageFull),
     ),
 )

@@ -102,9 +102,8 @@ class Ground:
             if len(self._histories) >= self.settings.limits.resident_sessions:
                 self._histories.pop(next(iter(self._histories)))
             history = self._histories[session_id] = History(self.store.path(session_id), self._records)
-            entry = self.store.entries.get(session_id)
-            if entry is not None and entry.ledger is not None:  # their records may not be in the directory yet
-                self._dropped(session_id, [task for task in entry.ledger.tasks.values() if task.terminal])
+            if (ledger := self.store.in_memory(session_id)) is not None:  # records may not be in the directory yet
+                self._dropped(session_id, [task for task in ledger.tasks.values() if task.terminal])
         return history
 
     async def find(self, task_id: str) -> Task:
@@ -147,7 +146,7 @@ class Ground:
     def session_of_running(self, task_id: str) -> str | None:
         """The session of a task that runs right now; None when it does not."""
         for session_id in self.store.sessions_of(task_id):
-            ledger = self.store.entries[session_id].ledger
+            ledger = self.store.in_memory(session_id)
             if ledger is not None and (task := ledger.head(task_id)) is not None and task.state is State.RUNNING:
                 return session_id
         return None
@@ -222,7 +221,7 @@ class Ground:
         waiter: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
         self._ends.setdefault(task_id, []).append(waiter)
         for session_id in self.store.sessions_of(task_id):
-            if (ledger := self.store.entries[session_id].ledger) is not None:
+            if (ledger := self.store.in_memory(session_id)) is not None:
                 ledger.hurry()
         waiter.add_done_callback(lambda done: self._drop_end(task_id, done))
         return waiter
@@ -260,8 +259,7 @@ class Ground:
 
     def _rolled_back(self, session_id: str) -> None:
         """What is durable is the truth again: staged events fell away, or the session can be written again."""
-        entry = self.store.entries.get(session_id)
-        if entry is not None and (ledger := entry.ledger) is not None:
+        if (ledger := self.store.in_memory(session_id)) is not None:
             for task in ledger.tasks.values():
                 self._index_needs(task)
             self.runner.rolled_back(ledger)

@@ -1,4 +1,4 @@
-"""Filters, orders and cursors of lists: pure functions over values."""
+"""What lists show, filter and order, and their cursors: pure functions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from agentd.clock import epoch, rfc3339
 from agentd.errors import Invalid, Malformed
-from agentd.model.requests import Page, SessionQuery, TaskQuery
+from agentd.model.requests import Page, SessionQuery, SessionView, TaskQuery
 from agentd.model.session import Session, SessionState
 from agentd.model.task import State, Task
+from agentd.store.entry import Entry
 
 T = TypeVar("T")
 
@@ -156,3 +158,13 @@ def check_labels(labels: dict[str, str]) -> None:
     for key in labels:
         if "=" in key:
             raise Invalid.field(f"labels.{key}", "a key must not contain '='")
+
+
+def view_of(entry: Entry, tasks: tuple[Task, ...] | msgspec.UnsetType = UNSET) -> SessionView:
+    """The session as the API shows it."""
+    session, counts = entry.session, entry.counts
+    fields = {name: getattr(session, name) for name in Session.__struct_fields__}
+    fields["seq"] = entry.seq
+    return SessionView(
+        **fields, state=session_state(counts, entry.reason), counts=counts, reason=entry.reason, tasks=tasks
+    )

@@ -53,9 +53,9 @@ from agentd.service.listing import (
     paged,
     session_matches,
     session_state,
+    view_of,
 )
 from agentd.store.artifacts import Artifacts
-from agentd.store.entry import Entry
 from agentd.store.ledger import Ledger
 
 
@@ -308,13 +308,3 @@ def merged(policy: Policy, changes: PolicyChanges) -> Policy:
     if given.get("retention") is not None:
         given["retention"] = plain(given["retention"], Retention)
     return replace(policy, **given)
-
-
-def view_of(entry: Entry, tasks: tuple[Task, ...] | msgspec.UnsetType = UNSET) -> SessionView:
-    """The session as the API shows it."""
-    session, counts = entry.session, entry.counts
-    fields = {name: getattr(session, name) for name in Session.__struct_fields__}
-    fields["seq"] = entry.seq
-    return SessionView(
-        **fields, state=session_state(counts, entry.reason), counts=counts, reason=entry.reason, tasks=tasks
-    )

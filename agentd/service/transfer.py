@@ -9,7 +9,7 @@ from agentd.model.events import SessionImported
 from agentd.model.ids import check_session_id
 from agentd.model.requests import SessionView
 from agentd.service.cleanup import Cleanup
-from agentd.service.sessions import view_of
+from agentd.service.listing import view_of
 
 
 class Exported(NamedTuple):

@@ -31,7 +31,7 @@ class QueueFacts(Value, frozen=True, kw_only=True):
 
 
 class DiskFacts(Value, frozen=True, kw_only=True):
-    """The filesystem of the data directory; `full` when there is no room to write."""
+    """The filesystem of the data directory; `full` when the last write found no room, or there is none for the next."""
 
     free_bytes: int
     total_bytes: int
@@ -101,7 +101,7 @@ class Upkeep(Recovery):
 
     def status(self) -> Status:
         """What the daemon is and does now."""
-        capacity = self.runner.capacity()
+        capacity, disk = self.runner.capacity(), self.disk()
         current = tuple(
             task
             for ledger in self.store.resident
@@ -111,7 +111,7 @@ class Upkeep(Recovery):
         )
         if self.runner.draining:
             state = "draining"
-        elif capacity.degraded or self.disk_full():
+        elif capacity.degraded or disk.full:
             state = "degraded"
         else:
             state = "working" if current else "idle"
@@ -123,7 +123,7 @@ class Upkeep(Recovery):
             current=current,
             queue=self.queue_facts(),
             workers=capacity,
-            disk=self._disk_facts(),
+            disk=disk,
             sessions=len(self.store.entries),
             started_at=self.started_at,
         )
@@ -145,18 +145,15 @@ class Upkeep(Recovery):
             oldest_age_s=max(0.0, self.clock.time() - epoch(oldest)) if oldest else None,
         )
 
-    def _disk_facts(self) -> DiskFacts:
-        facts = os.statvfs(self.store.data_dir)
+    def disk(self) -> DiskFacts:
+        """How much room there is."""
+        found = os.statvfs(self.store.data_dir)
+        free = found.f_bavail * found.f_frsize
         return DiskFacts(
-            free_bytes=facts.f_bavail * facts.f_frsize,
-            total_bytes=facts.f_blocks * facts.f_frsize,
-            full=self.disk_full(),
+            free_bytes=free,
+            total_bytes=found.f_blocks * found.f_frsize,
+            full=self.store.room.full or free < PROBE_BYTES,
         )
-
-    def disk_full(self) -> bool:
-        """Whether there is no room to write: the last write found none, or there is none for the next."""
-        facts = os.statvfs(self.store.data_dir)
-        return self.store.room.full or facts.f_bavail * facts.f_frsize < PROBE_BYTES
 
     def queue(self, window: Window) -> QueueView:
         """What is queued or waiting, and why."""

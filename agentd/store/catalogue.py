@@ -43,6 +43,11 @@ class Catalogue:
             raise SessionNotFound(f"no session {session_id!r}; `agentd sessions list` shows those there are")
         return entry
 
+    def in_memory(self, session_id: str) -> Ledger | None:
+        """The session's ledger, if it has one now."""
+        entry = self.entries.get(session_id)
+        return entry.ledger if entry is not None else None
+
     def sessions_of(self, task_id: str) -> list[str]:
         """The sessions that a task id, or a prefix of one, can belong to."""
         if len(task_id) >= TAG_LENGTH:

@@ -184,10 +184,7 @@ class Store(Residency):
                 async for block in blocks:
                     await self.in_thread(building.feed, block)
                 # By itself: what is in its place is shown, though nobody waits for it any more.
-                placing = asyncio.get_running_loop().create_task(self._placed(building, session_id, at))
-                self._chores.add(placing)
-                placing.add_done_callback(self._chores.discard)
-                await asyncio.shield(placing)
+                await asyncio.shield(self._chore(self._placed(building, session_id, at)))
             finally:
                 await self.in_thread(building.close)
         finally:
