@@ -169,9 +169,7 @@ def _runs(task: dict[str, Any], now: float) -> Iterator[_Stretch]:
 
 def outcome(task: dict[str, Any], attempt: dict[str, Any], *, last: bool) -> str:
     """How an attempt stands, in the words of states: that of its task for the last one, else what its cause says."""
-    if last and attempt.get("ended_at") is None and not ended(task):
-        return str(task.get("state"))
-    if last and ended(task):
+    if last and (ended(task) or attempt.get("ended_at") is None):
         return str(task.get("state"))
     cause = attempt.get("cause")
     code = str(cause.get("code")) if isinstance(cause, dict) else ""

@@ -169,13 +169,9 @@ class FileCalls(Calls):
         params = queries.encoded(Window(cursor=cursor, limit=limit))
         return await self._json(Page[ArtifactView], "GET", session_path(session_id) + "/artifacts", params=params)
 
-    async def read_artifact(self, session_id: str, path: str) -> AsyncGenerator[bytes, None]:
+    def read_artifact(self, session_id: str, path: str) -> AsyncGenerator[bytes, None]:
         """An artifact's bytes, in blocks."""
-        async with self._transport.exchange(
-            "GET", artifact_path(session_id, path), headers={"Accept": "*/*"}
-        ) as answer:
-            async for block in answer.content.iter_chunked(CHUNK_BYTES):
-                yield block
+        return self._blocks(artifact_path(session_id, path))
 
     async def write_artifact(self, session_id: str, path: str, content: bytes | AsyncIterator[bytes]) -> None:
         """Put an artifact in place, whole or not at all."""
@@ -190,11 +186,12 @@ class FileCalls(Calls):
 
     # -- whole sessions --------------------------------------------------------------------------------------------
 
-    async def export_session(self, session_id: str) -> AsyncGenerator[bytes, None]:
+    def export_session(self, session_id: str) -> AsyncGenerator[bytes, None]:
         """The session as one archive, in blocks; Unreachable when it breaks off."""
-        async with self._transport.exchange(
-            "GET", session_path(session_id) + "/export", headers={"Accept": "*/*"}
-        ) as answer:
+        return self._blocks(session_path(session_id) + "/export")
+
+    async def _blocks(self, path: str) -> AsyncGenerator[bytes, None]:
+        async with self._transport.exchange("GET", path, headers={"Accept": "*/*"}) as answer:
             async for block in answer.content.iter_chunked(CHUNK_BYTES):
                 yield block
 

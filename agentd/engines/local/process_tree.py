@@ -128,11 +128,8 @@ def tag(pid: int, name: bytes) -> str | None:
 
 def value_in(text: bytes, name: bytes) -> str | None:
     """The value of a variable in a /proc/PID/environ, which the process may have written over since."""
-    start = 0 if text.startswith(name + b"=") else text.find(b"\0" + name + b"=") + 1
-    if start == 0 and not text.startswith(name + b"="):
-        return None
-    end = text.find(b"\0", start)
-    return os.fsdecode(text[start + len(name) + 1 : end if end >= 0 else len(text)])
+    start = (b"\0" + text).find(b"\0" + name + b"=")
+    return os.fsdecode(text[start + len(name) + 1 :].split(b"\0", 1)[0]) if start >= 0 else None
 
 
 def open_handle(process: Process) -> int | None:
