@@ -133,7 +133,7 @@ def test_no_acknowledged_task_is_lost_and_none_runs_twice(make_daemon: MakeDaemo
 
 
 def test_a_clean_stop_drains_and_the_queue_waits_for_the_next_start(make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon(drain_s=0.5).start()
+    daemon = make_daemon(drain_s=3).start()
     quick = daemon.shell("a", "sleep 0.3; echo done")["task_id"]
     slow = started(daemon, "b", "3076.25")
     queued = daemon.shell("b", "echo later")["task_id"]
