@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import resource
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,10 @@ class Residency(Catalogue):
         self.on_healed: Callable[[str], None] = lambda session_id: None
         self._disk = disk
         self._limits = limits
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = limits.resident_sessions
+        # Each holds two descriptors: of few, they get a quarter at most.
+        self._most = most if files == resource.RLIM_INFINITY else min(most, max(1, files // 8))
         self._sessions = data_dir / layout.SESSIONS
         self._committers = Hands(COMMITTERS, "commit")
         self._viewers = _pool(2, "views")
@@ -197,7 +202,7 @@ class Residency(Catalogue):
         """Note a use; with too many sessions in memory, let one go that is idle and was not used for longest."""
         self._used[session_id] = None
         self._used.move_to_end(session_id)
-        if len(self._used) <= self._limits.resident_sessions:
+        if len(self._used) <= self._most:
             return
         for candidate in list(itertools.islice(self._used, EVICTION_LOOK)):
             entry = self.entries.get(candidate)

@@ -93,6 +93,23 @@ def test_connections_leave_descriptors_for_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+class FewFiles(RealDaemon):
+    """A daemon that may open a hundred files."""
+
+    def command(self) -> list[str]:
+        return ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh", *super().command()]
+
+
+def test_idle_sessions_leave_descriptors_for_others(tmp_path: Path) -> None:
+    daemon = FewFiles(tmp_path / "data")
+    try:
+        daemon.start()
+        assert [daemon.request("POST", "/sessions", {}).status for _ in range(100)] == [201] * 100
+        assert daemon.wait(daemon.shell("last", "true")["task_id"])["state"] == "completed"
+    finally:
+        daemon.end()
+
+
 def test_without_descriptors_the_log_says_so_once(daemon: RealDaemon) -> None:
     assert daemon.process is not None
     resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (files(daemon) + 5,) * 2)
