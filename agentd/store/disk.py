@@ -200,6 +200,11 @@ def replace_file(disk: Disk, path: str, data: bytes, point: str) -> None:
 
     The new name is durable only after an `fsync_dir` of the directory, where that matters.
     """
+    disk.rename(write_beside(disk, path, data, point), path)
+
+
+def write_beside(disk: Disk, path: str, data: bytes, point: str) -> str:
+    """The path of a temporary file that has the data, durable, to take the place of the one at `path`."""
     directory, name = os.path.split(path)
     temporary = f"{directory}/.{name}.tmp"
     fd = disk.open(temporary, write=True, truncate=True)
@@ -208,7 +213,7 @@ def replace_file(disk: Disk, path: str, data: bytes, point: str) -> None:
         disk.fsync(fd, point)
     finally:
         disk.close(fd)
-    disk.rename(temporary, path)
+    return temporary
 
 
 def is_full(error: OSError) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from agentd.model.reading import read
 from agentd.model.session import Session
 from agentd.model.task import State, Task, Value
 from agentd.store import layout
-from agentd.store.disk import Disk, replace_file
+from agentd.store.disk import Disk, replace_file, write_beside
 from agentd.store.journal import Position
 from agentd.store.replay import Finished, KeyRecord, Replay
 
@@ -162,13 +163,7 @@ def replace_metadata(disk: Disk, session_dir: str, session: Session, ours: dict[
     system cannot do that, one made between the look and the rename is lost. Raises OSError.
     """
     path, data = layout.metadata_path(session_dir), metadata_bytes(session)
-    temporary = f"{session_dir}/.{layout.METADATA}.tmp"
-    fd = disk.open(temporary, write=True, truncate=True)
-    try:
-        disk.write(fd, data)
-        disk.fsync(fd, "view.metadata")
-    finally:
-        disk.close(fd)
+    temporary = write_beside(disk, path, data, "view.metadata")
     if not disk.exists(path) or disk.entry(path).kind != "file":
         ours[data] = session
         disk.rename(temporary, path)  # nothing that could be an edit
@@ -232,15 +227,12 @@ def view_of(
 ) -> View:
     """The view of a replay that ends at the position."""
     assert replay.session is not None
-    counts: dict[str, int] = {}
-    for task in replay.tasks.values():
-        counts[task.state.value] = counts.get(task.state.value, 0) + 1
     return View(
         session=replay.session,
         seq=replay.seq,
         position=position,
         task_lines=[msgspec.json.encode(task) for task in replay.tasks.values()],
-        counts=counts,
+        counts=dict(Counter(task.state.value for task in replay.tasks.values())),
         keys=list(replay.keys.values()),
         finished=finished,
         metadata_changed=metadata_changed,

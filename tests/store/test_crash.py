@@ -26,7 +26,7 @@ def test_without_any_one_sync_something_is_lost(point: str) -> None:
 
 
 def test_every_sync_in_the_code_is_one_that_the_stories_reach() -> None:
-    calls = r'(?:fsync|fdatasync|fsync_dir|replace_file)\((?:[^()]|\([^()]*\))*"([a-z]+\.[a-z_]+)"\)'
+    calls = r'(?:fsync|fdatasync|fsync_dir|replace_file|write_beside)\((?:[^()]|\([^()]*\))*"([a-z]+\.[a-z_]+)"\)'
     code = "".join((Path(disk_module.__file__).parent / f"{name}.py").read_text() for name in CORE)
     assert set(re.findall(calls, code)) == set(points())
 
