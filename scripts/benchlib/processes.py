@@ -10,6 +10,8 @@ from time import monotonic, sleep
 from typing import TypeVar
 
 T = TypeVar("T")
+#: How long anything may take on a busy machine; nothing takes as long unless it fails.
+PATIENCE_S = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -134,7 +136,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(condition: Callable[[], T | None], within_s: float = 60.0, step_s: float = 0.002) -> T:
+def until(condition: Callable[[], T | None], within_s: float = PATIENCE_S, step_s: float = 0.002) -> T:
     """What the condition gives, once that is true.
 
     Raises:

@@ -36,7 +36,7 @@ class Agentd:
             self.process = subprocess.Popen(
                 [*AGENTD, "serve", "--port", "0"], cwd=self.home, env=self.env | self.settings, stderr=log
             )
-        until(self._answers, 30)
+        until(self._answers)
 
     def _answers(self) -> bool:
         assert self.process is not None

@@ -127,7 +127,7 @@ def test_a_second_ctrl_c_leaves_the_task_and_says_how_to_get_back(agentd: Agentd
         process.send_signal(signal.SIGINT)
         until(lambda: agentd.json("show", task["task_id"])["cancel_requested_at"])
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=10)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"agentd logs -f {task['task_id']}".encode() in err
     assert agentd.json("show", task["task_id"])["state"] in ("running", "cancelled")
@@ -151,7 +151,7 @@ def test_the_end_of_its_client_is_not_the_end_of_a_task(agentd: Agentd) -> None:
     with agentd.popen("run", "-s", "orphaned", "--", "sh", "-c", "echo ready; sleep 0.3") as process:
         read_until(process, b"ready\n")
         process.kill()
-        process.wait(10)
+        process.wait(60)
     (task,) = agentd.json("ls", "-s", "orphaned")["data"]
     agentd("wait", task["task_id"])
 
@@ -161,7 +161,7 @@ def test_a_daemon_that_dies_and_comes_back_is_waited_for(own_daemon: Agentd) -> 
         read_until(process, b"ready\n")
         own_daemon.end(signal.SIGKILL)
         own_daemon.start()
-        _, err = process.communicate(timeout=40)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert b"trying again" in err
     assert b" failed: " in err

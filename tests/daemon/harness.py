@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchlib.processes import environ, every_pid
+from benchlib.processes import PATIENCE_S, environ, every_pid
 from benchlib.processes import marked as marked
 from benchlib.processes import until as until
 
@@ -73,14 +73,14 @@ class RealDaemon:
 
     def answered(self, before: bytes) -> None:
         """Wait until it answers: agent.json is another than before. It must not have ended."""
-        until(lambda: self.ended() or self.agent_text() != before, 30)
+        until(lambda: self.ended() or self.agent_text() != before)
         assert not self.ended(), f"left with {self.process and self.process.returncode}: {self.log_text()}"
         self.agent = json.loads(self.agent_text())
         self.token = (self.data_dir / "token").read_text().strip()
         self.connect()
 
     def connect(self) -> None:
-        self.connection = http.client.HTTPConnection(urlsplit(self.agent["url"]).netloc, timeout=30)
+        self.connection = http.client.HTTPConnection(urlsplit(self.agent["url"]).netloc, timeout=2 * PATIENCE_S)
 
     def ended(self) -> bool:
         assert self.process is not None
@@ -122,12 +122,12 @@ class RealDaemon:
         task: dict[str, Any] = self.get(f"/tasks/{task_id}")
         return task
 
-    def wait(self, task_id: str, within_s: float = 20) -> dict[str, Any]:
+    def wait(self, task_id: str, within_s: float = PATIENCE_S) -> dict[str, Any]:
         task: dict[str, Any] = self.get(f"/tasks/{task_id}/wait?timeout_s={within_s}")
         assert task["state"] in ("completed", "failed", "timeout", "cancelled"), task
         return task
 
-    def state(self, task_id: str, state: str, within_s: float = 10) -> dict[str, Any]:
+    def state(self, task_id: str, state: str, within_s: float = PATIENCE_S) -> dict[str, Any]:
         return until(lambda: t if (t := self.task(task_id))["state"] == state else None, within_s)
 
     def kill9(self) -> None:
@@ -142,7 +142,7 @@ class RealDaemon:
         workers: list[dict[str, Any]] = self.get("/workers")["data"]
         return workers
 
-    def stop(self, within_s: float = 30, number: int = signal.SIGTERM) -> int:
+    def stop(self, within_s: float = PATIENCE_S, number: int = signal.SIGTERM) -> int:
         """SIGTERM, or another signal, and the exit code."""
         assert self.process is not None
         if self.connection is not None:
@@ -157,7 +157,7 @@ class RealDaemon:
             self.process.wait()
         if self.connection is not None:
             self.connection.close()
-        until(lambda: not self.leftovers(), 5)
+        until(lambda: not self.leftovers())
 
     def leftovers(self) -> list[int]:
         """Processes that the daemon's workers and tasks still have, by their environment."""

@@ -95,7 +95,7 @@ def test_a_hand_edit_just_after_a_change_over_the_api_is_not_lost(daemon: RealDa
         types = [event["type"] for event in daemon.get("/sessions/s/events")["data"]]
         return types.count("session.updated") > 1 or "session.edit_refused" in types
 
-    until(told, 2)
+    until(told)
 
 
 def test_a_label_key_with_an_equals_sign_is_refused_by_hand_too(daemon: RealDaemon) -> None:
@@ -103,7 +103,7 @@ def test_a_label_key_with_an_equals_sign_is_refused_by_hand_too(daemon: RealDaem
     path = daemon.data_dir / "sessions/s/metadata.json"
     text = json.loads(until(lambda: path.read_text() if path.exists() else None))
     path.write_text(json.dumps({**text, "labels": {"a=b": "c"}}))
-    until(lambda: "session.edit_refused" in daemon.request("GET", "/sessions/s/events").body.decode(), 2)
+    until(lambda: "session.edit_refused" in daemon.request("GET", "/sessions/s/events").body.decode())
 
 
 def test_workers_are_a_page_like_every_list(daemon: RealDaemon) -> None:

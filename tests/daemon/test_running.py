@@ -149,7 +149,7 @@ def test_killing_a_worker_ends_its_task_at_once_and_the_next_one_runs(make_daemo
     (worker,) = daemon.workers()
     assert (worker["state"], worker["task_id"]) == ("busy", task_id)
     os.kill(worker["pid"], signal.SIGKILL)
-    task = daemon.wait(task_id, within_s=5)
+    task = daemon.wait(task_id)
     assert (task["state"], task["cause"]["code"]) == ("failed", "worker_lost")
     assert marked("3085.5") == []
     assert daemon.wait(following)["state"] == "completed"

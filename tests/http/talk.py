@@ -197,7 +197,7 @@ class Api:
         reader, writer = await asyncio.open_connection(place.hostname, place.port)
         try:
             writer.write(request)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.decode().split("\r\n")
                 headers: CIMultiDict[str] = CIMultiDict()

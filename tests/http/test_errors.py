@@ -204,7 +204,7 @@ async def test_a_client_that_waits_to_send_its_body_is_asked_for_it_when_it_may(
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         % (api.token.encode() if token else b"wrong", len(body))
     )
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         first = await reader.readline()
         if token:
             assert first == b"HTTP/1.1 100 Continue\r\n"

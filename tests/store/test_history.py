@@ -171,14 +171,14 @@ def test_adding_does_not_wait_for_a_thread_that_reads_the_directory(
 
     def slow(path: Path) -> object:
         inside.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", slow)
     reader = Thread(target=len, args=(history,))
     reader.start()
     try:
-        assert inside.wait(10)
+        assert inside.wait(60)
         history.add(2, State.COMPLETED, finished(2).task_id)
     finally:
         go_on.set()

@@ -89,7 +89,7 @@ def test_a_range_may_be_closed_while_a_thread_reads_it(
 
     def slow(fd: int, n: int, offset: int) -> bytes:
         reading.set()
-        go_on.wait(10)
+        go_on.wait(60)
         return pread(fd, n, offset)
 
     monkeypatch.setattr(os, "pread", slow)
@@ -98,7 +98,7 @@ def test_a_range_may_be_closed_while_a_thread_reads_it(
     reader = Thread(target=lambda: blocks.extend(sent))
     reader.start()
     try:
-        assert reading.wait(10)
+        assert reading.wait(60)
         sent.close()
     finally:
         go_on.set()

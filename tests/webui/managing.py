@@ -51,7 +51,7 @@ class Managed:
         events = self.page.evaluate("heard")
         return [(kind, detail) for kind, detail in events if not types or kind in types]
 
-    def next(self, kind: str, within_s: float = 15, **wanted: object) -> dict[str, Any]:
+    def next(self, kind: str, within_s: float = 60, **wanted: object) -> dict[str, Any]:
         """The first event of the type with these fields that was told since the last `next`, or will be."""
 
         def found() -> list[dict[str, Any]]:

@@ -178,7 +178,7 @@ def test_when_the_client_goes_the_agent_is_let_go(odd: Any) -> None:
         until(lambda agent=agent: agent.open == 12)  # type: ignore[misc]
         for connection in connections:
             connection.close()
-        until(lambda agent=agent: agent.open == 0, 8)  # type: ignore[misc]
+        until(lambda agent=agent: agent.open == 0)  # type: ignore[misc]
 
 
 # ------------------------------------------------------------------ what cannot get through

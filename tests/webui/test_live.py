@@ -84,7 +84,7 @@ def test_a_hidden_tab_has_no_stream_and_is_true_when_it_is_seen_again(
     page.goto(viewer.url)
     until(lambda: streams(daemon) == 1)
     show(page, "hidden")
-    until(lambda: streams(daemon) == 0, 8)
+    until(lambda: streams(daemon) == 0)
     daemon.wait(daemon.shell("unseen", "true")["task_id"])
     expect(page.locator("[data-row]")).to_have_count(0)
     show(page, "visible")
@@ -105,10 +105,10 @@ def test_twelve_tabs_load_and_leave_no_stream_behind(
         pages.append(context.new_page())
         pages[-1].goto(viewer.url)
         expect(pages[-1].locator("#row-one-build [data-state=working]")).to_be_visible()
-    until(lambda: streams(daemon) == 1, 5)
+    until(lambda: streams(daemon) == 1)
     for page in pages:
         page.close()
-    until(lambda: streams(daemon) == 0, 8)
+    until(lambda: streams(daemon) == 0)
 
 
 def test_twelve_windows_that_are_all_seen_load_and_each_shows_what_changes(
@@ -128,7 +128,7 @@ def test_twelve_windows_that_are_all_seen_load_and_each_shows_what_changes(
         expect(page.locator("#row-one-build [data-state=idle]")).to_be_visible()
     for page in pages[:10]:
         page.close()
-    until(lambda: streams(daemon) == 2, 5)  # those that are left have one each, and keep it
+    until(lambda: streams(daemon) == 2)  # those that are left have one each, and keep it
 
 
 def test_changes_during_an_answer_are_asked_for_once_more_and_not_once_each(

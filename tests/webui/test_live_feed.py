@@ -50,7 +50,7 @@ def followed(upstream: Upstream, *agents: Agent, **more: Any) -> Feed:
 
 async def contact(feed: Feed, accept: Callable[[Contact], bool] = lambda _: True) -> Contact:
     """The next contact that is as wanted."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             found = await feed.next()
             assert found is not None
@@ -92,7 +92,7 @@ async def test_a_quiet_agent_is_asked_whether_it_is_there_and_its_stream_stays(
 ) -> None:
     async with followed(upstream, configured(agent)) as feed:
         assert (await contact(feed)).status is Status.FRESH
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while agent.requests.count("/healthz") < 3:
                 assert (found := await feed.next(0.02)) is None or isinstance(found[1], ServerEvent)
         assert agent.requests.count("/events") == 1

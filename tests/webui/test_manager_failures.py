@@ -65,7 +65,7 @@ def test_a_viewer_that_is_killed_makes_all_unknown_and_comes_back_by_itself(
     assert states(managed) == ["unknown"]
     assert managed.do("getTaskStatus", task_id)["reason_code"] == "viewer_unreachable"
     viewer.start()
-    managed.next("connectionRestored", agent=None, within_s=5)
+    managed.next("connectionRestored", agent=None)
     assert managed.next("taskProgress", task_id=task_id)["state"] == "running"
     daemon.request("DELETE", f"/tasks/{task_id}")
     assert managed.next("taskError")["state"] == "cancelled"

@@ -140,9 +140,9 @@ def test_a_real_daemon_that_starts_again_elsewhere_is_found_there(
     first = viewer.get("/")["agents"][0]
     assert first["status"] == "fresh"
     daemon.stop()
-    until(lambda: viewer.get("/")["agents"][0]["reason_code"] == "not_running", 5)
+    until(lambda: viewer.get("/")["agents"][0]["reason_code"] == "not_running")
     daemon.start()
-    again = until(lambda: c if (c := viewer.get("/")["agents"][0])["status"] == "fresh" else None, 5)
+    again = until(lambda: c if (c := viewer.get("/")["agents"][0])["status"] == "fresh" else None)
     assert again["url"] != first["url"]
 
 

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from benchlib.processes import free_port, peak_mib, until, without_settings
+from benchlib.processes import PATIENCE_S, free_port, peak_mib, until, without_settings
 from tests.daemon.harness import Answer
 
-#: How long anything may take on a busy machine; nothing takes as long unless it fails.
-PATIENCE_S = 60.0
 #: A form's token, in a page of the viewer.
 _CSRF = re.compile(r'name="csrf-token" content="([0-9a-f]+)"')
 
@@ -60,7 +58,7 @@ class RealViewer:
             self.process = subprocess.Popen(
                 [*command, *self.flags], stdout=out, stderr=log, env=environ, cwd=self.place
             )
-        until(lambda: self.ended() or b"/login/" in (self.place / "out").read_bytes(), PATIENCE_S)
+        until(lambda: self.ended() or b"/login/" in (self.place / "out").read_bytes())
         assert not self.ended(), self.log_text()
         return self
 
