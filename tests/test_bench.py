@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchlib.daemon import Daemon
 from benchlib.drawing import Curve, Panel, bars, curve
 from benchlib.figures import table
 from benchlib.growing import Theory, exponent, grown, line_through
@@ -38,6 +39,13 @@ def test_rows_come_out_of_the_quick_forms(parts: tuple[str, ...], rows: int, tmp
     found = [line for line in ran.stdout.splitlines() if line.endswith(("| yes |", "| **no** |"))]
     assert len(found) == rows, ran.stdout
     assert not list(tmp_path.glob("bench-*")), "what was measured on is gone afterwards"
+
+
+def test_a_daemon_that_does_not_start_is_told_of_in_its_own_words(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "format.json").write_text('{"format": 99}')
+    with pytest.raises(RuntimeError, match=r"the daemon ended with 2: .*format"):
+        Daemon(tmp_path / "data").start()
 
 
 def test_the_spans_of_a_task_follow_each_other_from_its_post_to_its_end(tmp_path: Path) -> None:

@@ -48,7 +48,10 @@ class Daemon:
     def _answers(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise RuntimeError(f"the daemon ended with {self._process.returncode}; {self.data_dir}.log says why")
+            said = (
+                self.data_dir.with_suffix(".log").read_text().strip().rpartition("\n")[2]
+            )  # the file goes with the bench
+            raise RuntimeError(f"the daemon ended with {self._process.returncode}: {said}")
         try:
             about = json.loads((self.data_dir / "agent.json").read_bytes())
         except (OSError, ValueError):
