@@ -48,9 +48,8 @@ class Daemon:
     def _answers(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            said = (
-                self.data_dir.with_suffix(".log").read_text().strip().rpartition("\n")[2]
-            )  # the file goes with the bench
+            # Its last line: the log itself goes with the bench.
+            said = self.data_dir.with_suffix(".log").read_text().strip().rpartition("\n")[2]
             raise RuntimeError(f"the daemon ended with {self._process.returncode}: {said}")
         try:
             about = json.loads((self.data_dir / "agent.json").read_bytes())
