@@ -26,14 +26,15 @@ def answers(daemon: RealDaemon) -> bool:
 def test_it_kills_daemon_and_worker_at_once_and_hides_from_both(make_daemon: MakeDaemon) -> None:
     """Neither tag, parent nor session leads to what it left; the brand does."""
     daemon = make_daemon().start()
-    hidden = "env -i /usr/bin/setsid /bin/sh -c 'env -i /usr/bin/setsid /bin/sleep 3091.5 & /bin/sleep 3091.5' & "
+    sleep = f"sleep 3091.{os.getpid()}"  # of this run of the tests alone
+    hidden = f"env -i /usr/bin/setsid /bin/sh -c 'env -i /usr/bin/setsid /bin/{sleep} & /bin/{sleep}' & "
     assert daemon.process is not None
-    command = f"{hidden} sleep 0.2; kill -9 {daemon.process.pid} $PPID; sleep 3091.5"
+    command = f"{hidden} sleep 0.2; kill -9 {daemon.process.pid} $PPID; {sleep}"
     task_id = daemon.shell("s", command)["task_id"]
     until(daemon.ended, 30)
     daemon.kill9()
     daemon.start()
-    assert marked("3091.5") == []
+    assert marked(sleep) == []
     assert daemon.task(task_id)["cause"]["code"] == "interrupted"
 
 
