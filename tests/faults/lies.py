@@ -150,16 +150,21 @@ def _a_task_ended_otherwise_than_was_seen(forger: Forger) -> str:
 
 
 def _a_task_was_interrupted_and_no_daemon_died(forger: Forger) -> str:
-    boots = {each["boot_id"] for each in forger.told("killed")}
     records = forger.records(forger.session())
-    alive = {r["task_id"] for r in records if r["type"] == "task.started" and r["boot_id"] not in boots}
+    task_id = next(each["task_id"] for each in records if _finished(each))
+    boots = {each["boot_id"] for each in records if each["type"] == "task.started" and each["task_id"] == task_id}
+
+    def untell(told: Json) -> None:  # it may have been killed later
+        if told["told"] == "killed" and told["boot_id"] in boots:
+            told["boot_id"] = "another"
 
     def lie(record: Json) -> None:
         record["state"] = "failed"
         record["cause"] = record["end"]["cause"] = {"code": "interrupted", "message": "the daemon died"}
 
-    forger.change(lambda r: _finished(r) and r["task_id"] in alive, lie)
-    return "its daemon was not killed"
+    forger.ledger(untell)
+    forger.change(lambda r: _finished(r) and r["task_id"] == task_id, lie)
+    return rf"{task_id}\.\d+ ended interrupted: its daemon was not killed"
 
 
 def _nobody_cancelled(forger: Forger) -> str:
