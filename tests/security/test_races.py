@@ -171,5 +171,5 @@ def test_a_task_gets_a_new_directory_for_one_that_is_gone_or_fails_and_says_so(
     workspace.mkdir()
     with swapped(workspace, outside):
         ends = [daemon.wait(daemon.shell("s", "echo x > written")["task_id"])["cause"]["code"] for _ in range(10)]
-    assert set(ends) <= {"ok", "spawn_failed"}
+    assert set(ends) <= {"ok", "spawn_failed", "exit_code"}  # a new one, too, may be gone before it is written to
     assert daemon.request("GET", "/readyz").status == 200
