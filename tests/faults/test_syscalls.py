@@ -19,8 +19,7 @@ HARMLESS = {
     "flock", "fstat", "fstatfs", "getcwd", "getdents64", "getxattr", "inotify_add_watch", "ioctl", "lseek", "lstat",
     "mmap", "newfstatat", "poll", "pread64", "read", "readlink", "readlinkat", "stat", "statfs", "statx",
 }  # fmt: skip
-INTERRUPTED = re.compile(r"(?:<\.\.\. (write) resumed>.*| (write)\(.*)ERESTART")
-STRACED = re.compile(r"(?:\[pid +)?\d+\]? +(\w+)\((.*)")
+STRACED = re.compile(r"(\d+) +(?:(\w+)\((.*)|<\.\.\. \w+ resumed>.*)")
 
 
 @pytest.fixture(autouse=True)
@@ -75,21 +74,32 @@ def test_no_call_that_changes_a_file_goes_unseen(tmp_path: Path) -> None:
     finally:
         rig.end()
     watched.join()
-    inside = re.compile(re.escape(str(rig.data_dir)) + r'[/">]')
-    told: Counter[str] = Counter()
-    lines: list[str] = []
-    for line in straced.read_text(errors="replace").splitlines():
-        if again := INTERRUPTED.search(line):  # a signal came before its verdict: it is made once more
-            told[again[1] or again[2]] -= 1
-            lines.append(line)
+    lines = _changing(straced.read_text(errors="replace"), rig.data_dir)
+    assert Counter(name for name, _ in lines) == seen, "\n".join(line for _, line in lines)
+
+
+def _changing(straced: str, directory: Path) -> list[tuple[str, str]]:
+    """The calls by which something beneath the directory was changed: name and line, in order."""
+    inside = re.compile(re.escape(str(directory)) + r'[/">]')
+    found: list[tuple[str, str]] = []
+    unfinished: dict[str, tuple[str, str]] = {}  # by thread
+    for line in straced.splitlines():
         if (match := STRACED.match(line)) is None:
             continue
-        name, arguments = match.groups()
-        reads = name in trap.FLAGS_AT and not re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", arguments)
-        if name not in HARMLESS and not reads and inside.search(_subject(name, arguments)):
-            told[name] += 1
-            lines.append(line)
-    assert told == seen, "\n".join(lines)
+        tid, name, arguments = match.groups()
+        if name is None:
+            call = unfinished.pop(tid, None)
+        else:
+            reads = name in trap.FLAGS_AT and not re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", arguments)
+            changes = name not in HARMLESS and not reads and inside.search(_subject(name, arguments))
+            call = (name, line) if changes else None
+            if call is not None:
+                found.append(call)
+                if line.endswith("<unfinished ...>"):
+                    unfinished[tid] = call
+        if call is not None and "ERESTART" in line:  # a signal came before its verdict: it is made once more
+            found.remove(call)
+    return found
 
 
 def _subject(name: str, arguments: str) -> str:
