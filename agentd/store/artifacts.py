@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -200,9 +201,9 @@ class ArtifactWriter:
                 return
             os.close(self._fd)
             self._fd = -1
-            if self._temporary:
-                inside.remove_file(self._parent, self._temporary)
-            self._stack.close()
+            with self._stack, contextlib.suppress(OSError):  # the next recovery of the session sweeps it
+                if self._temporary:
+                    inside.remove_file(self._parent, self._temporary)
 
     def __enter__(self) -> Self:
         return self

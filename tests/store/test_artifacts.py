@@ -102,6 +102,23 @@ def test_a_failed_sync_is_an_error_and_leaves_nothing(
     assert names(tmp_path / "artifacts") == []
 
 
+def test_what_a_failing_disk_would_not_remove_is_no_error_and_is_swept(
+    artifacts: Artifacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(*args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    before = len(os.listdir("/proc/self/fd"))
+    writer = artifacts.write("a", LIMIT)
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "unlink", unlink)
+        writer.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert names(tmp_path / "artifacts") != []
+    artifacts.sweep()
+    assert names(tmp_path / "artifacts") == []
+
+
 def test_pages_go_through_all_paths_in_order_once(artifacts: Artifacts) -> None:
     paths = ["a", "a.b", "a/1", "b/c/d", "b/c/e", "b/f", "z"]
     paths.remove("a")
