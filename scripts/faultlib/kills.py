@@ -26,7 +26,7 @@ from faultlib.workload import SETTINGS, Gone, Rig, Told, live
 #: Lives at a time.
 TOGETHER = 2
 #: Of all points, those that the short form takes.
-QUICK_DAEMON, QUICK_RECOVERY, QUICK_WORKER = 7, 2, 2
+QUICK_DAEMON, QUICK_RECOVERY, QUICK_WORKER = 4, 1, 1
 
 
 class Aim(NamedTuple):

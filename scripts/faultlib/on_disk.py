@@ -54,7 +54,7 @@ def cut_silently(before: dict[Path, bytes], data_dir: Path) -> Iterator[str]:
     kept = [path.read_bytes() for path in (data_dir / "quarantine").glob("*") if path.is_file()]
     for path, data in before.items():
         now = path.read_bytes() if path.exists() else b""
-        if path.exists() and now.startswith(data):
+        if now.startswith(data):  # also one that was empty, and is gone
             continue
         if not path.parent.exists():  # its session was deleted
             continue
