@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -134,11 +135,15 @@ def test_no_acknowledged_task_is_lost_and_none_runs_twice(make_daemon: MakeDaemo
 
 def test_a_clean_stop_drains_and_the_queue_waits_for_the_next_start(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon(drain_s=3).start()
-    quick = daemon.shell("a", "sleep 0.3; echo done")["task_id"]
+    go = daemon.data_dir.with_name("go")
+    quick = daemon.shell("a", f"until [ -e {go} ]; do sleep 0.05; done")["task_id"]
     slow = started(daemon, "b", "3076.25")
     queued = daemon.shell("b", "echo later")["task_id"]
     daemon.state(quick, "running")
-    assert daemon.stop() == 0
+    with ThreadPoolExecutor(1) as aside:
+        stopped = aside.submit(daemon.stop)
+        go.touch()
+        assert stopped.result() == 0
     assert marked("3076.25") == []
     files = daemon.data_dir / "sessions"
     states = {
