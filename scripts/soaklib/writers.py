@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -13,6 +14,8 @@ from soaklib.stage import Lost, Stage
 
 #: No task of a soak takes longer than this, in seconds, from its creation to its end, however busy the machine is.
 OVER_S = 400.0
+#: The default of `limits.body_bytes`: a batch of several large tasks would be refused.
+BODY_BYTES = 1 << 20
 #: Sessions that retention leaves alone, and such as it empties.
 PINNED = tuple(f"pinned-{n}" for n in range(3))
 EMPTIED = tuple(f"emptied-{n}" for n in range(5))
@@ -79,10 +82,12 @@ class Writers:
     async def _batch(self, session_id: str) -> None:
         """Several in one request: all of them, or none."""
         shapes = [self._shapes.next() for _ in range(self._dice.randint(2, 12))]
+        bodies = [{**shape.body, "session_id": session_id} for shape in shapes]
+        while len(json.dumps(bodies)) > BODY_BYTES:
+            bodies.pop()
+        del shapes[len(bodies) :]
         try:
-            status, answer = await self.stage.ask(
-                "POST", "/tasks", [{**s.body, "session_id": session_id} for s in shapes]
-            )
+            status, answer = await self.stage.ask("POST", "/tasks", bodies)
         except Lost:
             return
         if status != 201:
