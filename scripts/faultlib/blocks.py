@@ -33,21 +33,6 @@ QUICK_STORIES, QUICK_IMAGES = (everyday,), 15
 SHARES, TORN = (0.0, 0.3, 0.5, 0.7, 1.0), 0.2
 #: The share of images that have something to lose.
 PENDING = 0.9
-#: The sync that the short form leaves out, and those whose absence the long form must show.
-QUICK_POINTS = frozenset({"append.journal"})
-SHOWN = QUICK_POINTS | {
-    "create.journal",
-    "create.metadata",
-    "create.tasks",
-    "open.journal",
-    "prepare.format",
-    "quarantine.file",
-    "remove.sessions_dir",
-    "segment.journal",
-    "view.record",
-    "view.tasks",
-}
-
 _UNWATCHED = 1 << 30
 
 
@@ -60,10 +45,7 @@ def run(directory: Path, quick: bool) -> Report:
     found = [images.inside("faultlib.blocks", kind, str(directory), length) for kind in kinds]
     wrong = [f"{kind}: {each}" for kind, its in zip(kinds, found, strict=True) for each in its["wrong"]]
     shown = set().union(*(its["shown"] for its in found))
-    wrong += [
-        f"without the sync {point} no file system loses anything"
-        for point in sorted((QUICK_POINTS if quick else SHOWN) - shown)
-    ]
+    wrong += images.unnoticed(images.SHOWN, shown, quick)
     counts = " and ".join(f"{its['images']:,} images of {kind}" for kind, its in zip(kinds, found, strict=True))
     tried = (
         f"{counts} with {sum(its['torn'] for its in found):,} torn writes (e2fsck was needed for "
@@ -223,7 +205,7 @@ def _tried(kind: str, directory: Path, quick: bool) -> dict[str, Any]:
         if problem := viewing.wrong(told, of_all // len(stories), rng):
             wrong.append(f"{story.__name__}: {problem}")
     count, torn, mended = viewing.images, viewing.torn, viewing.mended
-    points = QUICK_POINTS if quick else frozenset().union(*reached.values())
+    points = images.QUICK_POINTS if quick else frozenset().union(*reached.values())
     shown = []
     for point in sorted(points):
         losses = (

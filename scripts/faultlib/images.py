@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Set
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,27 @@ KINDS = {
     "ext4": (("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", "-J", "size=4"), 24 << 20, "loop"),
     "xfs": (("mkfs.xfs", "-q", "-f", "-K"), 300 << 20, "loop,nouuid"),
 }
+
+#: The sync that short forms leave out, and those whose absence the long forms of all layers must show.
+QUICK_POINTS = frozenset({"append.journal"})
+SHOWN = QUICK_POINTS | {
+    "create.journal",
+    "create.metadata",
+    "create.tasks",
+    "open.journal",
+    "prepare.format",
+    "quarantine.file",
+    "remove.sessions_dir",
+    "segment.journal",
+    "view.record",
+    "view.tasks",
+}
+
+
+def unnoticed(expected: Set[str], shown: Set[str], quick: bool) -> list[str]:
+    """What to report of the syncs whose absence should have been noticed, and was on no file system."""
+    missed = sorted((QUICK_POINTS if quick else expected) - shown)
+    return [f"without the sync {point} no file system loses anything" for point in missed]
 
 
 def kinds() -> list[str]:

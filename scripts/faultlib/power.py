@@ -24,24 +24,9 @@ QUICK = (everyday,)
 NESTED_STRIDE = 4
 #: Rounds of a daemon under load whose power is cut.
 DAEMON_ROUNDS = 40
-#: The sync that the short form leaves out, and those whose absence the long form must show. What the others are for
-#: shows where a name or a byte may reach the disk without those before it: in the layer `simulated`.
-QUICK_POINTS = frozenset({"append.journal"})
-SHOWN = QUICK_POINTS | {
-    "create.journal",
-    "create.metadata",
-    "create.sessions_dir",
-    "create.tasks",
-    "import.file",
-    "import.sessions_dir",
-    "open.journal",
-    "prepare.format",
-    "quarantine.file",
-    "remove.sessions_dir",
-    "segment.journal",
-    "view.record",
-    "view.tasks",
-}
+#: The syncs whose absence the long form must show. What the others are for shows where a name or a byte may reach the
+#: disk without those before it: in the layer `simulated`.
+SHOWN = images.SHOWN | {"create.sessions_dir", "import.file", "import.sessions_dir"}
 
 _HOW = {NOTHING_MORE: "nothing more written", LOG_WRITTEN: "its log written"}
 
@@ -60,10 +45,7 @@ def run(directory: Path, quick: bool) -> Report:
     wrong = [f"{kind}: {each}" for kind, its in zip(kinds, found, strict=True) for each in its["wrong"]]
     wrong += [f"{kind}: {each}" for kind, its in zip(kinds, outages, strict=False) for each in its["wrong"]]
     shown = set().union(*(its["shown"] for its in found))
-    wrong += [
-        f"without the sync {point} no file system loses anything"
-        for point in sorted((QUICK_POINTS if quick else SHOWN) - shown)
-    ]
+    wrong += images.unnoticed(SHOWN, shown, quick)
     cuts, nested = (sum(its[of] for its in found) for of in ("cuts", "nested"))
     rounds, facts = (sum(its[of] for its in outages) for of in ("rounds", "facts"))
     tried = (
@@ -180,7 +162,7 @@ def _tried(trial: Trial, quick: bool) -> dict[str, Any]:
     told = [trial.wrong(story, how, nested=not quick) for story in stories for how in ways]
     cuts = trial.cuts
     reached = {story: trial.points_of(story) for story in stories}
-    points = QUICK_POINTS if quick else frozenset().union(*reached.values())
+    points = images.QUICK_POINTS if quick else frozenset().union(*reached.values())
     shown = []
     for point in sorted(points):
         losses = (

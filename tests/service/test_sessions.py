@@ -156,12 +156,18 @@ async def test_a_poisoned_session_can_be_deleted_and_made_again(quiet: House) ->
 # ---------------------------------------------------------------------- in and out of memory
 
 
-async def test_a_session_that_is_used_again_does_not_leave_memory_under_the_user(build: Build) -> None:
+async def crowded(build: Build) -> House:
+    """A house of two sessions, of which one may stay in memory."""
     house = build(limits=Limits(resident_sessions=1))
     await house.open(running=False)
     for name in ("a", "b"):
         await house.session(name)
         await house.store.entry(name).ledger.views.flush()  # type: ignore[union-attr]
+    return house
+
+
+async def test_a_session_that_is_used_again_does_not_leave_memory_under_the_user(build: Build) -> None:
+    house = await crowded(build)
     ledger = await house.store.ledger("a")
     await house.store.ledger("b")  # a has to go
     assert await house.store.ledger("a") is ledger  # and is wanted after all
@@ -171,11 +177,7 @@ async def test_a_session_that_is_used_again_does_not_leave_memory_under_the_user
 
 
 async def test_a_session_does_not_leave_memory_in_the_middle_of_a_change(build: Build) -> None:
-    house = build(limits=Limits(resident_sessions=1))
-    await house.open(running=False)
-    for name in ("a", "b"):
-        await house.session(name)
-        await house.store.entry(name).ledger.views.flush()  # type: ignore[union-attr]
+    house = await crowded(build)
     ledger = await house.store.ledger("a")
     path = house.store.path("a") / "metadata.json"
     path.write_text(path.read_text().replace('"archived": false', '"archived": true'))
