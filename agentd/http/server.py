@@ -68,27 +68,32 @@ class _Server(web.Server):
         self._refuse = refuse
         self._header_bytes = header_bytes
         self._most = most
-        self._leaving = 0
+        #: Those that stay, the oldest first; aiohttp's own list keeps one that has gone until its task has ended.
+        self._staying: dict[_Connection, None] = {}
         self._turned_away = 0
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override] # what a loop makes connections with
-        over = len(self._connections) - self._leaving - self._most + 1
+        over = len(self._staying) - self._most + 1
         if over > 0 and not self._made_room(over):
             return _TurnedAway(self)
         return _Connection(self, self._refuse, self._header_bytes)
 
     def _made_room(self, over: int) -> bool:
         """Close those that ask nothing, the oldest first, and a few more than must go; whether there was one."""
-        waiting = (each for each in self._connections if isinstance(each, _Connection) and each.waits)
-        found = list(islice(waiting, over + self._most // 64))
+        found = list(islice((each for each in self._staying if each.waits), over + self._most // 64))
         for connection in found:
-            self._leaving += 1
-            connection.leave()
+            del self._staying[connection]
+            connection.force_close()
         return bool(found)
 
-    def left(self) -> None:
-        """One that was asked to leave has gone."""
-        self._leaving -= 1
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        assert isinstance(handler, _Connection)
+        self._staying[handler] = None
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._staying.pop(handler, None)  # type: ignore[call-overload]
 
     def turned_away(self, more: int) -> bool:
         """Count those that are told to come back later; whether there is room for another."""
@@ -135,7 +140,7 @@ def _full() -> bytes:
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_leaves", "_refuse")
+    __slots__ = ("_refuse",)
 
     def __init__(self, server: web.Server, refuse: Refuse, header_bytes: int) -> None:
         super().__init__(
@@ -150,24 +155,16 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._refuse = refuse
-        self._leaves = False
 
     @property
     def waits(self) -> bool:
-        """Whether it asks nothing, and was not asked to leave."""
-        return self._current_request is None and not self._messages and not self._leaves
-
-    def leave(self) -> None:
-        """Go, for one that may have a question."""
-        self._leaves = True
-        self.force_close()
+        """Whether it asks nothing."""
+        return self._current_request is None and not self._messages
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End what only sends to a reader that has gone, at once and not at its next heartbeat; all else goes on."""
-        request, handler, server = self._current_request, self._task_handler, self._manager
+        request, handler = self._current_request, self._task_handler
         super().connection_lost(exc)
-        if self._leaves and isinstance(server, _Server):
-            server.left()
         if request is not None and handler is not None and request.get(ONLY_SENDS):
             handler.cancel()
 

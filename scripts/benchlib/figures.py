@@ -65,9 +65,19 @@ def table(rows: Sequence[Row]) -> str:
 
 def written(page: Path, part: str, text: str) -> None:
     """Put text where the page has its place for that part."""
-    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
-    before, _, rest = page.read_text().partition(begin)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
+    before, _, after = _split(page, part)
+    page.write_text(f"{before}<!-- {part}: begin -->\n{text}\n<!-- {part}: end -->{after}")
+
+
+def standing(page: Path, part: str) -> str:
+    """The text that is there."""
+    return _split(page, part)[1].strip()
+
+
+def _split(page: Path, part: str) -> tuple[str, str, str]:
+    before, _, rest = page.read_text().partition(f"<!-- {part}: begin -->")
+    text, _, after = rest.partition(f"<!-- {part}: end -->")
+    return before, text, after
 
 
 def circumstances(directory: Path) -> str:

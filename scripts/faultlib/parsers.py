@@ -19,7 +19,7 @@ from faultlib.report import Report
 
 ATHERIS = "atheris==3.0.0"
 #: Seconds for each target.
-QUICK_S, LONG_S = 1, 60
+QUICK_S, LONG_S = 1, 20
 #: What one input may take, in seconds and MiB; all of them are at most so many bytes.
 INPUT_S, MEMORY_MIB, INPUT_BYTES = 20, 2048, 65536
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -18,12 +19,17 @@ class Report(NamedTuple):
     skipped: str | None = None
 
 
-def table(reports: Sequence[Report]) -> str:
-    """The reports as Markdown."""
-    lines = ["| layer | tried | wrong |", "| --- | --- | --- |"]
-    for report in reports:
-        tried, wrong = (
-            (f"not here: {report.skipped}", "?") if report.skipped else (report.tried, f"{len(report.wrong)}")
-        )
-        lines.append(f"| {report.layer} | {tried} | {wrong} |")
-    return "\n".join(lines)
+def row(report: Report, when: str) -> str:
+    """The report as a line of `table`."""
+    tried, wrong = (f"not here: {report.skipped}", "?") if report.skipped else (report.tried, f"{len(report.wrong)}")
+    return f"| {report.layer} | {tried} | {wrong} | {when} |"
+
+
+def table(rows: Iterable[str]) -> str:
+    """The rows as Markdown."""
+    return "\n".join(["| layer | tried | wrong | when, how long |", "| --- | --- | --- | --- |", *rows])
+
+
+def rows_in(text: str) -> dict[str, str]:
+    """The rows of a table, by the layer."""
+    return {found[1]: found[0] for found in re.finditer(r"^\| (?!layer )(\w+) \|.*$", text, re.MULTILINE)}
