@@ -198,8 +198,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         found = []
         for number in given.agents:
-            found.append(measured(Path(name), number, given.pages, good=given.good))
-            print(found[-1], file=sys.stderr)
+            each = measured(Path(name), number, given.pages, good=given.good)
+            found.append(each)
+            print(f"{number:,} agents: page {ms(each.page_s)}, change shown {ms(each.change_s)}", file=sys.stderr)
         text = f"{circumstances(Path(name))}\n\n{table(found)}"
     print(text)
     if given.write:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from typing import Any
 import aiohttp
 
 from benchlib.daemon import Daemon
+from benchlib.processes import free_port
 from soaklib.told import Told
 
 BIN = Path(sys.executable).parent
@@ -45,7 +45,7 @@ class Stage:
         self.up = asyncio.Event()
         self.changing = asyncio.Lock()  #: held while the daemon is started or ended
         self.viewer: subprocess.Popen[bytes] | None = None
-        self._viewer_port = _free_port()
+        self._viewer_port = free_port()
         self._cookie = ""
         self._url = ""
         self._http: aiohttp.ClientSession | None = None
@@ -163,12 +163,6 @@ async def _until(condition: Callable[[], str], within_s: float = 60) -> str:
         while not (value := condition()):  # noqa: ASYNC110 - another process writes a file
             await asyncio.sleep(0.02)
     return value
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def signal_to(pid: int, number: signal.Signals) -> bool:
