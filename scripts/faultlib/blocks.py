@@ -55,7 +55,7 @@ def run(directory: Path, quick: bool) -> Report:
     return Report("blocks", tried, wrong)
 
 
-class Told(NamedTuple):
+class Recorded(NamedTuple):
     """A story as it went down to the blocks."""
 
     recording: Recording
@@ -85,7 +85,7 @@ class Studio:
         self._image = Image(kind, directory / "recorded", self._device.source)
         self._root = str(self._image.root)
 
-    def told(self, story: Story, skip: frozenset[str] = frozenset()) -> Told:
+    def told(self, story: Story, skip: frozenset[str] = frozenset()) -> Recorded:
         """Act the story out, and record it."""
         cleared(self._root)
         self._image.remount()
@@ -104,9 +104,9 @@ class Studio:
         recording = self._device.recording()
         self._image.mount()
         if isinstance(found, str):
-            return Told(recording, [], frozenset(), found)
+            return Recorded(recording, [], frozenset(), found)
         known, points = found
-        return Told(recording, known, points, None)
+        return Recorded(recording, known, points, None)
 
     def close(self) -> None:
         """Let the device go."""
@@ -117,10 +117,10 @@ class Studio:
 class Lottery:
     """Images that a power cut may leave of a story, drawn at random."""
 
-    def __init__(self, told: Told, rng: random.Random) -> None:
-        self._log = told.recording.log
-        self._base = told.recording.base
-        self._states = told.states
+    def __init__(self, recorded: Recorded, rng: random.Random) -> None:
+        self._log = recorded.recording.log
+        self._base = recorded.recording.base
+        self._states = recorded.states
         self._rng = rng
         self._flushes = [at for at, each in enumerate(self._log) if isinstance(each, Flush)]
         #: Places in the log at which something is known, and what: those behind a flush, those with writes to lose.
@@ -173,11 +173,11 @@ class Viewing:
         self._image = Image(kind, directory / "drawn", directory / "drawn.image", made=True)
         self.images = self.torn = self.mended = 0
 
-    def wrong(self, told: Told, count: int, rng: random.Random) -> str | None:
+    def wrong(self, recorded: Recorded, count: int, rng: random.Random) -> str | None:
         """Look at so many images of the story; the first thing that does not hold."""
-        if told.failed is not None:
-            return told.failed
-        lottery = Lottery(told, rng)
+        if recorded.failed is not None:
+            return recorded.failed
+        lottery = Lottery(recorded, rng)
         for _ in range(count):
             state, torn = lottery.draw(self._image.source, self._size)
             self.images += 1
@@ -200,9 +200,9 @@ def _tried(kind: str, directory: Path, quick: bool) -> dict[str, Any]:
     wrong = []
     reached: dict[Story, frozenset[str]] = {}
     for story in stories:
-        told = studio.told(story)
-        reached[story] = told.points
-        if problem := viewing.wrong(told, of_all // len(stories), rng):
+        recorded = studio.told(story)
+        reached[story] = recorded.points
+        if problem := viewing.wrong(recorded, of_all // len(stories), rng):
             wrong.append(f"{story.__name__}: {problem}")
     count, torn, mended = viewing.images, viewing.torn, viewing.mended
     points = images.QUICK_POINTS if quick else frozenset().union(*reached.values())

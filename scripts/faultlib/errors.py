@@ -18,7 +18,7 @@ from faultlib.aftermath import at_rest
 from faultlib.injection import Call, Judge, Point, Verdict, unavailable
 from faultlib.kills import Crashed, aims_of, caught, ended, noted, together
 from faultlib.report import Report
-from faultlib.workload import PATIENCE_S, SETTINGS, Rig, Told, live
+from faultlib.workload import PATIENCE_S, SETTINGS, Actor, Rig, live
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -119,9 +119,9 @@ def _lapses(
 
     def trial() -> list[str] | None:
         disk = Lapses(number, by, points)
-        told = _lived(directory, disk.judge)
+        actor = _lived(directory, disk.judge)
         failed.append(len(points) - len(disk.todo))
-        return ended(told, directory, name, [])
+        return ended(actor, directory, name, [])
 
     return lambda: caught(trial, name)
 
@@ -136,37 +136,37 @@ def _outage(directory: Path, number: int, first: Point) -> Callable[[], list[str
     return lambda: caught(trial, name)
 
 
-def _lived(directory: Path, judge: Judge, outage: Outage | None = None) -> Told:
+def _lived(directory: Path, judge: Judge, outage: Outage | None = None) -> Actor:
     """One life on such a disk; where a start does not succeed it is tried again, once it is well."""
     directory.mkdir()
     rig = Rig(directory / "data", **SETTINGS)
-    told = Told(rig, directory)
-    told.lossy = True
+    actor = Actor(rig, directory)
+    actor.lossy = True
     if outage is not None:
-        told.on_refusal = lambda: _meanwhile(told, outage)
+        actor.on_refusal = lambda: _meanwhile(actor, outage)
     try:
         while not rig.start_judged(judge):
-            told.wrong += refused_to_start(rig)
+            actor.wrong += refused_to_start(rig)
             rig.left_alone()
             if outage is not None:
                 outage.over = True
-        live(told)
+        live(actor)
     finally:
         rig.end()
     rig.left_alone()
-    told.on_refusal = lambda: None
-    told.wrong += at_rest(rig)
-    return told
+    actor.on_refusal = lambda: None
+    actor.wrong += at_rest(rig)
+    return actor
 
 
-def _meanwhile(told: Told, outage: Outage) -> None:
+def _meanwhile(actor: Actor, outage: Outage) -> None:
     """While the disk fails: what can be read is read; then the disk is well again."""
     if not outage.on:
         return
     for path in ("/healthz", "/status", "/tasks", "/sessions", "/queue"):
-        if (answer := told.rig.request("GET", path)).status != 200:
-            told.wrong.append(f"while the disk failed GET {path} was {answer.status} {answer.body[:200]!r}")
-    if sum(told.refused.values()) >= REFUSALS:
+        if (answer := actor.rig.request("GET", path)).status != 200:
+            actor.wrong.append(f"while the disk failed GET {path} was {answer.status} {answer.body[:200]!r}")
+    if sum(actor.refused.values()) >= REFUSALS:
         outage.over = True
 
 
@@ -188,8 +188,8 @@ def _start(crashed: Crashed, directory: Path, number: int) -> Callable[[], list[
         disk = Outage(number, None)
         wrong: list[str] = []
 
-        def use(told: Told) -> None:
-            rig = told.rig
+        def use(actor: Actor) -> None:
+            rig = actor.rig
             shown = rig.get("/tasks?limit=1000")["data"]
             wrong.extend(f"{t['name']} is shown running" for t in shown if t["state"] == "running")
             answer = rig.request("POST", "/sessions", {"session_id": "new"})
@@ -203,12 +203,12 @@ def _start(crashed: Crashed, directory: Path, number: int) -> Callable[[], list[
                     return
                 time.sleep(0.1)
 
-        told, answered = crashed.started(directory, disk.judge, use)
+        actor, answered = crashed.started(directory, disk.judge, use)
         if number in FULL and not answered:
-            wrong.append(f"it did not start: {told.rig.log_text()[-500:]}")
+            wrong.append(f"it did not start: {actor.rig.log_text()[-500:]}")
         if not answered:
-            wrong.extend(refused_to_start(told.rig))
-        told.wrong += at_rest(told.rig)
-        return ended(told, directory, name, wrong)
+            wrong.extend(refused_to_start(actor.rig))
+        actor.wrong += at_rest(actor.rig)
+        return ended(actor, directory, name, wrong)
 
     return lambda: caught(trial, name)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from faultlib.aftermath import broken, orphans
 from faultlib.injection import Call, Judge, Point, Verdict, unavailable
 from faultlib.report import Report
-from faultlib.workload import SETTINGS, Gone, Rig, Told, live
+from faultlib.workload import SETTINGS, Actor, Gone, Rig, live
 
 #: Lives at a time.
 TOGETHER = 2
@@ -105,20 +105,20 @@ def together(trials: Sequence[Callable[[], list[str] | None]]) -> list[list[str]
         return list(pool.map(lambda trial: trial(), trials))
 
 
-def lived(directory: Path, judge: Judge) -> Told:
+def lived(directory: Path, judge: Judge) -> Actor:
     """One life up to wherever the judge lets it come; nothing of it runs any more."""
     directory.mkdir()
     rig = Rig(directory / "data", **SETTINGS)
-    told = Told(rig, directory)
+    actor = Actor(rig, directory)
     try:
         if rig.start_judged(judge):
-            live(told)
+            live(actor)
     except Gone:
         pass
     finally:
         rig.end()
     rig.left_alone()
-    return told
+    return actor
 
 
 def noted(directory: Path) -> list[tuple[Point, str]]:
@@ -128,39 +128,39 @@ def noted(directory: Path) -> list[tuple[Point, str]]:
         seen.append((point, call.by))
         return None
 
-    told = lived(directory, note)
-    if told.wrong:
-        raise AssertionError(f"undisturbed: {told.wrong}")
+    actor = lived(directory, note)
+    if actor.wrong:
+        raise AssertionError(f"undisturbed: {actor.wrong}")
     return seen
 
 
 def _trial(directory: Path, aim: Aim) -> Callable[[], list[str] | None]:
     def trial() -> list[str] | None:
         gun = Gun(aim)
-        told = lived(directory, gun.judge)
+        actor = lived(directory, gun.judge)
         if gun.struck is None:
-            return ended(told, directory, str(aim), [])
-        wrong = _lost_worker(told, gun.struck) if aim.by == "worker" else []
-        return ended(told, directory, str(aim), wrong)
+            return ended(actor, directory, str(aim), [])
+        wrong = _lost_worker(actor, gun.struck) if aim.by == "worker" else []
+        return ended(actor, directory, str(aim), wrong)
 
     return lambda: caught(trial, str(aim))
 
 
-def _lost_worker(told: Told, struck: Call) -> list[str]:
+def _lost_worker(actor: Actor, struck: Call) -> list[str]:
     """The task says that its worker was lost, unless it was to end anyway."""
     task_id = Path(struck.path).name.partition(".")[0]
-    causes = [t["cause"]["code"] for t in told.tasks.values() if t["task_id"] == task_id and t.get("cause")]
+    causes = [t["cause"]["code"] for t in actor.tasks.values() if t["task_id"] == task_id and t.get("cause")]
     allowed = {"worker_lost", "cancelled_by_user", "shutdown"}
     return [f"its task ended by {cause}" for cause in causes if cause not in allowed]
 
 
-def ended(told: Told, directory: Path, name: str, wrong: list[str]) -> list[str]:
+def ended(actor: Actor, directory: Path, name: str, wrong: list[str]) -> list[str]:
     """What is broken after a life; its directory stays if anything is."""
     try:
-        wrong = wrong + broken(told)
+        wrong = wrong + broken(actor)
     finally:
-        told.rig.end()
-        if left := orphans(told):
+        actor.rig.end()
+        if left := orphans(actor):
             wrong.append(f"processes {left} were left")
     if not wrong:
         shutil.rmtree(directory)
@@ -184,7 +184,7 @@ class Crashed:
     def __init__(self, directory: Path, aims: Sequence[Aim]) -> None:
         late = [aim for aim in aims if aim.half and aim.by == "daemon" and "/b/history/events-" in aim.point.what]
         gun = Gun(late[-2])
-        self._told = lived(directory, gun.judge)
+        self._actor = lived(directory, gun.judge)
         self._directory = directory
         if gun.struck is None:
             raise AssertionError(f"no crash to start from: {late[-2]}")
@@ -197,37 +197,37 @@ class Crashed:
             seen.append((point, call.by))
             return None
 
-        self.started(self._told.rig.data_dir.parent.with_name("restart-noted"), note)
+        self.started(self._actor.rig.data_dir.parent.with_name("restart-noted"), note)
         return [(point, by) for point, by in seen if by == "daemon"]
 
     def started(
-        self, directory: Path, judge: Judge, use: Callable[[Told], None] = lambda told: None
-    ) -> tuple[Told, bool]:
+        self, directory: Path, judge: Judge, use: Callable[[Actor], None] = lambda actor: None
+    ) -> tuple[Actor, bool]:
         """Start there, use it, stop it; and whether it answered."""
         answered = False
         shutil.copytree(self._directory, directory)
-        told = self._told.copy()
-        told.rig = Rig(directory / "data", **SETTINGS)
-        told.gate, told.marks = directory / "gate", directory / "marks"
+        actor = self._actor.copy()
+        actor.rig = Rig(directory / "data", **SETTINGS)
+        actor.gate, actor.marks = directory / "gate", directory / "marks"
         agent_file = directory / "data" / "agent.json"  # an agent of its own, which was moved and is no copy
-        own = {"data_dir": str(told.rig.data_dir), "agent_id": secrets.token_hex(8)}
+        own = {"data_dir": str(actor.rig.data_dir), "agent_id": secrets.token_hex(8)}
         agent_file.write_text(json.dumps({**json.loads(agent_file.read_text()), **own}))
         with contextlib.suppress(Gone):
             try:
-                if answered := told.rig.start_judged(judge):
-                    use(told)
-                    told.stop()
+                if answered := actor.rig.start_judged(judge):
+                    use(actor)
+                    actor.stop()
             finally:
-                told.rig.end()
-        told.rig.left_alone()
-        return told, answered
+                actor.rig.end()
+        actor.rig.left_alone()
+        return actor, answered
 
     def trial(self, directory: Path, aim: Aim) -> Callable[[], list[str] | None]:
         """Kill one start there."""
 
         def trial() -> list[str] | None:
             gun = Gun(aim)
-            told, _ = self.started(directory, gun.judge)
-            return ended(told, directory, f"start, {aim}", [])
+            actor, _ = self.started(directory, gun.judge)
+            return ended(actor, directory, f"start, {aim}", [])
 
         return lambda: caught(trial, f"start, {aim}")

@@ -87,7 +87,7 @@ class Rig(RealDaemon):
             self.watched = None
 
 
-class Told:
+class Actor:
     """The client: acts, and remembers what it was told."""
 
     def __init__(self, rig: Rig, directory: Path) -> None:
@@ -107,7 +107,7 @@ class Told:
         self.wrong: list[str] = []
         self.on_refusal: Callable[[], None] = lambda: None
 
-    def copy(self) -> Told:
+    def copy(self) -> Actor:
         """The same, to be acted on by itself."""
         other = copy.copy(self)
         own = {name: copy.deepcopy(value) for name, value in vars(self).items() if name not in ("rig", "on_refusal")}
@@ -288,42 +288,42 @@ def _gone() -> Iterator[None]:
         raise Gone from error
 
 
-def live(told: Told) -> None:
+def live(actor: Actor) -> None:
     """The life, from the first request to a clean stop; raises Gone where the daemon is killed."""
     waits = f"while ! test -e {_HERE}/gate; do sleep 0.05; done"
-    told.create("a", "one", labels={"of": "tests"})
-    told.rename("a", "two")
-    first = told.submit("a", "first", "echo out; echo err >&2", key="k-first")
+    actor.create("a", "one", labels={"of": "tests"})
+    actor.rename("a", "two")
+    first = actor.submit("a", "first", "echo out; echo err >&2", key="k-first")
     with contextlib.suppress(TooLate):
-        told.wait(told.submit("a", "second", "true", needs=[first]))
-    told.put("a", "report/one.txt", b"1" * 700)
-    told.put("a", "two.txt", b"two")
-    told.wait(first)
-    told.again("first")
-    told.put("a", "two.txt", b"three")
-    told.drop("a", "report/one.txt")
-    told.create("b", "long", policy={"max_parallel": 2, "tasks_kept": 1})
-    held = told.submit("b", "held", f"echo before; echo beside >&2; {waits}; echo after")
-    told.submit("b", "again", waits, on_interrupt="retry")
+        actor.wait(actor.submit("a", "second", "true", needs=[first]))
+    actor.put("a", "report/one.txt", b"1" * 700)
+    actor.put("a", "two.txt", b"two")
+    actor.wait(first)
+    actor.again("first")
+    actor.put("a", "two.txt", b"three")
+    actor.drop("a", "report/one.txt")
+    actor.create("b", "long", policy={"max_parallel": 2, "tasks_kept": 1})
+    held = actor.submit("b", "held", f"echo before; echo beside >&2; {waits}; echo after")
+    actor.submit("b", "again", waits, on_interrupt="retry")
     with contextlib.suppress(TooLate):
-        told.submit("b", "behind", "true", needs=[held])
-    told.see(held, b"before", b"beside")
-    told.report(held, 40)
-    flaky = told.submit("a", "flaky", 'test "$AGENTD_ATTEMPT" -ge 2', retry={"max": 1, "backoff_s": 0})
-    fails = told.submit("a", "fails", "echo failing; exit 3")
-    told.wait(flaky, fails)
-    told.wait(told.retry(fails))
-    sleeps = told.submit("a", "sleeps", "echo asleep; exec sleep 600")
-    told.see(sleeps, b"asleep")
-    told.cancel(sleeps)
-    told.wait(sleeps)
-    told.edit_by_hand("a", "three")
-    told.edit_by_hand("a", 5)
-    told.create("c", "short", policy={"retention": {"tasks": {"max_count": 1}, "output": {"max_count": 1}}})
-    told.wait(*[told.submit("c", f"short-{n}", f"echo {n}") for n in range(3)])
-    told.cleanup("c")
-    told.create("d", "gone soon")
-    told.ask("PATCH", "/sessions/d", {"archived": True})
-    told.delete("d")
-    if told.stop():
-        told.wrong.append(f"a clean stop left with {told.rig.process.returncode}: {told.rig.log_text()[-2000:]}")  # type: ignore[union-attr]
+        actor.submit("b", "behind", "true", needs=[held])
+    actor.see(held, b"before", b"beside")
+    actor.report(held, 40)
+    flaky = actor.submit("a", "flaky", 'test "$AGENTD_ATTEMPT" -ge 2', retry={"max": 1, "backoff_s": 0})
+    fails = actor.submit("a", "fails", "echo failing; exit 3")
+    actor.wait(flaky, fails)
+    actor.wait(actor.retry(fails))
+    sleeps = actor.submit("a", "sleeps", "echo asleep; exec sleep 600")
+    actor.see(sleeps, b"asleep")
+    actor.cancel(sleeps)
+    actor.wait(sleeps)
+    actor.edit_by_hand("a", "three")
+    actor.edit_by_hand("a", 5)
+    actor.create("c", "short", policy={"retention": {"tasks": {"max_count": 1}, "output": {"max_count": 1}}})
+    actor.wait(*[actor.submit("c", f"short-{n}", f"echo {n}") for n in range(3)])
+    actor.cleanup("c")
+    actor.create("d", "gone soon")
+    actor.ask("PATCH", "/sessions/d", {"archived": True})
+    actor.delete("d")
+    if actor.stop():
+        actor.wrong.append(f"a clean stop left with {actor.rig.process.returncode}: {actor.rig.log_text()[-2000:]}")  # type: ignore[union-attr]
