@@ -22,7 +22,7 @@ from agentd import __version__
 from agentd.bus import Bus
 from agentd.clock import SystemClock, rfc3339
 from agentd.config import Settings
-from agentd.engines.local.orphans import end_leftovers
+from agentd.engines.local.orphans import LeftAttempt, end_leftovers
 from agentd.engines.local.pool import LocalEngine
 from agentd.engines.local.process_tree import started_at
 from agentd.errors import AgentdError, AlreadyRunning, ConfigInvalid, StorageFailed
@@ -272,9 +272,9 @@ class Daemon:
             log.error("agent.chore_failed", exc_info=error)
 
 
-def _left_behind(task: Task) -> tuple[str, str, int | None, int | None]:
+def _left_behind(task: Task) -> LeftAttempt:
     last = task.attempts[-1]
-    return task.task_id, f"{task.task_id}.{task.attempt}", last.pid, last.pid_started_at
+    return task.task_id, last.pid, last.pid_started_at
 
 
 def _fields(event: AgentEvent) -> dict[str, Any]:

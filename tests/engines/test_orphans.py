@@ -84,8 +84,8 @@ class Dead:
         assert self.daemon.stdout is not None
         self.daemon.stdout.close()
 
-    def attempt(self) -> tuple[str, str, int | None, int | None]:
-        return self.task_id, "t1.1", self.pid, self.started_at
+    def attempt(self) -> tuple[str, int | None, int | None]:
+        return self.task_id, self.pid, self.started_at
 
     def end(self) -> None:
         if self.daemon.poll() is None:
@@ -165,7 +165,7 @@ async def test_what_is_left_without_any_worker_is_found_by_its_tag_or_its_brand(
     os.kill(dead.worker, signal.SIGKILL)
     dead.kill()
     assert len(dead.tree()) >= 2
-    await asyncio.to_thread(end_leftovers, dead.agent_id, [(dead.task_id, "t1.1", None, None)])
+    await asyncio.to_thread(end_leftovers, dead.agent_id, [(dead.task_id, None, None)])
     assert dead.tree() == []
 
 
@@ -187,19 +187,16 @@ async def test_a_stranger_with_the_number_of_an_old_process_is_spared(lab: Any) 
         started_at = process_tree.started_at(stranger.pid)
         assert started_at is not None
         for recorded in (started_at - 1, started_at + 1, None):
-            assert await asyncio.to_thread(end_leftovers, "agent", [("t1", "t1.1", stranger.pid, recorded)]) == 0
+            assert await asyncio.to_thread(end_leftovers, "agent", [("t1", stranger.pid, recorded)]) == 0
         assert stranger.poll() is None
-        assert await asyncio.to_thread(end_leftovers, "agent", [("t1", "t1.1", stranger.pid, started_at)]) == 1
+        assert await asyncio.to_thread(end_leftovers, "agent", [("t1", stranger.pid, started_at)]) == 1
     finally:
         stranger.kill()
         stranger.wait()
 
 
 async def test_the_new_daemon_spares_itself_and_what_it_runs_under() -> None:
-    code = (
-        "from agentd.engines.local.orphans import end_leftovers\n"
-        "print(end_leftovers('a', [('mine', 'mine.1', None, None)]))"
-    )
+    code = "from agentd.engines.local.orphans import end_leftovers\nprint(end_leftovers('a', [('mine', None, None)]))"
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", '"$0" -c "$1"; echo shell lives', sys.executable, code,
         env={**os.environ, "AGENTD_TASK_ID": "mine", "PYTHONPATH": str(Path(__file__).parents[2])},

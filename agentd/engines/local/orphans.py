@@ -27,7 +27,7 @@ LEAVE_S = 0.5
 #: How long everything else is killed before it is reported as not gone.
 KILL_S = 5.0
 
-LeftAttempt = tuple[str, str, int | None, int | None]  #: task_id, attempt_id, pid, pid_started_at
+LeftAttempt = tuple[str, int | None, int | None]  #: task_id, pid, pid_started_at
 
 
 class Brood:
@@ -88,8 +88,8 @@ def end_leftovers(agent_id: str, attempts: Sequence[LeftAttempt]) -> int:
     This process and those above it are spared, whatever they carry.
     """
     ended = _end_workers(agent_id)
-    tasks = {task_id for task_id, _, _, _ in attempts}
-    known = {(pid, started) for _, _, pid, started in attempts if pid is not None and started is not None}
+    tasks = {task_id for task_id, _, _ in attempts}
+    known = {(pid, started) for _, pid, started in attempts if pid is not None and started is not None}
     if not attempts:
         return ended
     sessions: set[int] = set()
