@@ -23,6 +23,7 @@ class Entry(NamedTuple):
     commands: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     library: bool = True  #: whether it comes from the package index
+    promises: bool = True  #: whether there is anything to hold it to in a crash
 
     @property
     def missing(self) -> str | None:
@@ -35,7 +36,8 @@ class Entry(NamedTuple):
 
 PEERS = {
     "agentd": Entry("agentd", "Agentd", library=False),
-    "agentd, 100 a POST": Entry("agentd", "Batched", library=False),
+    "agentd, 100 a POST": Entry("agentd", "Batched", library=False, promises=False),  # in a crash the same
+    "the floor": Entry("floor", "Floor", library=False, promises=False),
     "task-spooler": Entry("spooler", "TaskSpooler", 1, ("tsp",), ("task-spooler",), False),
     "nq": Entry("nq", "Nq", 1, ("nq",), ("nq",), False),
     "huey (SQLite)": Entry("huey", "Huey"),

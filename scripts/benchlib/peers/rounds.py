@@ -125,7 +125,6 @@ def hosted(found: Found, python: Path | str, directory: Path) -> Iterator[Host]:
 
 def beside_peers(directory: Path, amount: Amount, names: Sequence[str] = tuple(PEERS)) -> Sheet:
     """The table of all peers, and the picture."""
-    directory.chmod(0o711)  # PostgreSQL runs as a user of its own, below
     everyone = [Found(name, PEERS[name]) for name in names]
     python: Path | str = sys.executable
     if any(found.entry.library and not found.why_not for found in everyone):
@@ -163,11 +162,11 @@ def _round(
 
 
 def _crashed(everyone: Sequence[Found], python: Path | str, directory: Path, amount: Amount) -> None:
-    """All at the same time: it is mostly waiting. Only one of agentd's two ways crashes."""
+    """All at the same time: it is mostly waiting."""
     with ExitStack() as stack:
         hosts = []
         for found in everyone:
-            if found.name == "agentd" or not found.name.startswith("agentd"):
+            if found.entry.promises:
                 host = stack.enter_context(hosted(found, python, directory))
                 host.ask("crash", amount.task_s, amount.watch_s)
                 hosts.append((found, host))
