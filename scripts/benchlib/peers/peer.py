@@ -78,13 +78,20 @@ class Peer:
             end(process)
         self._started, self._servers = [], []
 
-    def run(self, *argv: str | Path, server: bool = False, user: str | None = None, **environ: str) -> int:
-        """Start a process whose output goes to a log; returns where in the log it began."""
+    def run(
+        self,
+        *argv: str | Path,
+        server: bool = False,
+        user: str | None = None,
+        pass_fds: Sequence[int] = (),
+        **environ: str,
+    ) -> int:
+        """Start a process whose output goes to a log; returns where in the log it began. Another user's starts in /."""
         log = self.log
         with log.open("ab") as out:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **environ},
-                cwd=self.directory, user=user,
+                cwd="/" if user else self.directory, user=user, pass_fds=pass_fds,
             )  # fmt: skip
             (self._servers if server else self._started).append(process)
             return out.tell()

@@ -56,11 +56,15 @@ class Procrastinate(Peer):
         if user:
             shutil.chown(data, user)
         data.chmod(0o700)
-        argv = [_program("initdb"), "-A", "trust", "-U", "postgres", "--no-sync", "-D", str(data)]
-        subprocess.run(argv, user=user, cwd="/", check=True, capture_output=True)
+        # By a name that needs no way to it: what lies above may be closed to the user that it runs as.
+        fd = os.open(data, os.O_RDONLY)
+        here = f"/proc/self/fd/{fd}"
+        argv = [_program("initdb"), "-A", "trust", "-U", "postgres", "--no-sync", "-D", here]
+        subprocess.run(argv, user=user, cwd="/", pass_fds=[fd], check=True, capture_output=True)
         port = free_port()
         where = ("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")
-        self.run(_program("postgres"), "-D", data, "-p", str(port), *where, server=True, user=user)
+        self.run(_program("postgres"), "-D", here, "-p", str(port), *where, server=True, user=user, pass_fds=[fd])
+        os.close(fd)
         self._where = f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
         until(lambda: without_error(lambda: psycopg.connect(self._where).close()), 30, 0.05)
         self._rows = psycopg.connect(self._where, autocommit=True)
