@@ -64,12 +64,21 @@ def test_agentd_among_its_peers_is_measured_and_survives_its_crash(tmp_path: Pat
     assert ElementTree.fromstring(sheet.pictures["peers.svg"]).findall(f"{SVG}rect[@class='ours']")
 
 
+def test_agentd_among_its_peers_that_cannot_be_measured_fails_the_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path))  # no Python that is started from here comes up
+    sheet = beside_peers(tmp_path, Amount(10, 3, 1, 0.1, 3, 2), ("agentd", "agentd, 100 a POST"))
+    assert [(row.met, row.failed, row.figure) for row in sheet.rows] == [(None, True, "failed: it ended")] * 2
+
+
 def test_a_peer_that_is_not_installed_is_named_with_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     sheet = beside_peers(tmp_path, Amount(10, 3, 1, 0.1, 3, 2), ("nq",))
     assert "| nq | not here: apt install nq |" in sheet.text
+    assert sheet.rows == []
 
 
 def test_a_line_is_laid_through_points_whatever_one_of_them_is() -> None:

@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One line of the table; `met` is None where nothing could be measured, and `figure` says why."""
+    """One line of the table; `met` is None where it cannot be told, and `figure` says why."""
 
     what: str
     figure: str
     bar: str
     met: bool | None
+    failed: bool = False  #: agentd itself could not be measured; that a yardstick is not here is no failure
 
 
 @dataclass(frozen=True)

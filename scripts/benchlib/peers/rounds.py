@@ -181,15 +181,21 @@ def _crashed(everyone: Sequence[Found], python: Path | str, directory: Path, amo
 
 
 def _rows(everyone: Sequence[Found], amount: Amount) -> list[Row]:
-    ours = next((found for found in everyone if found.name == "agentd" and found.crash), None)
+    of_us = [found for found in everyone if found.name.startswith("agentd")]
+    rows = [
+        Row(f"{found.name}, among its peers", found.why_not, "measured", None, True) for found in of_us if found.why_not
+    ]
+    ours = next((found for found in of_us if found.crash), None)
     if ours is None:
-        return []
+        return rows
+    what = "`kill -9` under a task: state right within 1 s, queue resumed, nothing of it left, nothing ran twice"
+    if "error" in ours.crash:
+        return [*rows, Row(what, ours.crash["error"], "all four", None, True)]
     right = [found.name for found in everyone if found.crash and all(_verdicts(found))]
     others = len([found for found in everyone if found.crash]) - 1
-    peers = [name for name in right if name != "agentd"]
-    figure = f"{'all four' if 'agentd' in right else ours.crash}; of {others} peers: {', '.join(peers) or 'nobody'}"
-    what = "`kill -9` under a task: state right within 1 s, queue resumed, nothing of it left, nothing ran twice"
-    return [Row(what, figure, "all four", "agentd" in right)]
+    peers = [name for name in right if name != ours.name]
+    figure = f"{'all four' if ours.name in right else ours.crash}; of {others} peers: {', '.join(peers) or 'nobody'}"
+    return [*rows, Row(what, figure, "all four", ours.name in right)]
 
 
 def _verdicts(found: Found) -> tuple[bool, bool, bool, bool]:
