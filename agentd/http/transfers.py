@@ -66,8 +66,8 @@ ROUTES = (
         path=_SESSION + "/import",
         name="import_session",
         summary="Make a session of an archive that the export gave",
-        description="Verified to the last byte, and there as a whole or not at all. Nothing starts: what had not ended "
-        "when it was exported is cancelled. The id is that of the archive.",
+        description="Verified to the last byte, and there as a whole or not at all; what is no archive of this session "
+        "is answered 422. Nothing starts: what had not ended when it was exported is cancelled.",
         handler=take,
         role=Role.OPERATOR,
         body_use=BodyUse.BYTES,

@@ -29,6 +29,12 @@ expected-statuses = ["2xx", "304", "401", "403", "404", "409", "412", "416", "42
 
 [checks.negative_data_rejection]
 expected-statuses = ["400", "401", "403", "404", "405", "409", "412", "413", "415", "422", "429"]
+
+# What an archive is, no schema says: bytes that are none are refused in words.
+[[operations]]
+include-operation-id = "import_session"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["201", "401", "403", "409", "413", "422", "429", "503"]
 """
 STREAMS = ("all_events", "stream_output", "stream_growth")
 QUICK = ("--phases", "coverage,stateful", "-n", "10")
