@@ -14,6 +14,7 @@ from agentd.cli.ids import session_of
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.parameters import SESSION
 from agentd.cli.printing import notice
+from agentd.errors import Unreachable
 
 if TYPE_CHECKING:
     from agentd.client import Client
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("session", metavar="SESSION", type=SESSION)
-@click.option("-o", "--to", "target", type=click.Path(), help="Where to; - is stdout.  [default: SESSION.tar]")
+@click.option("-o", "--output", "target", type=click.Path(), help="Where to; - is stdout.  [default: SESSION.tar]")
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @with_agent
 async def command(agent: Client, at: Invocation, session: str, target: str | None, force: bool) -> None:
@@ -32,8 +33,18 @@ async def command(agent: Client, at: Invocation, session: str, target: str | Non
     session_id = await session_of(agent, session)
     target = target or f"{session_id}.tar"
     with nullcontext(sys.stdout.buffer) if target == "-" else _Whole(target, force) as file:
-        async for block in agent.export_session(session_id):
-            file.write(block)
+        came = 0
+        try:
+            async for block in agent.export_session(session_id):
+                file.write(block)
+                came += len(block)
+        except Unreachable as error:
+            if not came:
+                raise
+            left = "what was written is no archive" if target == "-" else f"{target} was not made"
+            raise Unreachable(
+                f"the export broke off after {came} bytes, and {left}; the daemon's log may say why: {error}"
+            ) from error
 
 
 class _Whole:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from agentd.errors import QueueFull, SessionExists, SessionNotFound, SessionReadOnly, StorageFull
+from agentd.errors import QueueFull, SessionExists, SessionNotFound, SessionReadOnly, StorageFailed, StorageFull
 from agentd.http import answers, blocks, bodies
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tokens import Role
@@ -55,11 +55,12 @@ ROUTES = (
         name="export_session",
         summary="The session as one archive",
         description="A tar file: journal, records, output and artifacts as of one event, and a manifest with the "
-        "SHA-256 of each. Without `workspace/` and `home/`, which are the tasks' own.",
+        "SHA-256 of each. Without `workspace/` and `home/`, which are the tasks' own. An artifact that cannot be read "
+        "is named in an error; where the answer breaks off later, what came of it is no archive.",
         handler=export,
         role=Role.VIEWER,
         answers={200: MEDIA_TYPE},
-        errors=(SessionNotFound, SessionReadOnly),
+        errors=(SessionNotFound, SessionReadOnly, StorageFailed),
     ),
     Route(
         method="PUT",

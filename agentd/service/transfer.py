@@ -27,11 +27,12 @@ class Transfers(Cleanup):
 
         Raises:
             SessionNotFound, SessionReadOnly
+            StorageFailed: an artifact cannot be read; it is named.
 
-        Its blocks raise StorageFailed when a file cannot be read, or retention took it meanwhile.
+        Its blocks raise StorageFailed when a file cannot be read any more, or retention took it meanwhile.
         """
         ledger = await self.store.ledger(session_id)
-        return Exported(ledger.seq, self.store.export(ledger))
+        return Exported(ledger.seq, await self.store.export(ledger))
 
     async def import_session(self, session_id: str, blocks: AsyncIterator[bytes]) -> SessionView:
         """Make the session that an archive holds. Nothing starts: what had not ended when it was exported is cancelled.

@@ -69,6 +69,20 @@ class Artifacts:
             raise StorageFailed(f"the artifacts cannot be listed: {error.strerror}") from error
         return Page(data=tuple(rows))
 
+    def check(self) -> None:
+        """See that all of them can be read, also those in directories that a listing passes over.
+
+        Raises:
+            StorageFailed: one cannot; it is named.
+        """
+        try:
+            with self._top() as root:
+                _check(root, ())
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # a session that has none
+        except OSError as error:
+            raise StorageFailed(f"the artifacts cannot be read: {error.strerror}") from error
+
     def open(self, path: str) -> OpenArtifact:
         """The file, for reading.
 
@@ -233,6 +247,21 @@ def _walk(fd: int, above: tuple[str, ...], after: tuple[str, ...]) -> Iterator[A
                     yield from _walk(below, names, after)
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue  # gone, replaced or closed to us meanwhile
+
+
+def _check(fd: int, above: tuple[str, ...]) -> None:
+    for entry in inside.entries(fd, MAX_ENTRIES):
+        try:
+            if not entry.is_directory:
+                os.close(inside.open_file(fd, entry.name))
+            elif len(above) + 1 < inside.MAX_DEPTH:
+                with inside.directory(entry.name, dir_fd=fd) as below:
+                    _check(below, (*above, entry.name))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # gone or replaced meanwhile
+        except OSError as error:
+            path = "/".join((*above, entry.name))
+            raise StorageFailed(f"artifact {path} cannot be read: {error.strerror}") from error
 
 
 def _remove_empty(root: int, names: tuple[str, ...]) -> None:

@@ -38,8 +38,14 @@ def exported(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
     """The archive of the session as of the moment, in blocks. Blocking.
 
     Raises:
-        StorageFailed: a file cannot be read, or retention took it meanwhile.
+        StorageFailed: an artifact cannot be read, by itself before the first block; the blocks, that a file cannot be
+            read any more, or retention took it meanwhile.
     """
+    Artifacts(Path(session_dir)).check()  # a task may have given them any mode
+    return _packed(disk, session_dir, moment)
+
+
+def _packed(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
     packer = Packer(moment.session.session_id, moment.seq)
     try:
         for member in _members(disk, session_dir, moment):

@@ -195,9 +195,13 @@ class Store(Residency):
         view = await self.in_thread(building.finish, at)
         self._add(session_id, Entry(view.session, view.counts, seq=view.seq))
 
-    def export(self, ledger: Ledger) -> Iterator[bytes]:
-        """The archive of a session as it is durable now; each block is read when it is asked for. Blocking."""
-        return exported(self._disk, ledger.folder.path, ledger.moment())
+    async def export(self, ledger: Ledger) -> Iterator[bytes]:
+        """The archive of a session as it is durable now; each block is read when it is asked for, blocking.
+
+        Raises:
+            StorageFailed: an artifact cannot be read; so do the blocks.
+        """
+        return await self.in_thread(exported, self._disk, ledger.folder.path, ledger.moment())
 
     async def delete(self, session_id: str) -> None:
         """Remove a session and its directory. The caller has just seen that nothing in it is live or pending.

@@ -29,12 +29,13 @@ class Agentd:
         self.process: subprocess.Popen[bytes] | None = None
         self.env = without_settings() | {"HOME": str(home), "AGENTD_DATA_DIR": str(self.data_dir)}
         self.env |= {"TERM": "xterm", "LANG": "C.UTF-8"}
+        self.before: tuple[str, ...] = ()  #: what starts the daemon
         self.settings = {"AGENTD_DRAIN_S": "0.2", "AGENTD_WORKERS_GRACE_S": "2"}
 
     def start(self) -> None:
         with open(self.home / "daemon.log", "ab") as log:
             self.process = subprocess.Popen(
-                [*AGENTD, "serve", "--port", "0"], cwd=self.home, env=self.env | self.settings, stderr=log
+                [*self.before, *AGENTD, "serve", "--port", "0"], cwd=self.home, env=self.env | self.settings, stderr=log
             )
         until(self._answers)
 
