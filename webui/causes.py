@@ -57,7 +57,10 @@ _TEXTS = {
         "Retry it. If it happens again, look at the memory of the machine.",
     ),
     "output_limit": ("it wrote more than it may", "Let it print less, or give it a larger max_output_bytes."),
-    "out_of_memory": ("the kernel ended it for lack of memory", "Give it more memory, or let fewer tasks run at once."),
+    "out_of_memory": (
+        "it was killed while the system was ending processes for lack of memory",
+        "Give it more memory, or let fewer tasks run at once.",
+    ),
     "agent_error": ("the coding agent reported an error", "The end of its log says which."),
     "no_result": ("the coding agent left without its final record", "The end of its log may say why; then retry."),
 }
