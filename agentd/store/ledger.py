@@ -1,4 +1,4 @@
-"""One session in memory: what is durable, what is staged on top of it, and the group commit between the two.
+"""One session in memory: what is durable, and what is staged on top of it.
 
 Readers see only what is durable (`session`, `tasks`, `seq`). Decisions are made on the head, which also holds what
 is staged and not yet synced, so that the next step need not wait for the last one's disk. When a batch fails, all
@@ -8,8 +8,6 @@ that was staged falls away and the head is the durable state again.
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -21,25 +19,12 @@ from msgspec.structs import replace
 from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.model.changes import applied_to_session, applied_to_task
 from agentd.model.events import Event, SessionEvent, SessionPruned, TaskCreated, TaskEvent
-from agentd.model.session import Session
 from agentd.model.task import Task
+from agentd.store.commits import GroupCommit, Staged
 from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position
 from agentd.store.hands import Hands
 from agentd.store.replay import key_record
 from agentd.store.view_writer import Moment, ViewWriter
-
-#: Seconds that events nobody waits for may stay unwritten, so that they share a sync with what follows.
-LAZY_S = 0.002
-
-
-class Staged(NamedTuple):
-    """An event on the head, with the value it made."""
-
-    seq: int
-    event: Event
-    task: Task | None
-    session: Session | None
-    key: KeyRecord | None
 
 
 class Committed(NamedTuple):
@@ -78,22 +63,13 @@ class Ledger:
         self.edited = loaded.edited  #: metadata.json was not as the store wrote it when it was opened
         self.folder = folder
         self._hooks = hooks
-        self._committers = committers
-        self._loop = asyncio.get_running_loop()
         self.position: Position = loaded.position
         # the head
         self._head_tasks: dict[str, Task] = {}
         self._head_keys: dict[str, KeyRecord] = {}
         self.head_session = loaded.session  #: with all that is staged
         self.head_seq = loaded.seq  #: of the last staged event
-        # group commit
-        self._staged: list[Staged] = []
-        self._waiters: list[asyncio.Future[None]] = []
-        self._in_flight: list[asyncio.Future[None]] = []  #: who waits for the batch that is being written
-        self._flushing: list[Staged] | None = None  #: the batch that is being written
-        self._began = 0.0  #: when, by perf_counter
-        self._flush_at: asyncio.Handle | None = None
-        self._due = math.inf  #: when what is staged must go, by the loop's clock
+        self._commits = GroupCommit(folder, committers, publish=self._publish, fail=self._fall_back)
         self.views = ViewWriter(
             folder, viewers, loaded.finished_order, self.moment, self._drop, lambda: hooks.on_edited(self)
         )
@@ -118,7 +94,7 @@ class Ledger:
     @property
     def pending(self) -> bool:
         """Whether something is staged that is not durable."""
-        return bool(self._staged or self._flushing)
+        return self._commits.pending
 
     @property
     def busy(self) -> bool:
@@ -144,7 +120,7 @@ class Ledger:
     def stage(self, events: Sequence[Event], *, lazily: bool = False) -> asyncio.Future[None]:
         """Put events on the head, all or none; the future is done when they are durable.
 
-        With `lazily` they may wait LAZY_S for company.
+        With `lazily` they may wait `commits.LAZY_S` for company.
 
         Raises:
             InvalidTransition: an event does not fit the head; nothing was staged.
@@ -163,16 +139,11 @@ class Ledger:
             if entry.key is not None:
                 self._head_keys[entry.key.key_hash] = entry.key
         self.head_seq += len(staged)
-        self._staged += staged
-        waiter = self._loop.create_future()
-        self._waiters.append(waiter)
-        self._ask_flush(self._loop.time() + LAZY_S if lazily else 0.0)
-        return waiter
+        return self._commits.give(staged, lazily=lazily)
 
     def hurry(self) -> None:
         """Somebody waits for what is staged after all."""
-        if self._staged:
-            self._ask_flush(0.0)
+        self._commits.hurry()
 
     async def settled(self) -> None:
         """Wait until all that is staged now is durable; what is staged meanwhile is not waited for.
@@ -180,15 +151,7 @@ class Ledger:
         Raises:
             StorageFailed, SessionReadOnly: it was not acknowledged.
         """
-        if not self.pending:
-            return
-        waiter = self._loop.create_future()
-        if self._staged:
-            self._waiters.append(waiter)
-            self._ask_flush(0.0)
-        else:
-            self._in_flight.append(waiter)
-        await waiter
+        await self._commits.settled()
 
     def _applied(self, events: Sequence[Event]) -> list[Staged]:
         fresh: dict[str, Task] = {}
@@ -206,44 +169,7 @@ class Ledger:
             staged.append(Staged(seq, event, task, changed, key))
         return staged
 
-    def _ask_flush(self, due: float) -> None:
-        if due < self._due:
-            self._due = due
-            if self._flushing is None:  # or else the next batch starts when this one is durable
-                self._set_flush()
-
-    def _set_flush(self) -> None:
-        if self._flush_at is not None:
-            self._flush_at.cancel()
-        # Not at once: what is staged in this turn of the loop shares the sync.
-        late = self._due <= self._loop.time()
-        self._flush_at = self._loop.call_soon(self._flush) if late else self._loop.call_at(self._due, self._flush)
-
-    def _flush(self) -> None:
-        self._flush_at, self._due = None, math.inf
-        batch, self._staged = self._staged, []
-        self._flushing = batch
-        self._in_flight, self._waiters = self._waiters, []
-        self._began = time.perf_counter()
-        events = [entry.event for entry in batch]
-        self._committers.run(self.folder.append, (events, batch[0].seq), self._flushed)
-
-    def _flushed(self, appended: Appended | None, error: BaseException | None) -> None:
-        batch, self._flushing = self._flushing, None
-        waiters, self._in_flight = self._in_flight, []
-        assert batch is not None
-        if appended is None:
-            self._fail(error, waiters)
-            return
-        self._publish(batch, appended)
-        self._hooks.on_commit_latency(time.perf_counter() - self._began)
-        for waiter in reversed(waiters):  # a start, staged after its submit, need not wait for the answer to be sent
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._staged:
-            self._set_flush()
-
-    def _publish(self, batch: list[Staged], appended: Appended) -> None:
+    def _publish(self, batch: list[Staged], appended: Appended, took_s: float) -> None:
         committed = []
         active_at = self.session.updated_at
         for entry, line in zip(batch, appended.lines, strict=True):
@@ -275,19 +201,12 @@ class Ledger:
         self.position = appended.position
         self.views.ask(resting=not self.live)
         self._hooks.on_commit(self, committed)
+        self._hooks.on_commit_latency(took_s)
 
-    def _fail(self, error: BaseException | None, waiters: list[asyncio.Future[None]]) -> None:
-        if not isinstance(error, (StorageFailed, SessionReadOnly)):
-            error = StorageFailed(f"the journal could not be written: {error!r}")
-        waiters += self._waiters
-        self._waiters, self._staged, self._due = [], [], math.inf
+    def _fall_back(self, error: StorageFailed | SessionReadOnly) -> None:
         self._head_tasks.clear()
         self._head_keys.clear()
         self.head_session, self.head_seq = self.session, self.seq
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(error)
-                waiter.exception()  # a record nobody waits for may fail unseen: the next one tells
         self._hooks.on_failed(self, error)
 
     # ------------------------------------------------------------------ views
@@ -315,6 +234,5 @@ class Ledger:
     def abandon(self) -> None:
         """Write nothing more; the caller has settled and flushed."""
         self._closed = self._closed or "it has left memory; try again"
-        if self._flush_at is not None:
-            self._flush_at.cancel()
+        self._commits.abandon()
         self.views.abandon()

@@ -97,7 +97,7 @@ async def test_a_repetition_while_the_first_is_being_refused_is_refused_too(quie
     first = asyncio.create_task(quiet.submit(key="k"))
     ledger = quiet.store.entry("s").ledger
     assert ledger is not None
-    await until(lambda: ledger._flushing is not None)
+    await until(lambda: ledger._commits._batch is not None)
     second = asyncio.create_task(quiet.submit(key="k"))
     await asyncio.sleep(0)
     quiet.disk.refuse_sync = 28

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from agentd.errors import InvalidTransition, SessionReadOnly, StorageFailed, StorageFull
 from agentd.model.changes import new_task
@@ -118,6 +119,51 @@ async def test_what_is_staged_in_one_turn_shares_one_sync(tmp_path: Path) -> Non
     await ledger.views.flush()
 
 
+def large(task_id: str, batch: int = 1) -> TaskCreated:
+    """A creation as large as a request may be."""
+    return TaskCreated(
+        at=AT, task_id=task_id, task=replace(task(task_id), spec={"command": "x" * (1 << 20)}), batch=batch
+    )
+
+
+async def test_more_than_is_written_at_once_goes_in_parts_that_break_no_request(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    ledger = room.open()
+    before = room.disk.syncs
+    many = [ledger.stage([large(f"t{n}")]) for n in range(20)]
+    whole = ledger.stage([large("b0", batch=12), *(large(f"b{n}") for n in range(1, 12))])
+    last = ledger.stage([creation("last")])
+    await many[7]
+    assert not many[8].done()
+    assert ledger.tasks.keys() == {f"t{n}" for n in range(8)}
+    await ledger.settled()
+    assert all(future.done() for future in (*many, whole, last))
+    assert room.disk.syncs == before + 4, "eight, eight, four and the twelve that count together, one"
+    assert [each.seq for each in room.committed] == list(range(2, 35))
+    await ledger.views.flush()
+    ledger.folder.close()
+    sizes = [path.stat().st_size for path in (room.path / "history").glob("events-*.jsonl")]
+    assert max(sizes) < 17 << 20, "the limit of a segment, and of a write or a request"
+    assert room.open().tasks.keys() == ledger.tasks.keys()
+
+
+async def test_of_what_goes_in_parts_those_that_were_written_stay_when_the_disk_refuses(tmp_path: Path) -> None:
+    room = Room(tmp_path)
+    ledger = room.open()
+    many = [ledger.stage([large(f"t{n}")]) for n in range(12)]
+    await many[7]
+    room.disk.refuse_write = errno.ENOSPC
+    for future in many[8:]:
+        with pytest.raises(StorageFull):
+            await future
+    assert (ledger.seq, ledger.head_seq, len(ledger.tasks)) == (9, 9, 8)
+    room.disk.refuse_write = None
+    await ledger.stage([creation("after")])
+    await ledger.views.flush()
+    ledger.folder.close()
+    assert room.open().tasks.keys() == {*(f"t{n}" for n in range(8)), "after"}
+
+
 async def test_a_step_that_is_not_legal_stages_nothing(tmp_path: Path) -> None:
     ledger = Room(tmp_path).open()
     await ledger.stage([creation("a")])
@@ -201,7 +247,7 @@ async def test_a_lazy_record_that_nobody_joins_goes_by_itself_and_sooner_when_so
     lazy = ledger.stage([finish("a")], lazily=True)
     ledger.hurry()
     await asyncio.sleep(0)  # the next turn of the loop begins the batch
-    assert ledger._flushing is not None
+    assert ledger._commits._batch is not None
     await lazy
     await ledger.views.flush()
 
@@ -212,7 +258,7 @@ async def test_a_lazy_record_staged_while_a_batch_is_written_waits_for_company_t
     before = room.disk.syncs
     first = ledger.stage([creation("a"), start("a")])
     await asyncio.sleep(0)
-    assert ledger._flushing is not None
+    assert ledger._commits._batch is not None
     lazy = ledger.stage([finish("a")], lazily=True)
     await first
     assert not lazy.done()
