@@ -1,12 +1,10 @@
-"""The log: its form, what it never shows, and that nobody can stop the daemon by not reading it."""
+"""The daemon's log: its form, and what it never shows."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
-import pty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 import structlog
 
 from agentd.config import Log
-from agentd.log import BLOT, Lines, blot, configure, happened
+from agentd.log import BLOT, blot, configure, happened
 from agentd.model.events import TaskFinished, TaskProgress, WorkerLost
 from agentd.model.task import Cause, CauseCode, State
 
@@ -106,13 +104,6 @@ def test_what_libraries_log_comes_the_same_way(captured: Captured) -> None:
     assert (line["event"], line["logger"], line["message"]) == ("library.said", "aiohttp.server", "odd request")
 
 
-def test_configuring_again_does_not_double_the_lines_of_libraries(captured: Captured) -> None:
-    configure(Log(), captured.fd)
-    configure(Log(), captured.fd)
-    logging.getLogger("asyncio").error("once")
-    assert len(captured.lines()) == 1
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -150,51 +141,3 @@ def test_what_is_not_secret_stays_as_it_is() -> None:
     }
     assert blot(None, "info", dict(line)) == line
     assert BLOT not in str(blot(None, "info", {"message": "the token is in the file `token`"}))
-
-
-def test_a_terminal_gets_lines_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    ours, theirs = pty.openpty()
-    try:
-        configure(Log(), theirs)
-        structlog.get_logger().info("agent.draining", drain_s=10.0)
-        text = os.read(ours, 4096).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert "agent.draining" in text
-    assert "drain_s=10.0" in text
-    assert "\x1b" not in text
-    assert not text.startswith("{")
-
-
-def test_a_reader_that_stops_reading_stops_nothing_and_is_told_what_it_missed() -> None:
-    reading, writing = os.pipe()
-    try:
-        room = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 8192)
-        lines = Lines(writing)
-        long = json.dumps({"event": "x" * 10_000}) + "\n"
-        for _ in range(50):
-            lines.write(long)
-        assert lines.dropped == 50
-        os.read(reading, room)
-        lines.write('{"event":"back"}\n')
-        torn, note, back = os.read(reading, room).decode().split("\n")[-4:-1]
-        assert not torn.endswith("}")
-        assert json.loads(note) == {"event": "log.dropped", "level": "warning", "lines": 50}
-        assert json.loads(back) == {"event": "back"}
-    finally:
-        os.close(reading)
-        os.close(writing)
-
-
-def test_a_reader_that_has_gone_stops_nothing() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    try:
-        lines = Lines(writing)
-        lines.write("one\n")
-        lines.write("two\n")
-        assert lines.dropped == 2
-    finally:
-        os.close(writing)

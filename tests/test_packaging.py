@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("agentd", "hosting", "webui")
 
 
 def test_a_built_wheel_has_every_module_template_and_static_file(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    for name in ("agentd", "webui"):
+    for name in PACKAGES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    wanted = {str(path.relative_to(source)) for name in ("agentd", "webui") for path in (source / name).rglob("*.*")}
+    wanted = {str(path.relative_to(source)) for name in PACKAGES for path in (source / name).rglob("*.*")}
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps"]
     subprocess.run(
         [*command, "--no-build-isolation", "-w", str(tmp_path), str(source)],

@@ -16,9 +16,9 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from hosting.connections import OTHER_VERSION
 from webui import actions, api, pages
 from webui.assets import Assets
-from webui.connections import OTHER_VERSION
 from webui.doorkeeper import READING, Doorkeeper
 from webui.identity import Role, Seals
 from webui.links import Links

@@ -32,9 +32,10 @@ from agentd.http.auth import NOBODY, Doorkeeper
 from agentd.http.metrics import Metrics
 from agentd.http.routes import ROUTES
 from agentd.http.routing import BodyUse, Call, Route, Seats, Table
-from agentd.http.server import OTHER_VERSION, Runner, connections_for
+from agentd.http.server import Runner, connections_for
 from agentd.http.tokens import Role, TokenFile, first_token
 from agentd.service import Service
+from hosting.connections import OTHER_VERSION, Unreadable
 
 log = structlog.get_logger()
 
@@ -111,10 +112,10 @@ class Api:
         log.debug("http.request", route=call.route.name, status=response.status, request_id=call.request_id)
         return response
 
-    def refuse(self, request: web.BaseRequest, code: str, detail: str) -> web.StreamResponse:
+    def refuse(self, request: web.BaseRequest, why: Unreadable) -> web.StreamResponse:
         """The answer to what is not HTTP, or too large to be read as such."""
-        self._metrics.answered("", problems.STATUS[code], 0.0)
-        return problems.answer(code, detail, self._request_id(request))
+        self._metrics.answered("", why.status, 0.0)
+        return problems.answer(why.code, why.detail, self._request_id(request))
 
     async def _handled(self, call: Call) -> web.StreamResponse:
         request = call.request

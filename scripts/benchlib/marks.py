@@ -41,10 +41,11 @@ def daemon(file: Path) -> None:
     """Run `agentd` with marks, written to the file at the end."""
     from agentd.cli.main import main
     from agentd.engines.local import worker_process
-    from agentd.http import answers, app, server
+    from agentd.http import answers, app
     from agentd.store import appender, disk, ledger
+    from hosting import connections
 
-    around(server._Connection, "data_received", before="bytes came")
+    around(connections._Connection, "data_received", before="bytes came")
     around(app.Api, "answer", before="answering")
     around(answers, "json", after="answer made")
     around(ledger.Ledger, "_flush", before="batch handed over")

@@ -84,7 +84,7 @@ def fuzz(directory: Path, seconds: int) -> None:
     import structlog
 
     structlog.configure(processors=[_drop])
-    with atheris.instrument_imports(include=["agentd", "webui"]):
+    with atheris.instrument_imports(include=["agentd", "hosting", "webui"]):
         table = parsers()
     for name, target in table.items():
         (corpus := directory / name / "corpus").mkdir(parents=True)

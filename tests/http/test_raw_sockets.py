@@ -14,11 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp import web
 
 from agentd.config import Limits
 from agentd.http import blocks, bodies
-from agentd.http.server import SPARE_FILES, Runner, connections_for
+from agentd.http.server import SPARE_FILES, connections_for
 from benchlib.processes import descriptors, rss_mib
 from tests.daemon.harness import RealDaemon, until
 from tests.http.conftest import Serve
@@ -65,35 +64,6 @@ def test_at_the_bound_those_that_ask_nothing_make_room(daemon: RealDaemon) -> No
         connected(daemon).close()  # those that came in one burst are counted when the next one comes
         until(lambda: files(daemon) <= before + 40 + 20, PATIENCE_S)  # and a few files of the session
     until(lambda: files(daemon) <= before + 20, PATIENCE_S)
-
-
-async def test_one_that_was_asked_to_leave_is_not_in_the_way_of_the_next() -> None:
-    never = asyncio.Event()
-    asked = asyncio.Event()
-
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        asked.set()
-        await never.wait()
-        raise AssertionError("nobody waits for it")
-
-    runner = Runner(answer, lambda request, code, text: web.Response(), header_bytes=8190, connections=2)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    host, port = runner.addresses[0][:2]
-    with socket.create_connection((host, port)) as busy, socket.create_connection((host, port)) as idle:
-        try:
-            busy.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            async with asyncio.timeout(PATIENCE_S):
-                await asked.wait()
-            assert runner.server is not None
-            took = type(runner.server())  # as for a third: the idle one leaves, in some turns of the loop
-            for _ in range(20):
-                assert type(runner.server()) is took
-                await asyncio.sleep(0)
-            assert idle.recv(1) == b""
-        finally:
-            await runner.cleanup()
 
 
 def test_when_all_are_busy_another_is_told_to_come_back(daemon: RealDaemon) -> None:

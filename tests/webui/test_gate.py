@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Page, expect
 
+from hosting.connections import MAX_HEADERS
 from tests.daemon.harness import RealDaemon
-from webui.connections import HEADER_BYTES, LINE_BYTES, MAX_HEADERS
+from webui.connections import HEADER_BYTES, LINE_BYTES
 
 from .conftest import Watched
 from .viewer import RealViewer
@@ -130,7 +131,7 @@ def test_every_answer_carries_the_policy_errors_and_files_and_streams_too(viewer
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET /" + b"a" * LINE_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"431"),
+        (b"GET /" + b"a" * LINE_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", b"414"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 2 * HEADER_BYTES + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * MAX_HEADERS + b"\r\n", b"431"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),

@@ -1,0 +1,1 @@
+"""What the daemon and the viewer stand on alike. It knows neither."""
