@@ -42,16 +42,16 @@ def daemon(file: Path) -> None:
     from agentd.cli.main import main
     from agentd.engines.local import worker_process
     from agentd.http import answers, app
-    from agentd.store import appender, disk, ledger
+    from agentd.store import appender, commits, disk
     from hosting import connections
 
     around(connections._Connection, "data_received", before="bytes came")
     around(app.Api, "answer", before="answering")
     around(answers, "json", after="answer made")
-    around(ledger.Ledger, "_flush", before="batch handed over")
+    around(commits.GroupCommit, "_write", before="batch handed over")
     around(appender.Appender, "append", before="thread runs")
     around(disk.RealDisk, "fdatasync", before="sync begins", after="sync ends")
-    around(ledger.Ledger, "_flushed", before="batch told")
+    around(commits.GroupCommit, "_written", before="batch told")
     around(worker_process.WorkerProcess, "send", after="launch sent")
     around(worker_process.WorkerProcess, "read", before="exit read")
     worker_process._PROGRAM = str(worker_program(file.with_suffix(".worker.py"), file.with_suffix(".worker")))
