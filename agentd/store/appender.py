@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from agentd.store.journal import Position, sealed_batch, sealed_head
 
 
 class Appended(NamedTuple):
-    """A durable batch: its lines, each with its line end, and the position after it."""
+    """A durable batch: its lines, each with its line end, and the position after it. What is over `most` is not in."""
 
     lines: list[bytes]
     position: Position
@@ -43,8 +44,8 @@ class Appender:
         """Continue the open segment, of which `offset` bytes count, after the record with this seq and CRC."""
         self._fd, self._segment, self._offset, self._seq, self._crc = fd, segment, offset, seq, crc
 
-    def append(self, events: Sequence[Event], first_seq: int) -> Appended:
-        """Make the batch durable: one write, one sync.
+    def append(self, events: Sequence[Event], first_seq: int, most: float = math.inf) -> Appended:
+        """Make the batch durable, or its beginning where it is more than `most` bytes: one write, one sync.
 
         Raises:
             StorageFull: there is no room; the folder is as before, and the next append may succeed.
@@ -57,7 +58,7 @@ class Appender:
             raise ValueError(f"event {first_seq} cannot follow {self._seq}")
         if self._fd is None and not self._beginning:
             raise ValueError("the folder is closed")
-        lines, crc = sealed_batch(self._session_id, events, first_seq, self._crc)
+        lines, crc = sealed_batch(self._session_id, events, first_seq, self._crc, most)
         if self._beginning or self._offset >= self._segment_bytes:
             self._start_segment(lines)
         else:

@@ -17,6 +17,8 @@ from agentd.store.hands import Hands
 
 #: Seconds that events nobody waits for may stay unwritten, so that they share a sync with what follows.
 LAZY_S = 0.002
+#: What is written at once, unless one request is more: a segment of the journal can always be read as a whole.
+WRITE_BYTES = 8 << 20
 
 
 class Staged(NamedTuple):
@@ -27,6 +29,13 @@ class Staged(NamedTuple):
     task: Task | None
     session: Session | None
     key: KeyRecord | None
+
+
+class Waiter(NamedTuple):
+    """Who waits until the event is durable."""
+
+    seq: int
+    future: asyncio.Future[None]
 
 
 class GroupCommit:
@@ -50,9 +59,9 @@ class GroupCommit:
         self._fail = fail
         self._loop = asyncio.get_running_loop()
         self._staged: list[Staged] = []
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[Waiter] = []
         self._batch: list[Staged] | None = None  #: what is being written
-        self._in_flight: list[asyncio.Future[None]] = []  #: who waits for it
+        self._in_flight: list[Waiter] = []  #: who waits for it
         self._began = 0.0  #: when, by perf_counter
         self._next: asyncio.Handle | None = None
         self._due = math.inf  #: when what is staged must go, by the loop's clock
@@ -84,7 +93,7 @@ class GroupCommit:
         if self._staged:
             await self._waiter(0.0)
         elif self._batch:
-            self._in_flight.append(waiter := self._loop.create_future())
+            self._in_flight.append(Waiter(self._batch[-1].seq, waiter := self._loop.create_future()))
             await waiter
 
     def abandon(self) -> None:
@@ -93,7 +102,7 @@ class GroupCommit:
             self._next.cancel()
 
     def _waiter(self, due: float) -> asyncio.Future[None]:
-        self._waiters.append(waiter := self._loop.create_future())
+        self._waiters.append(Waiter(self._staged[-1].seq, waiter := self._loop.create_future()))
         self._ask(due)
         return waiter
 
@@ -116,7 +125,7 @@ class GroupCommit:
         self._in_flight, self._waiters = self._waiters, []
         self._began = time.perf_counter()
         events = [entry.event for entry in self._batch]
-        self._committers.run(self._folder.append, (events, self._batch[0].seq), self._written)
+        self._committers.run(self._folder.append, (events, self._batch[0].seq, WRITE_BYTES), self._written)
 
     def _written(self, appended: Appended | None, error: BaseException | None) -> None:
         batch, self._batch = self._batch, None
@@ -125,19 +134,24 @@ class GroupCommit:
         if appended is None:
             self._lost(error, waiters)
             return
+        if rest := batch[len(appended.lines) :]:  # more than one write takes: it is next, before what came meanwhile
+            del batch[len(appended.lines) :]
+            self._staged, self._due = rest + self._staged, 0.0
+            self._waiters = [waiter for waiter in waiters if waiter.seq > batch[-1].seq] + self._waiters
+            waiters = [waiter for waiter in waiters if waiter.seq <= batch[-1].seq]
         self._publish(batch, appended, time.perf_counter() - self._began)
-        for waiter in reversed(waiters):  # a start, staged after its submit, need not wait for the answer to be sent
+        for _, waiter in reversed(waiters):  # a start, staged after its submit, need not wait for the answer to be sent
             if not waiter.done():
                 waiter.set_result(None)
         if self._staged:
             self._set_next()
 
-    def _lost(self, error: BaseException | None, waiters: list[asyncio.Future[None]]) -> None:
+    def _lost(self, error: BaseException | None, waiters: list[Waiter]) -> None:
         if not isinstance(error, (StorageFailed, SessionReadOnly)):
             error = StorageFailed(f"the journal could not be written: {error!r}")
         waiters += self._waiters
         self._waiters, self._staged, self._due = [], [], math.inf
-        for waiter in waiters:
+        for _, waiter in waiters:
             if not waiter.done():
                 waiter.set_exception(error)
                 waiter.exception()  # a record nobody waits for may fail unseen: the next one tells

@@ -5,6 +5,7 @@ Blocking; call it from threads, one at a time per folder. Only `write_views` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from agentd.errors import StorageFailed
@@ -195,15 +196,15 @@ class Folder:
         """Why nothing can be appended; `resume` ends it."""
         return self._appender.poisoned
 
-    def append(self, events: Sequence[Event], first_seq: int) -> Appended:
-        """Make the batch durable: one write, one sync.
+    def append(self, events: Sequence[Event], first_seq: int, most: float = math.inf) -> Appended:
+        """Make the batch durable, or its beginning where it is more than `most` bytes: one write, one sync.
 
         Raises:
             StorageFull: there is no room; the folder is as before, and the next append may succeed.
             StorageFailed: the disk refused; likewise, unless `poisoned` now says why nothing can be appended.
             SessionReadOnly: it is poisoned.
         """
-        return self._appender.append(events, first_seq)
+        return self._appender.append(events, first_seq, most)
 
     def resume(self) -> None:
         """Go on after a failed sync, in a new segment.

@@ -6,6 +6,7 @@ segment whose disk failed can be left behind: what it holds beyond the next head
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from agentd.errors import SessionReadOnly
-from agentd.model.events import Event
+from agentd.model.events import Event, TaskCreated
 from agentd.model.reading import read
 from agentd.model.task import Value
 from agentd.store import layout
@@ -80,14 +81,25 @@ def sealed_head(session_id: str, segment: int, first_seq: int, crc: int) -> byte
     return sealed(body % (layout.FORMAT, msgspec.json.encode(session_id), segment, first_seq, crc), crc)[0]
 
 
-def sealed_batch(session_id: str, events: Sequence[Event], first_seq: int, crc: int) -> tuple[list[bytes], int]:
-    """One line per event; `b`, the batch's first seq, tells a torn batch from damage before a later one."""
-    lines = []
+def sealed_batch(
+    session_id: str, events: Sequence[Event], first_seq: int, crc: int, most: float = math.inf
+) -> tuple[list[bytes], int]:
+    """One line per event; `b`, the batch's first seq, tells a torn batch from damage before a later one.
+
+    Once there are `most` bytes, the rest is left out, but for what counts together with the last line.
+    """
+    lines: list[bytes] = []
     owner = msgspec.json.encode(session_id)
+    size = whole = 0
     for seq, event in enumerate(events, first_seq):
+        if len(lines) >= whole:
+            if size >= most:
+                break
+            whole = len(lines) + (event.batch if isinstance(event, TaskCreated) else 1)
         fields = msgspec.json.encode(event)[1:-1]
         line, crc = sealed(b'{"seq":%d,"b":%d,"session_id":%b,%b' % (seq, first_seq, owner, fields), crc)
         lines.append(line)
+        size += len(line)
     return lines, crc
 
 

@@ -160,7 +160,7 @@ async def test_a_batch_is_one_write(quiet: House) -> None:
     assert ledger is not None
     written: list[int] = []
     append = ledger.folder.append
-    ledger.folder.append = lambda events, first_seq: (written.append(len(events)), append(events, first_seq))[1]  # type: ignore[method-assign, func-returns-value]
+    ledger.folder.append = lambda events, *rest: (written.append(len(events)), append(events, *rest))[1]  # type: ignore[method-assign, func-returns-value]
     await quiet.service.submit_batch("s", [NewTask(spec={"command": "true"})] * 30, None, "test")
     assert written == [30]
 
