@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,29 @@ from agentd.http.routes import ROUTES
 from agentd.http.routing import Route, Table
 from agentd.kinds.registry import kinds
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
+from tests.daemon.harness import RealDaemon
 
 from .talk import Api
 
 TEXT = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 TYPES = EVENT_TYPES | {str(event.__struct_config__.tag) for event in ANNOUNCED}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+def test_its_examples_work_as_typed_also_after_those_of_the_readme(tmp_path: Path) -> None:
+    daemon = RealDaemon(tmp_path / "sessions_data")
+    daemon.start()
+    try:
+        daemon.request("POST", "/sessions", {"session_id": "build-click"})
+        typed = "".join(re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
+        typed = typed.replace("http://127.0.0.1:8420", daemon.agent["url"])
+        strict = 'set -e; curl() { command curl -sS --fail-with-body "$@"; }\n'
+        done = subprocess.run(["sh", "-c", strict + typed], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout
+        task = daemon.wait(re.findall(r'"task_id":"(\w+)"', done.stdout)[-1])
+        assert (task["session_id"], task["state"]) == ("build-site", "completed"), task["cause"]
+    finally:
+        daemon.end()
 
 
 def section(title: str) -> str:
