@@ -18,10 +18,10 @@ from .bad_agents import BadAgent, session
 from .conftest import MakeViewer, Watched, enter
 from .viewer import RealViewer
 
-#: A page heals by itself in this time after a restart.
-HEALS_MS = 5000
-#: It says that an agent is silent in this time.
-SAYS_MS = 15_000
+#: What is waited for at most until a page has healed by itself after a restart.
+HEALS_MS = 20_000
+#: And until it says that an agent is silent.
+SAYS_MS = 30_000
 #: What browsers write to the console when a connection is lost, which these tests mean to happen.
 LOST = ["Failed to load resource", "net::ERR_"]
 

@@ -195,10 +195,10 @@ def test_a_slow_agent_is_filled_in_when_it_answers_and_holds_up_nobody(
         until(lambda: quick.streams)
         quick.sessions["quick-1"] = session("quick-1", 5, state="working")
         quick.tell("task.started", session_id="quick-1", task_id="t")
-        expect(page.locator("#row-quick-quick-1 [data-state=working]")).to_be_visible(timeout=2000)
+        expect(page.locator("#row-quick-quick-1 [data-state=working]")).to_be_visible()
         expect(page.locator("[data-unknown=slow]")).to_be_visible()
         slow.mode = "good"
-        expect(page.locator("#row-slow-slow-0")).to_be_visible(timeout=5000)
+        expect(page.locator("#row-slow-slow-0")).to_be_visible()
         expect(page.locator("[data-unknown]")).to_have_count(0)
         page.close()
 
@@ -223,7 +223,7 @@ def test_one_that_always_takes_its_time_is_shown_while_another_never_rests(
         thread = threading.Thread(target=never_rest)
         thread.start()
         try:
-            expect(page.locator("#row-late-late-0 [data-state=idle]")).to_be_visible(timeout=10_000)
+            expect(page.locator("#row-late-late-0 [data-state=idle]")).to_be_visible()
         finally:
             done.set()
             thread.join()
@@ -272,7 +272,7 @@ def test_a_bad_stream_of_one_agent_does_not_keep_the_page_from_the_others(
         until(lambda: good.streams)
         good.sessions["good-0"]["state"] = "working"
         good.tell("task.started", session_id="good-0", task_id="t")
-        expect(page.locator("#row-good-good-0 [data-state=working]")).to_be_visible(timeout=3000)
+        expect(page.locator("#row-good-good-0 [data-state=working]")).to_be_visible()
         expect(page.locator("#row-bad-bad-0")).to_be_visible()
         page.close()
 
