@@ -155,6 +155,28 @@ def test_killing_a_worker_ends_its_task_at_once_and_the_next_one_runs(make_daemo
     assert daemon.wait(following)["state"] == "completed"
 
 
+@pytest.mark.parametrize("too", ["alone", "with its workers"])
+def test_a_daemon_that_was_stopped_for_a_while_does_not_call_its_workers_silent(
+    make_daemon: MakeDaemon, too: str
+) -> None:
+    daemon = make_daemon(workers={"heartbeat_s": 1}).start()
+    assert daemon.process is not None
+    task_id = daemon.shell("s", "while ! test -e go; do sleep 0.02; done")["task_id"]
+    daemon.state(task_id, "running")
+    stopped = [daemon.process.pid]
+    if too != "alone":
+        stopped += [worker["pid"] for worker in daemon.workers()]
+    for lasts_s in (4.5, 3.3):  # the next look is at 3 s: it comes late once, and once nearly in time
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(lasts_s)
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        assert daemon.task(task_id)["state"] == "running"
+    (daemon.data_dir / "sessions/s/workspace/go").touch()
+    assert daemon.wait(task_id)["cause"]["code"] == "ok"
+
+
 def test_a_task_can_ask_for_a_retry_when_its_worker_is_lost(daemon: RealDaemon, tmp_path: Path) -> None:
     first = tmp_path / "first"
     command = f"test -e {first} || {{ touch {first}; sleep 3086; }}"

@@ -244,22 +244,23 @@ class Supervisor:
 
     def watch_silence(self) -> None:
         """From now on a worker that starts or is busy must be heard; nothing is watched while all are idle."""
-        self._look_in(SILENT_HEARTBEATS * self._settings.heartbeat_s)
+        self._look_in(self._settings.heartbeat_s)
 
     def _look_in(self, wait_s: float) -> None:
         expected = self._clock.monotonic() + wait_s
         self._alarms.set("silence", wait_s, lambda: self._check_silence(expected))
 
     def _check_silence(self, expected: float) -> None:
-        """Kill the silent, and look again when the next could be. If this comes late, the daemon slept, not they."""
+        """Kill the silent, and look again soon enough to tell a daemon that slept from a worker that is silent."""
         now = self._clock.monotonic()
-        late = now - expected > self._settings.heartbeat_s
-        next_s = SILENT_HEARTBEATS * self._settings.heartbeat_s
+        next_s = self._settings.heartbeat_s
+        slept = now - expected > next_s
         watched = [slot for slot in self.slots.values() if slot.state in (SlotState.STARTING, SlotState.BUSY)]
         for slot in watched:
-            if slot.process is None:
+            process = slot.process
+            if process is None:
                 continue
-            if late:
+            if slept:
                 slot.heard_at = now
             allowed_s = SILENT_HEARTBEATS * self._settings.heartbeat_s
             if slot.state is SlotState.STARTING:
@@ -267,9 +268,12 @@ class Supervisor:
             left_s = slot.heard_at + allowed_s - now
             if left_s > 0:
                 next_s = min(next_s, left_s)
-            else:
+                continue
+            heard_at = slot.heard_at
+            process.read()  # after a stop of the daemon, its timers ring before what came meanwhile is read
+            if slot.heard_at == heard_at:
                 slot.end_reason = f"was silent for {allowed_s:g} s and was killed"
-                slot.process.kill()
+                process.kill()
         if watched:
             self._look_in(next_s)
 
