@@ -150,7 +150,7 @@ ROUTES = (
         query=Deletion,
         versioned=True,
         answers={204: None},
-        errors=(SessionNotFound, SessionActive, PreconditionFailed),
+        errors=(SessionNotFound, SessionActive, SessionReadOnly, PreconditionFailed),
     ),
     Route(
         method="POST",

@@ -76,6 +76,7 @@ class HandEdits(Ground):
 
         Raises:
             StorageFailed: a bad text could not be kept, so it must not be overwritten.
+            SessionNotFound: it was not read, for the session is being deleted.
         """
         try:
             changes = edited(base, text)
@@ -87,6 +88,8 @@ class HandEdits(Ground):
             kept_as = f"metadata.json.refused-{self.now().replace(':', '')}"
             try:
                 await self.in_thread(_write_beside, self.store.path(base.session_id) / kept_as, text)
+            except FileNotFoundError:
+                raise SessionNotFound(f"session {base.session_id!r} has lost its directory") from None
             except OSError as refused:
                 raise StorageFailed(f"a refused edit cannot be kept: {refused}") from refused
             return [SessionEditRefused(at=self.now(), reason=error.detail, kept_as=kept_as)], base

@@ -205,9 +205,12 @@ class SessionVerbs(HandEdits):
         Raises:
             SessionNotFound, PreconditionFailed, StorageFailed
             SessionActive: it has live tasks and `force` is not set.
+            SessionReadOnly: it has live tasks, and their cancellation cannot be recorded now.
         """
+        ledger = None
         with contextlib.suppress(SessionReadOnly):  # a damaged one has nothing that runs
             ledger = await self.store.ledger(session_id)
+        if ledger is not None:
             self._check_version(ledger, if_seq)
             with ledger.kept():
                 while ledger.live or ledger.pending:

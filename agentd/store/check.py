@@ -183,7 +183,7 @@ class _SessionCheck:
                 if found.snapshot is not None and found.snapshot.seq == seq:
                     self._compare(found.snapshot, replay)
             events += 1
-        for torn in scan.torn:
+        for torn in filter(lambda each: each.data, scan.torn):  # an empty segment is one that was about to begin
             name = f"{layout.HISTORY}/{layout.segment_name(torn.segment)}"
             problem = f"{len(torn.data)} bytes from byte {torn.offset} on were never acknowledged"
             self._add(name, problem, "kept in quarantine and cut")

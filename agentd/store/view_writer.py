@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
@@ -20,6 +19,8 @@ LAG_S = 0.25
 DUTY = 0.1
 #: The share that writing at every rest may take: of short tasks one after the other, not each is worth it.
 RESTING_DUTY = 0.05
+#: Seconds that they may lag at most, however long a writing took: one that a disk held up says little of the next.
+MOST_LAG_S = 5.0
 #: Seconds between attempts on a disk that refuses.
 REFUSED_S = 1.0
 
@@ -157,7 +158,7 @@ class ViewWriter:
         changed, self._metadata_changed = self._metadata_changed, False
         ended = [*self._kept, *(task.task_id for _, task in finished)]
         over = max(0, len(ended) - moment.session.policy.tasks_kept)
-        work = _Work(moment, finished, changed, set(ended[:over]), ended[over:], time.perf_counter())
+        work = _Work(moment, finished, changed, set(ended[:over]), ended[over:], self._loop.time())
         self._writing = self._loop.run_in_executor(self._threads, self._written, work)
         self._writing.add_done_callback(lambda done: self._done(done, work))
 
@@ -193,9 +194,10 @@ class ViewWriter:
 
     def _done(self, done: asyncio.Future[bool], work: _Work) -> None:
         self._writing = None
-        took_s = time.perf_counter() - work.began
-        self._pause_s = max(LAG_S, took_s / DUTY)
-        self._rested_at = self._loop.time() + took_s / RESTING_DUTY
+        now = self._loop.time()
+        took_s = now - work.began
+        self._pause_s = min(max(LAG_S, took_s / DUTY), MOST_LAG_S)
+        self._rested_at = now + min(took_s / RESTING_DUTY, MOST_LAG_S)
         if done.exception() is not None:
             # The journal has it all; only the files are behind.
             self._finished = work.finished + self._finished

@@ -39,6 +39,7 @@ def _live(number: int, lives: int) -> None:
         max_examples=lives,
         stateful_step_count=STEPS,
         database=None,
+        deadline=None,
         derandomize=False,
         phases=(Phase.generate,),  # the whole life is told when one is wrong; the tests make it small
         suppress_health_check=list(HealthCheck),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from agentd.errors import SessionNotFound, StorageFailed
+from agentd.errors import SessionNotFound, SessionReadOnly, StorageFailed
 from agentd.model.task import State
 
 from .conftest import Build
-from .house import House, TroubledDisk
+from .house import House, TroubledDisk, until
 
 
 class WatchedDisk(TroubledDisk):
@@ -68,3 +68,29 @@ async def test_a_deletion_that_the_disk_refuses_leaves_the_session_as_it_was(wat
     watched.disk.refuse_directory = False
     await watched.service.delete_session("s", force=False, if_seq=None)
     assert not watched.store.path("s").exists()
+
+
+async def test_a_session_whose_journal_is_in_doubt_is_not_deleted_while_a_task_runs(house: House) -> None:
+    await house.session()
+    task = await house.submit("sleep 100")
+    await until(lambda: (ledger := house.store.in_memory("s")) and ledger.tasks[task.task_id].state is State.RUNNING)
+    house.disk.refuse_sync = 5
+    with pytest.raises(StorageFailed):
+        await house.submit()
+    with pytest.raises(SessionReadOnly, match="s is read-only"):
+        await house.service.delete_session("s", force=True, if_seq=None)
+    assert house.store.path("s").exists()
+    assert (await house.service.task(task.task_id)).state is State.RUNNING
+    house.disk.refuse_sync = None
+    ledger = await house.store.ledger("s")
+    await until(lambda: ledger.reason is None)
+    await house.service.delete_session("s", force=True, if_seq=None)
+    assert not house.store.path("s").exists()
+
+
+async def test_an_answer_to_what_is_asked_of_a_session_that_goes_is_that_it_is_gone(house: House) -> None:
+    await house.session()
+    path = house.store.path("s")
+    path.rename(path.with_name("elsewhere"))
+    with pytest.raises(SessionNotFound, match="lost its directory"):
+        await house.service.take_edit_in("s")
