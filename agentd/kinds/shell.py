@@ -118,6 +118,8 @@ class Shell:
     def outcome(self, task: Task, exit: Exit) -> Outcome:
         """What the exit means. The task's recorded `stop_cause` decides over the exit code."""
         state, cause = stopped(task, exit) or unfinished(task, exit) or _finished(exit)
+        if exit.message not in cause.message:  # however it ended: output that the disk refused, a result too large
+            cause = msgspec.structs.replace(cause, message=f"{cause.message}; {exit.message}")
         return Outcome(state=state, cause=cause, result=result(exit))
 
 
@@ -144,8 +146,9 @@ def unfinished(task: Task, exit: Exit) -> tuple[State, Cause] | None:
             text = f"wrote more than the {exit.output_bytes} bytes of output it may (max_output_bytes) and was ended"
             return State.FAILED, cause(CauseCode.OUTPUT_LIMIT, text)
         case EndedBy.OUT_OF_MEMORY:
-            text = exit.message or "was killed while the system was ending processes for lack of memory"
-            return State.FAILED, cause(CauseCode.OUT_OF_MEMORY, text)
+            return State.FAILED, cause(
+                CauseCode.OUT_OF_MEMORY, "was killed while the system was ending processes for lack of memory"
+            )
         case EndedBy.SPAWN_FAILED:
             return State.FAILED, cause(CauseCode.SPAWN_FAILED, exit.message or "could not be started")
         case EndedBy.WORKER_LOST:
@@ -159,18 +162,14 @@ def unfinished(task: Task, exit: Exit) -> tuple[State, Cause] | None:
 def _finished(exit: Exit) -> tuple[State, Cause]:
     if exit.signal is not None:
         text = f"ended by signal {exit.signal} ({signal_name(exit.signal)})"
-        return State.FAILED, Cause(code=CauseCode.SIGNAL, message=_with_note(text, exit), signal=exit.signal)
+        return State.FAILED, Cause(code=CauseCode.SIGNAL, message=text, signal=exit.signal)
     if exit.exit_code:
         text = f"exited with code {exit.exit_code}"
-        return State.FAILED, Cause(code=CauseCode.EXIT_CODE, message=_with_note(text, exit), exit_code=exit.exit_code)
+        return State.FAILED, Cause(code=CauseCode.EXIT_CODE, message=text, exit_code=exit.exit_code)
     text = "exited with code 0"
     if exit.leftovers:
         text += f"; {exit.leftovers} processes that it left running were ended"
-    return State.COMPLETED, Cause(code=CauseCode.OK, message=_with_note(text, exit), exit_code=0)
-
-
-def _with_note(text: str, exit: Exit) -> str:
-    return f"{text}; {exit.message}" if exit.message else text
+    return State.COMPLETED, Cause(code=CauseCode.OK, message=text, exit_code=0)
 
 
 def result(exit: Exit) -> Any:

@@ -217,3 +217,11 @@ def test_the_recorded_intent_decides_over_the_exit(code: CauseCode, state: State
 )
 def test_the_result_is_what_was_written(text: str | None, result: Any) -> None:
     assert SHELL.outcome(task(), msgspec.structs.replace(OK, result=text)).result == result
+
+
+@pytest.mark.parametrize("ended_by", EndedBy)
+@pytest.mark.parametrize("stop", [None, Cause(code=CauseCode.CANCELLED_BY_USER, message="cancelled by a client")])
+def test_what_was_lost_of_an_output_is_told_however_the_task_ended(ended_by: EndedBy, stop: Cause | None) -> None:
+    outcome = SHELL.outcome(task(stop_cause=stop), Exit(ended_by=ended_by, signal=15, message="7 bytes were lost"))
+    assert outcome.cause.message.count("7 bytes were lost") == 1
+    assert outcome.cause.message != "7 bytes were lost" or ended_by in (EndedBy.SPAWN_FAILED, EndedBy.WORKER_LOST)
