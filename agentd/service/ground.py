@@ -167,17 +167,23 @@ class Ground:
                 assert task is not None
                 self._index_needs(task)
                 changed.append(task)
+                if task.terminal:  # the clock may have been set back: a start time that had come is still to come
+                    changed += self._waiting_for(ledger, task.task_id)
             elif isinstance(event, SessionUpdated):
                 self.runner.session_changed(ledger.head_session)
         if changed:
             self.runner.changed(changed, ledger.head_session)
         return durable
 
+    def _waiting_for(self, ledger: Ledger, task_id: str) -> list[Task]:
+        found = (ledger.head(each) for each in self._dependents.get(task_id, ()))
+        return [task for task in found if task is not None and task.state is State.WAITING]
+
     def consequences(self, ledger: Ledger, ended: Mapping[str, State]) -> list[TaskEvent]:
         """What the end of tasks means for those that need them."""
         return after_end(
             ended,
-            lambda task_id: [t for each in self._dependents.get(task_id, ()) if (t := ledger.head(each))],
+            lambda task_id: self._waiting_for(ledger, task_id),
             ledger.head,
             at=self.now(),
             now=self.clock.time(),

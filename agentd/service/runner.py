@@ -18,7 +18,10 @@ class Runner(Protocol):
     draining: bool
 
     def changed(self, tasks: Sequence[Task], session: Session) -> None:
-        """These tasks of the session are new on the head, or in another state, all at the same moment."""
+        """These tasks of the session are new on the head, or in another state, all at the same moment.
+
+        Those that go on waiting although something they need has just ended are told of again.
+        """
 
     def session_changed(self, session: Session) -> None:
         """The session has another policy on the head."""
