@@ -61,7 +61,7 @@ class Daemon:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.data_dir = Path(settings.data_dir).absolute()
+        self.data_dir = Path(os.path.realpath(settings.data_dir))
         self.url = ""
         self.service: Service
         self._clock = SystemClock()
@@ -140,10 +140,6 @@ class Daemon:
         log.info("agent.started", url=self.url, data_dir=str(self.data_dir), pid=os.getpid(), version=__version__)
 
     def _own(self) -> AgentFile | None:
-        try:
-            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageFailed(f"data_dir {self.data_dir} cannot be made: {error.strerror}") from error
         make_private(self.data_dir)
         self._lock = DirectoryLock.take(self.data_dir)
         previous = agent_file.read(str(self.data_dir))
@@ -151,7 +147,12 @@ class Daemon:
             holder = f"pid {previous.pid} at {previous.url}" if previous else "another process"
             raise AlreadyRunning(f"{self.data_dir} is owned by a running daemon: {holder}")
         prepare(self._disk, str(self.data_dir))
-        sweep(self._disk, layout.sessions_dir(str(self.data_dir)))
+        sessions = self.data_dir / layout.SESSIONS
+        if not self._lock.also(sessions):
+            raise AlreadyRunning(
+                f"{sessions} is owned by a running daemon: it is mounted in another data directory, too"
+            )
+        sweep(self._disk, str(sessions))
         return previous
 
     async def _listen(self) -> None:

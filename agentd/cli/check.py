@@ -96,5 +96,5 @@ def _data_dir(named: str | None) -> Path:
     directories = list(data_dirs(named, os.environ))
     for directory in directories:
         if os.path.isdir(os.path.join(directory, "sessions")):
-            return Path(directory).absolute()
+            return Path(os.path.realpath(directory))
     raise NotFound(f"{' and '.join(directories)} hold no sessions; name the data directory with --data-dir")

@@ -24,11 +24,15 @@ class _Format(Value, frozen=True, kw_only=True):
 
 
 def make_private(data_dir: Path) -> None:
-    """Keep others out, whoever made the directory and with what umask: a checkout brings one that all may read.
+    """Make the directory if need be, and keep others out, whoever made it: a checkout brings one that all may read.
 
     Raises:
-        StorageFailed: it belongs to another user, who could take it back.
+        StorageFailed: it cannot be made, or belongs to another user, who could take it back.
     """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(f"data_dir {data_dir} cannot be made: {error.strerror}") from error
     found = data_dir.stat()
     if found.st_uid != os.geteuid() and os.geteuid() != 0:
         raise StorageFailed(f"data_dir {data_dir} belongs to user {found.st_uid}; use a directory of your own")

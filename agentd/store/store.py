@@ -210,6 +210,7 @@ class Store(Residency):
 
         Raises:
             SessionNotFound: it is gone already.
+            SessionReadOnly: another program holds its lock.
             StorageFailed: the disk refused; what is still there is served as before.
         """
         entry = self.entry(session_id)
@@ -223,9 +224,14 @@ class Store(Residency):
                 with contextlib.suppress(StorageFailed, SessionReadOnly):
                     await ledger.settled()
                 await ledger.views.abandoned()
+            lock = None
             try:
+                if entry.lock is None and (lock := DirectoryLock.take(self.path(session_id))) is None:
+                    raise SessionReadOnly(f"another program holds the lock on session {session_id}; it is not deleted")
                 await self.in_thread(remove_session, self._disk, str(self._sessions), session_id)
             finally:
+                if lock is not None:
+                    lock.release()
                 gone = not await self.in_thread(self._disk.exists, str(self.path(session_id)))
                 if ledger is not None and gone:
                     await self._put_out(entry, ledger)

@@ -152,6 +152,8 @@ def test_a_session_that_another_program_holds_is_taken_up_when_it_lets_go(make_d
         assert "another program" in session["reason"]
         answer = daemon.request("POST", "/sessions/held/task", {"spec": {"command": "true"}})
         assert (answer.status, answer.json["code"]) == (409, "session_read_only")
+        answer = daemon.request("DELETE", "/sessions/held?force=true")
+        assert (answer.status, answer.json["code"]) == (409, "session_read_only")
     finally:
         lock.release()
     assert daemon.wait(queued)["state"] == "completed"

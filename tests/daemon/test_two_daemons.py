@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,9 @@ from .harness import RealDaemon, until
 PATIENCE_S = 60.0
 
 
-def refused(data_dir: Path) -> str:
-    """What a daemon says that may not have the directory."""
-    command = RealDaemon(data_dir).command()
+def refused(data_dir: Path, *inside: str) -> str:
+    """What a daemon says that may not have the directory; `inside` is what runs it."""
+    command = [*inside, *RealDaemon(data_dir).command()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
@@ -32,6 +34,54 @@ def test_a_second_daemon_is_refused_and_told_who_holds_the_directory(daemon: Rea
     assert daemon.agent["url"] in said
     assert "owned by a running daemon" in refused(daemon.data_dir / ".." / daemon.data_dir.name)
     assert daemon.request("GET", "/status").status == 200
+
+
+def test_a_link_to_a_directory_is_the_directory(make_daemon: MakeDaemon, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    daemon = make_daemon("link").start()
+    assert daemon.agent["data_dir"] == str(tmp_path / "real")
+    assert daemon.wait(daemon.shell("s", "true")["task_id"])["state"] == "completed"
+    for name in ("real", "link"):
+        assert "owned by a running daemon" in refused(tmp_path / name)
+    assert daemon.stop() == 0
+    check = [sys.executable, "-m", "agentd.cli.main", "--data-dir", str(tmp_path / "link"), "check"]
+    assert subprocess.run(check, check=False, capture_output=True, timeout=PATIENCE_S).returncode == 0
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[Path, Path], None]]:
+    """Mounts one directory on another, for the time of the test."""
+    places: list[Path] = []
+
+    def mount(what: Path, where: Path) -> None:
+        where.mkdir(parents=True, exist_ok=True)
+        if subprocess.run(["mount", "--bind", what, where], check=False, capture_output=True).returncode:
+            pytest.skip("mounting needs root")
+        places.append(where)
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_neither_another_mount_nor_another_pid_namespace_makes_a_second_owner(
+    daemon: RealDaemon, tmp_path: Path, mounted: Callable[[Path, Path], None]
+) -> None:
+    mounted(daemon.data_dir, tmp_path / "mounted")
+    assert "owned by a running daemon" in refused(tmp_path / "mounted")
+    assert "owned by a running daemon" in refused(daemon.data_dir, "unshare", "--pid", "--fork", "--mount-proc")
+
+
+def test_two_data_directories_with_the_same_sessions_have_one_daemon(
+    daemon: RealDaemon, tmp_path: Path, mounted: Callable[[Path, Path], None]
+) -> None:
+    task_id = daemon.shell("s", "sleep 3085")["task_id"]
+    daemon.state(task_id, "running")
+    mounted(daemon.data_dir / "sessions", tmp_path / "other" / "sessions")
+    assert "mounted in another data directory" in refused(tmp_path / "other")
+    assert daemon.task(task_id)["state"] == "running"
+    assert daemon.leftovers()
 
 
 @pytest.mark.parametrize("loss", ["nothing", "agent.json", "every file", "an agent.json of another"])
