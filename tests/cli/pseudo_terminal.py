@@ -14,6 +14,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
+from benchlib.processes import PATIENCE_S
 from tests.cli.daemon_process import AGENTD, Agentd
 
 
@@ -34,7 +35,7 @@ class Terminal:
         )
         os.close(slave)
 
-    def read_until(self, text: bytes, timeout_s: float = 20.0) -> bytes:
+    def read_until(self, text: bytes, timeout_s: float = PATIENCE_S) -> bytes:
         """What was shown, once the text is."""
         end = time.monotonic() + timeout_s
         while text not in self.seen:
@@ -50,10 +51,10 @@ class Terminal:
         """Read to the end; the exit code."""
         while self._read():
             pass
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE_S)
 
     def _read(self) -> bool:
-        if not select.select([self.master], [], [], 20)[0]:
+        if not select.select([self.master], [], [], PATIENCE_S)[0]:
             return False
         try:
             block = os.read(self.master, 65536)

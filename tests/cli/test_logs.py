@@ -10,6 +10,7 @@ import pytest
 
 from benchlib.processes import until
 from tests.cli.daemon_process import Agentd
+from tests.written import written
 
 LINES = "".join(f"line {i}\n" for i in range(1, 101))
 
@@ -17,8 +18,9 @@ LINES = "".join(f"line {i}\n" for i in range(1, 101))
 @pytest.fixture(scope="module")
 def lines(shared_daemon: Agentd) -> str:
     """A task that wrote a hundred lines, every tenth to stderr."""
-    script = 'i=1; while [ $i -le 100 ]; do if [ $((i % 10)) = 0 ]; then echo "line $i" >&2; else echo "line $i"; fi; '
-    script += "sleep 0.001; i=$((i + 1)); done"
+    wait = written("$n")
+    told = f'*0) echo "line $i" >&2; {wait};; *9) echo "line $i"; {wait};; *) echo "line $i";;'
+    script = f"n=0; i=1; while [ $i -le 100 ]; do n=$((n + 6 + ${{#i}})); case $i in {told} esac; i=$((i + 1)); done"
     task_id = shared_daemon.text("submit", "-s", "lines", "-c", script).strip()
     shared_daemon("wait", task_id)
     return task_id

@@ -11,6 +11,7 @@ import pytest
 
 from benchlib.processes import until
 from tests.cli.daemon_process import Agentd
+from tests.written import written
 
 ALL_BYTES = bytes(range(256)) * 40
 
@@ -35,7 +36,8 @@ def test_both_streams_come_out_byte_for_byte_and_apart(agentd: Agentd) -> None:
 
 
 def test_in_one_place_both_streams_keep_their_order(agentd: Agentd) -> None:
-    script = "for i in 1 2 3 4 5; do echo out $i; sleep 0.02; echo err $i >&2; sleep 0.02; done"
+    first, both = written("$((12 * i - 6))"), written("$((12 * i))")
+    script = f"for i in 1 2 3 4 5; do echo out $i; {first}; echo err $i >&2; {both}; done"
     with agentd.popen("run", "--", "sh", "-c", script, stderr=subprocess.STDOUT) as process:
         shown, _ = process.communicate(timeout=30)
     assert shown.decode().splitlines() == [f"{stream} {i}" for i in range(1, 6) for stream in ("out", "err")]
@@ -135,12 +137,15 @@ def test_a_second_ctrl_c_leaves_the_task_and_says_how_to_get_back(agentd: Agentd
 
 
 def test_when_nobody_reads_the_task_goes_on(agentd: Agentd) -> None:
-    script = "echo first; sleep 0.3; echo second; sleep 0.1; touch done"
+    fifo = agentd.home / "nobody-reads"
+    os.mkfifo(fifo)
+    script = f"echo first; read x < {fifo}; echo second"
     with agentd.popen("run", "-s", "no-reader", "--", "sh", "-c", script) as process:
         read_until(process, b"first\n")
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(30) == 141
+        fifo.write_text("x\n")
+        assert process.wait(60) == 141
         assert process.stderr is not None
         assert b"goes on" in process.stderr.read()
     (task,) = agentd.json("ls", "-s", "no-reader")["data"]

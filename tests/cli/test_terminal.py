@@ -52,8 +52,12 @@ def test_the_key_ctrl_c_stops_the_task(agentd: Agentd) -> None:
 
 
 def test_a_pipe_gets_only_the_output_while_the_terminal_has_the_line(agentd: Agentd) -> None:
-    args = ("run", "--", "sh", "-c", "echo one; sleep 0.5; echo two")
+    fifo = agentd.home / "line-seen"
+    os.mkfifo(fifo)
+    args = ("run", "--", "sh", "-c", f"echo one; read x < {fifo}; echo two")
     with Terminal(agentd, *args, stdout=subprocess.PIPE) as terminal:
+        terminal.read_until(b"running")
+        fifo.write_text("x\n")
         assert terminal.process.stdout is not None
         assert terminal.process.stdout.read() == b"one\ntwo\n"
         terminal.process.stdout.close()
@@ -82,7 +86,7 @@ def test_tables_are_coloured_and_short_on_a_terminal_only(agentd: Agentd) -> Non
     with Terminal(agentd, "ls", "-s", "colours") as terminal:
         terminal.end()
     assert b"\x1b[32mcompleted\x1b[0m" in terminal.seen
-    assert re.search(rb"\s(now|\d+s)\s", terminal.seen)
+    assert re.search(rb"\s(now|\d+[sm])\s", terminal.seen)
     plain = agentd.text("ls", "-s", "colours")
     assert "\x1b" not in plain
     assert re.search(r"\d{4}-\d\d-\d\dT[\d:.]+Z", plain)

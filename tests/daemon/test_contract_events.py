@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 def announced(daemon: RealDaemon, last: Callable[[Event], bool]) -> list[Event]:
     """The events on GET /events, from this start's first to the one that is looked for."""
-    connection = http.client.HTTPConnection(urlsplit(daemon.agent["url"]).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(daemon.agent["url"]).netloc, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", "/events?after=0", headers={"Authorization": f"Bearer {daemon.token}"})
         answer = connection.getresponse()

@@ -38,7 +38,7 @@ def test_sessions_are_bounded_and_a_deleted_one_makes_room(make_daemon: MakeDaem
 
 
 def test_a_draining_daemon_takes_nothing_new_and_says_so(make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon(drain_s=20).start()
+    daemon = make_daemon(drain_s=60).start()
     running = daemon.shell("s", "while ! test -e go; do sleep 0.02; done")["task_id"]
     daemon.state(running, "running")
     queued = daemon.shell("s", "true")["task_id"]
@@ -49,7 +49,7 @@ def test_a_draining_daemon_takes_nothing_new_and_says_so(make_daemon: MakeDaemon
     assert daemon.get("/queue")["data"][0]["reason"] == "the daemon is draining"
     (daemon.data_dir / "sessions" / "s" / "workspace" / "go").touch()
     assert daemon.process is not None
-    assert daemon.process.wait(20) == 0
+    assert daemon.process.wait(60) == 0
     assert daemon.connection is not None
     daemon.connection.close()
     daemon.start()

@@ -165,7 +165,7 @@ def test_a_second_daemon_on_the_directory_exits_2_and_names_the_first(daemon: Re
         [sys.executable, "-m", "agentd.cli.main", "serve", "--data-dir", str(daemon.data_dir), "--port", "0"],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert second.returncode == 2

@@ -18,6 +18,7 @@ import pytest
 
 from agentd.clock import epoch
 from agentd.model.launch import EndedBy
+from tests.written import written
 
 from .conftest import until
 
@@ -27,7 +28,8 @@ def index_of(path: str) -> list[dict[str, Any]]:
 
 
 async def test_the_index_covers_the_log_without_a_hole_and_names_the_streams(lab: Any) -> None:
-    launch = lab.launch("for i in 1 2 3; do echo out $i; sleep 0.02; echo err $i >&2; sleep 0.02; done")
+    out, err = written("$((12 * i - 6))", "task1.log"), written("$((12 * i))", "task1.log")
+    launch = lab.launch(f"for i in 1 2 3; do echo out $i; {out}; sleep 0.02; echo err $i >&2; {err}; sleep 0.02; done")
     end = await (await lab.start(launch))
     chunks = index_of(launch.index_path)
     assert [chunk["s"] for chunk in chunks] == ["out", "err"] * 3
@@ -200,7 +202,7 @@ async def test_where_the_disk_takes_no_line_of_the_index_the_end_says_of_how_man
     with pytest.raises(OSError, match="No space left"), fill.open("wb", buffering=0) as ballast:
         while True:
             ballast.write(bytes(4096))
-    launch = lab.launch("echo out; sleep 0.1; echo error >&2", index_path=str(small_disk / "idx"))
+    launch = lab.launch(f"echo out; {written(4, 'task1.log')}; echo error >&2", index_path=str(small_disk / "idx"))
     end = await (await lab.start(launch))
     assert Path(launch.log_path).read_bytes() == b"out\nerror\n"
     assert Path(launch.index_path).read_bytes() == b""

@@ -14,9 +14,10 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agentd.daemon import Daemon
+from benchlib.processes import PATIENCE_S
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], within_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], within_s: float = PATIENCE_S) -> None:
     """Wait for what rings no bell."""
     async with asyncio.timeout(within_s):
         for _ in range(100_000):
@@ -74,7 +75,7 @@ class Stream:
         self.answer = answer
         self.comments = 0
 
-    async def next(self, within_s: float = 5.0) -> Event | None:
+    async def next(self, within_s: float = PATIENCE_S) -> Event | None:
         """The next event; None when the stream has ended."""
         fields: dict[bytes, bytes] = {}
         async with asyncio.timeout(within_s):
@@ -160,7 +161,7 @@ class Api:
         """A shell task, run to its end."""
         answer = await self.ask("POST", "/tasks/shell", {"command": command, **more})
         assert answer.status == 201, answer
-        return await self.get(f"/tasks/{answer.json['task_id']}/wait?timeout_s=10")
+        return await self.get(f"/tasks/{answer.json['task_id']}/wait?timeout_s=60")
 
     async def start(self, command: str, **more: Any) -> Any:
         """A shell task that runs."""
@@ -197,7 +198,7 @@ class Api:
         reader, writer = await asyncio.open_connection(place.hostname, place.port)
         try:
             writer.write(request)
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE_S):
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines = head.decode().split("\r\n")
                 headers: CIMultiDict[str] = CIMultiDict()

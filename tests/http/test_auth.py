@@ -231,7 +231,7 @@ async def test_a_tasks_own_token_reaches_its_session_while_it_runs_and_nothing_e
     assert await status("POST", "/shutdown") == 403
 
     await api.ask("POST", f"/tasks/{task['task_id']}/cancel")
-    await api.get(f"/tasks/{task['task_id']}/wait?timeout_s=10")
+    await api.get(f"/tasks/{task['task_id']}/wait?timeout_s=60")
     assert await status("GET", "/sessions/mine") == 401
 
 

@@ -47,7 +47,7 @@ async def test_workers_are_listed_replaced_and_scaled(api: Api) -> None:
     assert busy["state"] == "busy"
     answer = await api.ask("POST", f"/workers/{busy['worker_id']}/restart")
     assert answer.status == 200
-    ended = await api.get(f"/tasks/{task['task_id']}/wait?timeout_s=10")
+    ended = await api.get(f"/tasks/{task['task_id']}/wait?timeout_s=60")
     assert ended["cause"]["code"] == "worker_lost"
     assert (await api.ask("POST", "/workers/scale", {"max": 7})).json["max"] == 7
     assert (await api.ask("POST", "/workers/scale", {})).code == "invalid"

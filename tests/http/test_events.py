@@ -168,9 +168,10 @@ async def test_a_deleted_session_ends_its_stream(api: Api) -> None:
 async def test_a_quiet_stream_has_heartbeats(api: Api) -> None:
     async with api.stream("/events?after=0") as stream:
         await stream.until("worker.started")
-        while stream.comments < 2:
-            with pytest.raises(TimeoutError):
-                await stream.next(within_s=0.3)
+        reading = asyncio.create_task(stream.next())
+        await until(lambda: stream.comments >= 2)
+        assert not reading.done()
+        reading.cancel()
 
 
 async def test_streams_end_when_the_daemon_does(api: Api) -> None:
@@ -187,7 +188,7 @@ async def test_a_reader_that_is_too_slow_is_cut_off_and_counted(serve: Serve, mo
     line = b'{"type":"session.updated","padding":"%s"}' % (b"x" * 20_000)
     async with api.stream("/events") as stream:
         await stream.next()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while bus.dropped == 0:
                 for _ in range(5):
                     bus.publish(None, 0, line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from agentd.http import growth
 
-from .talk import Api, Event
+from .talk import Api, Event, until
 
 
 def told(events: list[Event]) -> list[Any]:
@@ -79,10 +80,12 @@ async def test_a_task_that_waits_has_nothing_yet_and_is_followed_from_its_start(
 
 
 async def test_a_silent_log_has_heartbeats(api: Api) -> None:
-    task = await api.start("sleep 0.8")
+    task = await api.start("sleep 600")
     async with api.stream(f"/tasks/{task['task_id']}/output/growth") as stream:
-        await stream.rest()
-    assert stream.comments >= 2
+        rest = asyncio.create_task(stream.rest())
+        await until(lambda: stream.comments >= 2)
+        await api.ask("DELETE", f"/tasks/{task['task_id']}")
+        assert (await rest)[-1].json["task"]["state"] == "cancelled"
 
 
 @pytest.mark.parametrize(

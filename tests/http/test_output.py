@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from pathlib import Path
 
 import pytest
 
 from agentd.config import Limits
+from tests.written import written
 
 from .conftest import Serve
-from .talk import Api, Event
+from .talk import Api, Event, until
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ async def test_a_range_holds_only_while_the_output_is_the_same(api: Api, digits:
 
 
 async def test_the_streams_can_be_told_apart(api: Api) -> None:
-    task = (await api.run("echo one; sleep 0.05; echo two >&2; sleep 0.05; echo three"))["task_id"]
+    task = (await api.run(f"echo one; {written(4)}; echo two >&2; {written(8)}; echo three"))["task_id"]
     assert (await api.ask("GET", f"/tasks/{task}/output")).body == b"one\ntwo\nthree\n"
     assert (await api.ask("GET", f"/tasks/{task}/output?stream=out")).body == b"one\nthree\n"
     assert (await api.ask("GET", f"/tasks/{task}/output?stream=err")).body == b"two\n"
@@ -103,7 +106,7 @@ async def test_lines_come_in_windows(api: Api) -> None:
 
 
 async def test_each_stream_has_lines_of_its_own(api: Api) -> None:
-    task = (await api.run("printf 'on'; sleep 0.05; echo two >&2; sleep 0.05; printf 'e\\nthree\\n'"))["task_id"]
+    task = (await api.run(f"printf 'on'; {written(2)}; echo two >&2; {written(6)}; printf 'e\\nthree\\n'"))["task_id"]
     window = await api.get(f"/tasks/{task}/output/lines?stream=out")
     assert [(each["line"], each["offset"], each["text"]) for each in window["lines"]] == [
         (1, 0, "one"),
@@ -117,7 +120,7 @@ async def test_each_stream_has_lines_of_its_own(api: Api) -> None:
 
 
 async def test_a_line_says_when_and_where_it_was_written_if_asked(api: Api) -> None:
-    task = await api.run("echo one; sleep 0.05; echo two >&2")
+    task = await api.run(f"echo one; {written(4)}; echo two >&2")
     plain = (await api.get(f"/tasks/{task['task_id']}/output/lines"))["lines"]
     assert all("at" not in each and "stream" not in each for each in plain)
     detailed = (await api.get(f"/tasks/{task['task_id']}/output/lines?detail=true"))["lines"]
@@ -162,7 +165,7 @@ def joined(events: list[Event]) -> bytes:
 
 
 async def test_a_stream_gives_all_of_it_and_then_the_task(api: Api) -> None:
-    task = await api.start("echo one; sleep 0.2; echo two >&2; sleep 0.2; printf three; exit 4")
+    task = await api.start(f"echo one; {written(4)}; echo two >&2; {written(8)}; printf three; exit 4")
     async with api.stream(f"/tasks/{task['task_id']}/stream") as stream:
         events = await stream.rest()
     assert events[0].type == "hello"
@@ -192,12 +195,17 @@ async def test_a_stream_resumes_at_any_byte(api: Api) -> None:
     assert (await api.ask("GET", f"/tasks/{task}/stream", headers={"Last-Event-ID": "x"})).code == "malformed"
 
 
-async def test_characters_are_whole_and_other_bytes_survive(api: Api) -> None:
-    task = await api.start(
-        r"printf '\303'; sleep 0.3; printf '\251 ok'; sleep 0.3; printf '\377\376'; sleep 0.3; printf '\303'"
-    )
+async def test_characters_are_whole_and_other_bytes_survive(api: Api, tmp_path: Path) -> None:
+    parts = [r"printf '\303'; sleep 0.3; printf '\251 ok'", r"printf '\377\376'", r"printf '\303'"]
+    waits = [f"while [ ! -e {tmp_path}/{n} ]; do sleep 0.01; done" for n in (1, 2)]
+    task = await api.start("; ".join([parts[0], waits[0], parts[1], waits[1], parts[2]]))
+    events: list[Event] = []
     async with api.stream(f"/tasks/{task['task_id']}/stream") as stream:
-        events = await stream.rest()
+        for n, size in ((1, 5), (2, 7)):
+            while len(joined(events)) < size:
+                events += await stream.until("output")
+            (tmp_path / str(n)).touch()
+        events += await stream.rest()
     assert joined(events) == b"\xc3\xa9 ok\xff\xfe\xc3"
     assert [event.json["text"] for event in events if event.type == "output" and "text" in event.json] == ["é ok"]
 
@@ -215,10 +223,12 @@ async def test_a_stream_goes_on_through_retries(api: Api) -> None:
 
 
 async def test_a_quiet_stream_has_heartbeats(api: Api) -> None:
-    task = await api.start("sleep 0.8")
+    task = await api.start("sleep 600")
     async with api.stream(f"/tasks/{task['task_id']}/stream") as stream:
-        await stream.rest()
-    assert stream.comments >= 2
+        rest = asyncio.create_task(stream.rest())
+        await until(lambda: stream.comments >= 2)
+        await api.ask("DELETE", f"/tasks/{task['task_id']}")
+        assert (await rest)[-1].json["task"]["state"] == "cancelled"
 
 
 async def test_streams_end_when_the_daemon_does(api: Api) -> None:

@@ -162,7 +162,7 @@ async def test_cancelling_a_session_stops_all_of_it(api: Api) -> None:
     assert answer.status == 202
     assert len(answer.json["data"]) == 2
     for task in answer.json["data"]:
-        ended = await api.get(f"/tasks/{task['task_id']}/wait?timeout_s=10")
+        ended = await api.get(f"/tasks/{task['task_id']}/wait?timeout_s=60")
         assert ended["state"] == "cancelled"
     assert (await api.ask("POST", "/sessions/busy/cancel")).status == 200
 

@@ -29,7 +29,7 @@ async def test_a_task_is_submitted_in_each_of_the_ways(api: Api) -> None:
         assert answer.status == 201, (path, answer)
         assert answer.headers["Location"] == f"/tasks/{answer.json['task_id']}"
         assert answer.headers["ETag"] == f'"{answer.json["seq"]}"'
-        assert (await api.get(answer.headers["Location"] + "/wait?timeout_s=10"))["state"] == "completed"
+        assert (await api.get(answer.headers["Location"] + "/wait?timeout_s=60"))["state"] == "completed"
 
 
 async def test_the_flat_form_becomes_the_spec(api: Api) -> None:
@@ -76,7 +76,7 @@ async def test_a_key_makes_a_submit_safe_to_repeat(serve: Serve) -> None:
     assert len({answer.body for answer in answers}) == 1
     conflict = await api.ask("POST", "/tasks/shell", {"command": "echo twice"}, headers=key)
     assert (conflict.status, conflict.code) == (409, "idempotency_conflict")
-    await api.get(f"/tasks/{answers[0].json['task_id']}/wait?timeout_s=10")
+    await api.get(f"/tasks/{answers[0].json['task_id']}/wait?timeout_s=60")
     await api.stop()
     api = await serve()
     again = await api.ask("POST", "/tasks/shell", body, headers=key)
@@ -114,7 +114,7 @@ async def test_cancel_says_by_its_status_what_it_met(api: Api, method: str, suff
     asked = await api.ask(method, f"/tasks/{running['task_id']}{suffix}")
     assert asked.status == 202
     assert asked.json["cancel_requested_at"]
-    await api.get(f"/tasks/{running['task_id']}/wait?timeout_s=10")
+    await api.get(f"/tasks/{running['task_id']}/wait?timeout_s=60")
     ended = await api.ask(method, f"/tasks/{running['task_id']}{suffix}")
     assert (ended.status, ended.code) == (409, "invalid_transition")
     assert (await api.ask(method, f"/tasks/nope{suffix}")).status == 404

@@ -104,7 +104,7 @@ async def test_a_tasks_token_opens_its_own_session_on_the_routes_for_tasks_and_n
         bound = "{" not in route.path  # to no session by its path: what it shows and makes is cut to the own one
         assert theirs.status == (400 if route.for_tasks and bound else 403), (route.name, theirs)
     await api.ask("POST", f"/tasks/{own['task_id']}/cancel")
-    await api.get(f"/tasks/{own['task_id']}/wait?timeout_s=20")
+    await api.get(f"/tasks/{own['task_id']}/wait?timeout_s=60")
     for route in ROUTES:
         if route.role is not None:
             assert (await api.ask(route.method, path_of(route, "own", own["task_id"]), token=token)).status == 401

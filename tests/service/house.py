@@ -26,7 +26,7 @@ from agentd.store.datadir import prepare
 from agentd.store.disk import RealDisk
 from agentd.store.store import Store
 
-PATIENCE_S = 15.0
+PATIENCE_S = 60.0
 
 
 class TroubledDisk(RealDisk):

@@ -554,7 +554,7 @@ class ServiceLife(RuleBasedStateMachine):
         assert task_id is not None
 
         def answered(result: object) -> None:
-            assert isinstance(result, (Task, TaskNotFound))
+            assert isinstance(result, (Task, TaskNotFound)), result
 
         self._ask("wait", self.boot.service.wait(task_id, 300.0), answered, steps)
 

@@ -22,7 +22,7 @@ class Heard:
         self._more.set()
 
     async def count(self, wanted: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while len(self.all) < wanted:
                 self._more.clear()
                 await self._more.wait()

@@ -29,7 +29,7 @@ FLAGS = [
 ]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 #: What a browser test waits for at most, in milliseconds; nothing waits as long unless it fails.
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 
 #: Lets a test say whether the tab is seen: headless tabs always are.
 VISIBILITY = """

@@ -29,7 +29,7 @@ class Reader:
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self._response = response
-        self._end = time.monotonic() + 20
+        self._end = time.monotonic() + 60
         self.headers = response.headers
         self.last_id = ""
 
@@ -56,7 +56,7 @@ class Reader:
 
 @contextmanager
 def reading(viewer: RealViewer, query: str = "", **headers: str) -> Iterator[Reader]:
-    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=60)
     try:
         connection.request("GET", "/api/events" + query, headers={"Cookie": viewer.cookie, **headers})
         response = connection.getresponse()

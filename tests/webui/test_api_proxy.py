@@ -92,7 +92,7 @@ def test_a_task_is_started_cancelled_and_retried_and_a_key_counts_once(viewer: R
 
 def test_a_wait_is_as_long_as_it_was_asked_to_be(viewer: RealViewer, daemon: RealDaemon) -> None:
     task = daemon.shell("build", "sleep 1")
-    answer = viewer.request("GET", f"/api/agents/one/tasks/{task['task_id']}/wait?timeout_s=20")
+    answer = viewer.request("GET", f"/api/agents/one/tasks/{task['task_id']}/wait?timeout_s=60")
     assert answer.json["state"] == "completed"
 
 
@@ -146,7 +146,7 @@ def _temporary(daemon: RealDaemon) -> list[Path]:
 def _stream(
     viewer: RealViewer, path: str, **headers: str
 ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=60)
     connection.request("GET", path, headers={"Cookie": viewer.cookie, "Accept": "text/event-stream", **headers})
     return connection, connection.getresponse()
 

@@ -112,7 +112,7 @@ def test_an_upload_that_ends_in_the_middle_leaves_nothing(viewer: RealViewer, se
     assert answer.status == 400
     assert "did not come whole" in answer.body.decode()
     body = token(viewer) + part("file", b"x" * 500_000, "cut.bin")
-    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=60)
     connection.putrequest("POST", "/a/one/s/build/artifacts")
     connection.putheader("Cookie", viewer.cookie)
     connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")

@@ -23,7 +23,7 @@ MARKUP = "\"'><script>window.ran=1</script><img src=x onerror=window.ran=1>{{7*7
 
 def raw(viewer: RealViewer, request: bytes) -> bytes:
     """What comes back to bytes that no client would send."""
-    with socket.create_connection(("127.0.0.1", viewer.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", viewer.port), timeout=60) as connection:
         connection.sendall(request)
         found = b""
         while block := connection.recv(65536):
@@ -120,7 +120,7 @@ def test_every_answer_carries_the_policy_errors_and_files_and_streams_too(viewer
         assert "access-control-allow-origin" not in headers
         assert headers["cache-control"] == ("no-cache" if path == "/static/agentd.js" else "no-store"), path
     request = f"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {viewer.cookie}\r\n\r\n".encode()
-    with socket.create_connection(("127.0.0.1", viewer.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", viewer.port), timeout=60) as connection:
         connection.sendall(request)
         head = b""
         while b"event: hello" not in head:
@@ -161,7 +161,7 @@ def test_an_address_of_an_agent_never_comes_from_a_client(viewer: RealViewer) ->
 
 
 def test_open_streams_end_when_the_viewer_stops(own_viewer: RealViewer) -> None:
-    with socket.create_connection(("127.0.0.1", own_viewer.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", own_viewer.port), timeout=60) as connection:
         connection.sendall(f"GET /live HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {own_viewer.cookie}\r\n\r\n".encode())
         head = b""
         while b"event: hello" not in head:

@@ -73,7 +73,7 @@ def test_no_answer_of_an_agent_ends_the_stream_of_the_others(
     beside: RealViewer, odd: OddAgent, answer: bytes, path: str
 ) -> None:
     odd.answer = answer
-    connection = http.client.HTTPConnection("127.0.0.1", beside.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", beside.port, timeout=60)
     try:
         connection.request("GET", path, headers={"Cookie": beside.cookie})
         stream = connection.getresponse()
@@ -96,7 +96,7 @@ def test_an_event_that_is_no_json_of_ours_ends_nobodys_stream(beside: RealViewer
     events = b"event: hello\ndata: {}\n\nevent: task.finished\ndata: " + data + b"\n\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
     odd.answer, odd.hold = head + events, True
-    connection = http.client.HTTPConnection("127.0.0.1", beside.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", beside.port, timeout=60)
     try:
         connection.request("GET", "/live", headers={"Cookie": beside.cookie})
         stream = connection.getresponse()

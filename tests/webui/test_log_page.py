@@ -9,6 +9,7 @@ from typing import Any
 from playwright.sync_api import Browser
 
 from tests.daemon.harness import RealDaemon, until
+from tests.written import written
 
 from .conftest import MakeViewer, enter
 from .log_pages import done, log_of
@@ -48,7 +49,7 @@ def test_progress_shows_its_last_state_and_bad_utf8_its_place(viewer: RealViewer
 
 
 def test_stdout_and_stderr_are_told_apart_and_each_can_be_seen_alone(viewer: RealViewer, daemon: RealDaemon) -> None:
-    task = done(daemon, "echo good; sleep 0.05; echo bad >&2")
+    task = done(daemon, f"echo good; {written(5)}; echo bad >&2")
     assert 'class="ln err" id="L2"' in viewer.html(log_of(task))
     for stream, text in (("out", "good"), ("err", "bad")):
         found = viewer.get(log_of(task, f"?stream={stream}"))["log"]

@@ -27,9 +27,11 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RealViewe
 def seed(daemon: RealDaemon) -> list[str]:
     """Tasks in every state; the paths of all pages."""
     daemon.request("POST", "/sessions", {"session_id": "build", "title": "A <b>build</b>", "labels": {"team": "web"}})
-    colours = r"sleep 0.1; printf '\033[31mred\033[0m \033[38;5;226myellow\033[0m \033[2mdim\033[0m\n'; exit 3"
+    colours = "while [ ! -e go ]; do sleep 0.01; done; "
+    colours += r"printf '\033[31mred\033[0m \033[38;5;226myellow\033[0m \033[2mdim\033[0m\n'; exit 3"
     failed = daemon.shell("build", colours, retry={"max": 1, "backoff_s": 0.01, "on": ["exit_code"]})
     daemon.shell("build", "true", needs=[failed["task_id"]])
+    (daemon.data_dir / "sessions/build/workspace/go").touch()
     daemon.wait(failed["task_id"])
     slow = daemon.shell("build", "sleep 60", timeout_s=0.2)
     daemon.wait(slow["task_id"])

@@ -53,7 +53,7 @@ class Serving:
         return self
 
     def until_ready(self) -> Serving:
-        until(lambda: self.process is not None and (self.process.poll() is not None or LINK.search(self.text())), 20)
+        until(lambda: self.process is not None and (self.process.poll() is not None or LINK.search(self.text())))
         assert LINK.search(self.text()), self.text()
         return self
 

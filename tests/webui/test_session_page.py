@@ -54,8 +54,9 @@ def test_tasks_are_filtered_by_state_and_by_text_in_name_or_command(viewer: Real
 def test_a_session_that_failed_leads_to_the_task_that_failed_first(
     viewer: RealViewer, daemon: RealDaemon, page: Page
 ) -> None:
-    first = daemon.shell("s", "sleep 0.2; exit 3", name="the first")
+    first = daemon.shell("s", "while [ ! -e go ]; do sleep 0.01; done; exit 3", name="the first")
     last = daemon.shell("s", "true", needs=[first["task_id"]])
+    (daemon.data_dir / "sessions/s/workspace/go").touch()
     daemon.wait(last["task_id"])
     page.goto(viewer.url + "/a/one/s/s")
     notice = page.locator("#first-failed")

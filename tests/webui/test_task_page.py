@@ -88,8 +88,9 @@ def test_each_end_says_what_ended_it_and_what_to_do(viewer: RealViewer, daemon: 
     missing = daemon.request(
         "POST", "/tasks", {"kind": "shell", "spec": {"argv": ["/no/such/program"]}, "session_id": "c"}
     ).json
-    first = daemon.shell("d", "sleep 0.2; exit 1")
+    first = daemon.shell("d", "while [ ! -e go ]; do sleep 0.01; done; exit 1")
     after = daemon.shell("d", "true", needs=[first["task_id"]])
+    (daemon.data_dir / "sessions/d/workspace/go").touch()
     for task in (slow, killed, missing, first, after):
         daemon.wait(task["task_id"])
     assert "longer than it may: 100 ms" in cause_on(viewer, slow) and "larger timeout_s" in cause_on(viewer, slow)

@@ -67,7 +67,7 @@ def test_over_tls_the_cookie_is_secure_and_of_this_host_alone(
         assert cookie["name"].startswith("__Host-agentd-") and cookie["secure"] is True
         assert cookie["httpOnly"] is True and cookie["sameSite"] == "Strict" and cookie["path"] == "/"
     trusting = ssl.create_default_context(cafile=str(pair[0]))
-    with urllib.request.urlopen(f"https://localhost:{viewer.port}/healthz", context=trusting, timeout=20) as answer:
+    with urllib.request.urlopen(f"https://localhost:{viewer.port}/healthz", context=trusting, timeout=60) as answer:
         assert answer.status == 200
     assert viewer.stop() == 0
 
