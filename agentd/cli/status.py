@@ -26,7 +26,8 @@ async def command(agent: Client, at: Invocation) -> None:
 def _table(status: dict[str, Any], url: str, look: Look) -> None:
     queue, workers, disk = (status.get(part) or {} for part in ("queue", "workers", "disk"))
     oldest = queue.get("oldest_age_s")
-    full = ", full" if disk.get("full") else ""
+    refusal = f", takes no writes: {disk['refusal']}" if disk.get("refusal") else ""
+    full = ", full" if disk.get("full") else refusal
     facts(
         [
             ("agent", str(status.get("agent_id", ""))),

@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from agentd import __version__
-from agentd.errors import Draining, StorageFull, Unavailable
+from agentd.errors import Draining, StorageFailed, StorageFull, Unavailable
 from agentd.http import answers
 from agentd.http.metrics import CONTENT_TYPE
 from agentd.http.openapi import document
@@ -35,8 +35,11 @@ async def ready(call: Call) -> web.StreamResponse:
     service = call.service
     if service.runner.draining:
         raise Draining("the daemon is stopping and takes no new work")
-    if service.disk().full:
+    disk = service.disk()
+    if disk.full:
         raise StorageFull("the disk is full; writing resumes when there is room")
+    if disk.refusal:
+        raise StorageFailed(disk.refusal)
     if service.runner.capacity().degraded:
         raise Unavailable("workers are lost faster than workers.max_restarts a minute; see the daemon's log")
     return answers.json(call, Health())
@@ -68,7 +71,7 @@ def _get(
     handler: Handler,
     role: Role | None,
     answer: object,
-    errors: tuple[type[Unavailable] | type[StorageFull], ...] = (),
+    errors: tuple[type[Unavailable] | type[StorageFailed], ...] = (),
     *,
     for_tasks: bool = False,
 ) -> Route:
@@ -85,7 +88,7 @@ def _get(
     )
 
 
-_NOT_READY = (Draining, StorageFull, Unavailable)
+_NOT_READY = (Draining, StorageFailed, StorageFull, Unavailable)
 
 ROUTES = (
     _get("/healthz", "health", "Whether the daemon answers; needs no token", health, None, Health),

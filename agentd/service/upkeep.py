@@ -31,11 +31,15 @@ class QueueFacts(Value, frozen=True, kw_only=True):
 
 
 class DiskFacts(Value, frozen=True, kw_only=True):
-    """The filesystem of the data directory; `full` when the last write found no room, or there is none for the next."""
+    """The filesystem of the data directory; `full` when the last write found no room, or there is none for the next.
+
+    `refusal` is why it takes no writes for another reason, as when it became read-only.
+    """
 
     free_bytes: int
     total_bytes: int
     full: bool
+    refusal: str | None
 
 
 class Status(Value, frozen=True, kw_only=True):
@@ -111,7 +115,7 @@ class Upkeep(Recovery):
         )
         if self.runner.draining:
             state = "draining"
-        elif capacity.degraded or disk.full:
+        elif capacity.degraded or disk.full or disk.refusal:
             state = "degraded"
         else:
             state = "working" if current else "idle"
@@ -153,6 +157,7 @@ class Upkeep(Recovery):
             free_bytes=free,
             total_bytes=found.f_blocks * found.f_frsize,
             full=self.store.room.full or free < PROBE_BYTES,
+            refusal=self.store.room.refusal,
         )
 
     def queue(self, window: Window) -> QueueView:

@@ -14,7 +14,7 @@ from threading import Barrier
 from typing import TypeVar
 
 from agentd.config import Limits
-from agentd.errors import SessionReadOnly, StorageFailed, StorageFull, Unavailable
+from agentd.errors import SessionReadOnly, StorageFailed, Unavailable
 from agentd.model.task import Task
 from agentd.store import layout
 from agentd.store.artifacts import Artifacts
@@ -260,8 +260,8 @@ class Residency(Catalogue):
         self.on_commit(ledger.session.session_id, committed)
 
     def _failed(self, ledger: Ledger, error: StorageFailed | SessionReadOnly) -> None:
-        if isinstance(error, StorageFull):
-            self.room.missing()
+        if isinstance(error, StorageFailed):
+            self.room.refused(error)
         session_id = ledger.session.session_id
         if ledger.folder.poisoned and ledger.reason is None:
             self._healing.begin(ledger)

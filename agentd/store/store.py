@@ -12,7 +12,6 @@ from agentd.errors import (
     SessionExists,
     SessionReadOnly,
     StorageFailed,
-    StorageFull,
     Unavailable,
 )
 from agentd.model.events import Event
@@ -125,8 +124,8 @@ class Store(Residency):
             folder, appended = await self.in_thread(self._created, session, list(events))
         except FileExistsError as error:
             raise SessionExists(f"{session_id!r} exists in the data directory and is not a session") from error
-        except StorageFull:
-            self.room.missing()
+        except StorageFailed as error:
+            self.room.refused(error)
             raise
         finally:
             del self._creating[session_id]

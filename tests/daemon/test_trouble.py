@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -158,6 +158,39 @@ def test_a_session_that_another_program_holds_is_taken_up_when_it_lets_go(make_d
         lock.release()
     assert daemon.wait(queued)["state"] == "completed"
     assert daemon.get("/sessions/held")["reason"] is None
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[Callable[[Path, bool], None]]:
+    """Makes the kernel refuse new files in a directory, to root too, or take them again."""
+
+    def close(path: Path, yes: bool) -> None:
+        if subprocess.run(["chattr", "+i" if yes else "-i", path], check=False, capture_output=True).returncode:
+            pytest.skip("making a directory immutable needs root and a filesystem that knows it")
+
+    yield close
+    for path in (tmp_path / "data", tmp_path / "data" / "sessions"):
+        subprocess.run(["chattr", "-i", path], check=False, capture_output=True)
+
+
+def test_a_disk_that_takes_no_writes_is_told_until_it_does(
+    daemon: RealDaemon, closed: Callable[[Path, bool], None]
+) -> None:
+    places = (daemon.data_dir, daemon.data_dir / "sessions")
+    for place in places:
+        closed(place, True)
+    answer = daemon.request("POST", "/sessions", {"session_id": "s"})
+    assert (answer.status, answer.json["code"]) == (503, "storage_failed")
+    ready = until(lambda: found if (found := daemon.request("GET", "/readyz")).status != 200 else None)
+    assert (ready.status, ready.json["code"]) == (503, "storage_failed")
+    status = daemon.get("/status")
+    assert (status["state"], status["disk"]["full"]) == ("degraded", False)
+    assert "Operation not permitted" in status["disk"]["refusal"]
+    for place in places:
+        closed(place, False)
+    until(lambda: daemon.request("GET", "/readyz").status == 200)  # though nobody writes
+    assert daemon.get("/status")["disk"]["refusal"] is None
+    assert daemon.wait(daemon.shell("s", "true")["task_id"])["state"] == "completed"
 
 
 def serve_once(data_dir: Path, *arguments: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
