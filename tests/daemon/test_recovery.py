@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -134,7 +135,7 @@ def test_no_acknowledged_task_is_lost_and_none_runs_twice(make_daemon: MakeDaemo
 
 
 def test_a_clean_stop_drains_and_the_queue_waits_for_the_next_start(make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon(drain_s=3).start()
+    daemon = make_daemon(drain_s=120).start()
     go = daemon.data_dir.with_name("go")
     quick = daemon.shell("a", f"until [ -e {go} ]; do sleep 0.05; done")["task_id"]
     slow = started(daemon, "b", "3076.25")
@@ -142,7 +143,11 @@ def test_a_clean_stop_drains_and_the_queue_waits_for_the_next_start(make_daemon:
     daemon.state(quick, "running")
     with ThreadPoolExecutor(1) as aside:
         stopped = aside.submit(daemon.stop)
+        until(lambda: "agent.draining" in daemon.log_text())
         go.touch()
+        until(lambda: '"state":"completed"' in (daemon.data_dir / "sessions/a/tasks.json").read_text())
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGTERM)  # the other one would take all of the drain
         assert stopped.result() == 0
     assert marked("3076.25") == []
     files = daemon.data_dir / "sessions"

@@ -205,7 +205,7 @@ async def test_it_kills_its_own_group(lab: Any) -> None:
 
 
 async def test_it_stops_its_worker(make_lab: Any) -> None:
-    lab = await make_lab(heartbeat_s=0.1)
+    lab = await make_lab(heartbeat_s=0.5)
     end, _ = await lab.run("sh", "-c", ESCAPED + "sleep 0.05; kill -STOP $PPID; sleep 60; : $0", lab.marker)
     assert (end.ended_by, "silent" in end.message) == (EndedBy.WORKER_LOST, True)
     assert lab.survivors() == []
@@ -214,7 +214,7 @@ async def test_it_stops_its_worker(make_lab: Any) -> None:
 @pytest.mark.parametrize("killed", [True, False], ids=["and kills it", "and waits"])
 async def test_it_traces_its_worker_and_never_collects_it(make_lab: Any, killed: bool) -> None:
     """A process that is traced is its tracer's to collect: the engine must not wait for that."""
-    lab = await make_lab(heartbeat_s=0.1)
+    lab = await make_lab(heartbeat_s=0.5)
     program = f"""{PRELUDE}
 worker = os.getppid()
 if libc.ptrace(16, worker, 0, 0) != 0:

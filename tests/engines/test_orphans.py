@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from agentd.engines.local import process_tree
-from agentd.engines.local.orphans import KILL_S, end_leftovers
+from agentd.engines.local import orphans, process_tree
+from agentd.engines.local.orphans import end_leftovers
 from agentd.engines.local.worker import ORPHAN_GRACE_S
 from benchlib.processes import alive, marked
 
@@ -120,18 +120,22 @@ async def test_the_workers_of_a_killed_daemon_end_their_trees_and_leave(make_dea
 
 
 async def test_sigterm_hurries_a_worker_whose_daemon_is_gone(make_dead: Any) -> None:
-    took = []
-    for _ in range(3):  # the best of three: other load must not decide
+    async def took_s(*, hurried: bool) -> float:
         dead = make_dead(ESCAPES["deaf to SIGTERM"] + "trap '' TERM; while :; do sleep 1; done; : $0")
         await until(dead.is_up)
         dead.kill()
         begun = time.monotonic()
-        os.kill(dead.worker, signal.SIGTERM)
+        if hurried:
+            os.kill(dead.worker, signal.SIGTERM)
         await until(dead.is_gone)
-        took.append(time.monotonic() - begun)
-        if took[-1] < ORPHAN_GRACE_S:
-            return
-    raise AssertionError(f"as slow as without a signal: {took}")
+        return time.monotonic() - begun
+
+    took = [await took_s(hurried=True)]
+    slow = ORPHAN_GRACE_S  # at least; what other load adds is added to both
+    while took[-1] >= slow:
+        slow = max(slow, await took_s(hurried=False))
+        assert len(took) < 5, f"as slow as without a signal, {slow}: {took}"
+        took.append(await took_s(hurried=True))
 
 
 async def test_sigterm_does_not_make_a_worker_leave_its_daemon(lab: Any) -> None:
@@ -142,7 +146,10 @@ async def test_sigterm_does_not_make_a_worker_leave_its_daemon(lab: Any) -> None
 
 
 @pytest.mark.parametrize("how", ESCAPES)
-async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemon(make_dead: Any, how: str) -> None:
+async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemon(
+    make_dead: Any, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "KILL_S", 60.0)
     dead = make_dead(ESCAPES[how] + "sleep 60")
     await until(dead.is_up)
     os.kill(dead.worker, signal.SIGSTOP)
@@ -150,7 +157,7 @@ async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemo
     count = len(dead.tree())
     begun = time.monotonic()
     ended = await asyncio.to_thread(end_leftovers, dead.agent_id, [dead.attempt()])
-    assert time.monotonic() - begun < KILL_S  # it was not waited for in vain
+    assert time.monotonic() - begun < 60.0  # it was not waited for in vain
     assert ended >= count + 1
     assert dead.tree() == []
     assert not alive(dead.worker)

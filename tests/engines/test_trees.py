@@ -56,7 +56,7 @@ async def test_a_stop_ends_everything(lab: Any, how: str) -> None:
 async def test_a_timeout_ends_everything(lab: Any, how: str) -> None:
     end, _ = await lab.run("sh", "-c", ESCAPES[how] + "sleep 60", lab.marker, timeout_s=0.2)
     assert end.ended_by is EndedBy.TIMEOUT
-    assert 0.2 <= end.duration_s < 10
+    assert 0.2 <= end.duration_s < 60
     assert lab.survivors() == []
 
 
@@ -138,8 +138,8 @@ while time.monotonic() < end:
 async def test_a_timeout_holds_while_the_daemon_is_busy(lab: Any) -> None:
     launch = lab.launch("sh", "-c", "sleep 60; : $0", lab.marker, timeout_s=0.1)
     future = await lab.start(launch)
-    await until(lambda: lives(lab, 1))
-    deadline = time.monotonic() + 10
+    await until(lambda: launch.attempt_id in lab.spawned)
+    deadline = time.monotonic() + 60
     while lab.survivors() and time.monotonic() < deadline:
         time.sleep(0.01)  # noqa: ASYNC251 - the loop is blocked on purpose
     assert lab.survivors() == []
