@@ -8,6 +8,7 @@ import pytest
 
 from agentd.clock import rfc3339
 from agentd.errors import StorageFailed
+from agentd.model.requests import PolicyChanges, SessionPatch
 from agentd.model.task import State
 
 from .conftest import Build
@@ -18,19 +19,19 @@ async def test_a_start_time_that_came_while_no_daemon_ran_is_not_missed(build: B
     house = build()
     await house.open(running=False)
     await house.session()
-    task = await house.submit(not_before=rfc3339(house.clock.time() + 0.05))
+    task = await house.submit(not_before=rfc3339(house.clock.time() + 3600))
     assert task.state is State.WAITING
     await house.close()
-    await asyncio.sleep(0.06)
     again = build()
+    again.clock.ahead = 3600
     await again.open()
     assert (await again.ended(task.task_id)).state is State.COMPLETED
 
 
 async def test_a_start_time_that_came_while_the_disk_was_full_is_not_missed(house: House) -> None:
     await house.session()
+    house.disk.refuse_write, house.disk.spared = 28, (b"task.created",)
     task = await house.submit(not_before=rfc3339(house.clock.time() + 0.05))
-    house.disk.refuse_write = 28
     await until(lambda: house.store.room.full)
     house.disk.refuse_write = None
     assert (await house.ended(task.task_id)).state is State.COMPLETED
@@ -41,7 +42,7 @@ async def test_a_queued_task_runs_after_its_session_was_poisoned_and_healed(
 ) -> None:
     monkeypatch.setattr("agentd.store.healing.RESUME_S", 0.7)
     await house.session()
-    blocker = await house.submit("sleep 0.2")
+    blocker = await house.submit("while ! test -e go; do sleep 0.01; done")
     queued = await house.submit()
     delayed = await house.submit(not_before=rfc3339(house.clock.time() + 0.3))
     ledger = await house.store.ledger("s")
@@ -50,6 +51,7 @@ async def test_a_queued_task_runs_after_its_session_was_poisoned_and_healed(
     with pytest.raises(StorageFailed):
         await house.submit()
     assert ledger.reason
+    (house.store.path("s") / "workspace" / "go").touch()
     await asyncio.sleep(0.6)  # what tries to start in this time is refused
     house.disk.refuse_sync = None
     for task_id in (blocker.task_id, queued.task_id, delayed.task_id):
@@ -114,12 +116,12 @@ async def test_a_full_disk_does_not_grow_the_list_of_start_times(house: House) -
 
 
 async def test_a_session_timeout_outlives_a_full_disk(house: House) -> None:
-    await house.session(timeout_s=1.5)
+    await house.session()
     task = await house.submit("sleep 60")
     ledger = await house.store.ledger("s")
     await until(lambda: ledger.tasks[task.task_id].state is State.RUNNING)
-    await until(lambda: not ledger.busy)
-    house.disk.refuse_write = 28
+    house.disk.refuse_write, house.disk.spared = 28, (b"session.updated",)
+    await house.service.edit_session("s", SessionPatch(policy=PolicyChanges(timeout_s=0.1)), None)
     await until(lambda: house.store.room.full)
     house.disk.refuse_write = None
     ended = await house.ended(task.task_id)
