@@ -137,24 +137,31 @@ class Doorkeeper:
     def _look_up(self, text: str) -> Caller | None:
         digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
         self._refresh()
+        found = self._known_by(digest)
+        if found is None and (task_id := self._task_of(text)) is not None:
+            return Caller(f"task {task_id}", Role.OPERATOR, task_id)
+        if found is None and self._refresh(within_s=0):  # it may be younger than the last look
+            found = self._known_by(digest)
+        return found
+
+    def _known_by(self, digest: bytes) -> Caller | None:
         found = None
         for known in self._known:  # all of them, so that the time does not tell which one it was
             if hmac.compare_digest(known.digest, digest):
                 found = known
-        if found is None and (task_id := self._task_of(text)) is not None:
-            found = Caller(f"task {task_id}", Role.OPERATOR, task_id)
         return found
 
-    def _refresh(self) -> None:
+    def _refresh(self, within_s: float = RELOAD_S) -> bool:
+        """Whether the file was read again: it has changed, and the last look was not within so many seconds."""
         now = self._clock.monotonic()
-        if now - self._looked_at < RELOAD_S:
-            return
+        if now - self._looked_at < within_s:
+            return False
         self._looked_at = now
         more: tuple[Caller, ...] = ()
         try:
             version = self._more.version()
             if version == self._version:
-                return
+                return False
             self._version = version
             more = tuple(
                 Caller(each.name, Role.named(each.role), digest=bytes.fromhex(each.sha256)) for each in self._more.all()
@@ -162,6 +169,7 @@ class Doorkeeper:
         except (AgentdError, ValueError, OSError) as error:
             structlog.get_logger().error("tokens.unreadable", reason=str(error))
         self._known = (self._first, *more)
+        return True
 
 
 class Failures:

@@ -124,9 +124,10 @@ class TokenFile:
             return ()
         except OSError as error:
             raise StorageFailed(f"{self._path}: {error.strerror}") from error
+        if not _is_ours_alone(fd):
+            os.close(fd)
+            raise StorageFailed(f"{self._path} must be a file of yours that nobody else may read; chmod 600 it")
         with os.fdopen(fd, "rb") as file:
-            if not _is_ours_alone(fd):
-                raise StorageFailed(f"{self._path} must be a file of yours that nobody else may read; chmod 600 it")
             text = file.read(MAX_FILE_BYTES)
         try:
             content = read(text, _File)

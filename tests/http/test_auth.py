@@ -113,6 +113,14 @@ async def test_a_tasks_own_token_says_so_while_the_task_runs(api: Api) -> None:
     assert "Agentd-Role" not in ended.headers
 
 
+async def test_a_token_is_known_from_the_moment_it_is_made(api: Api, tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "data")
+    for number in range(5):
+        assert (await api.ask("GET", "/status", token="not-known-" * 5)).status == 401  # it has just looked
+        _, text = tokens.create(f"ci-{number}", "viewer", time.time())
+        assert (await api.ask("GET", "/status", token=text)).status == 200
+
+
 async def test_a_revoked_token_opens_nothing(api: Api, tmp_path: Path) -> None:
     tokens = TokenFile(tmp_path / "data")
     _, text = tokens.create("ci", "viewer", time.time())
@@ -291,3 +299,9 @@ def test_a_token_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokens.json").chmod(0o640)
     with pytest.raises(StorageFailed, match="chmod 600"):
         tokens.all()
+
+
+def test_what_is_no_token_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokens.json").mkdir(0o700)
+    with pytest.raises(StorageFailed, match="must be a file"):
+        TokenFile(tmp_path).all()
