@@ -709,6 +709,9 @@ class ServiceLife(RuleBasedStateMachine):
         self._crashed()
         if self.boot.disk.trouble is None and self.boot.disk.cut_in is None:
             self.boot.loop.advance(10.0)  # a session whose sync failed is healed by then, and its files are written
+            for _ in range(10):  # unless something came in the last moment of it
+                if any(ledger.views.busy for ledger in self.boot.store.resident):
+                    self.boot.loop.advance(1.0)
             self._at_rest()
 
     def _at_rest(self) -> None:
