@@ -142,6 +142,17 @@ class Unpacker:
                 if (begun := self._begun(head)) is not None:
                     yield begun
 
+    def finish(self) -> None:
+        """Nothing more comes.
+
+        Raises:
+            Invalid: it has no end, or something behind it.
+        """
+        if not self.ended:
+            raise Invalid("the archive was cut short; export the session again")
+        if any(self._rest):
+            raise _refused("something follows its end")
+
     def _begun(self, head: bytes) -> Begin | None:
         if not any(head):
             self.ended = True

@@ -75,8 +75,9 @@ class Import:
         """
         with self._lock:
             self._on_disk(self._end_member)
-            if self._manifest is None or not self._unpacker.ended:
-                raise Invalid("the archive was cut short; export the session again")
+            self._unpacker.finish()
+            if self._manifest is None:
+                raise Invalid("the archive has no manifest.json at its end; export the session again")
             manifest = read_manifest(bytes(self._manifest))
             view = verified(self._disk, self._new, manifest, self._packed, at)
             self._on_disk(self._put_in_place)

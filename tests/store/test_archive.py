@@ -228,6 +228,12 @@ def test_an_archive_that_was_cut_short_anywhere_is_refused(archive: bytes, away:
         away.refuses(archive[:end])
 
 
+@pytest.mark.parametrize("more", [b"junk", b"\0\0x", b"x" * 512, b"\0" * 512 + b"x"])
+def test_an_archive_with_something_behind_its_end_is_refused(archive: bytes, away: Agent, more: bytes) -> None:
+    assert "follows its end" in away.refuses(archive + more)
+    away.take(archive + bytes(len(more)))
+
+
 def test_an_archive_with_a_bit_flipped_is_refused_unless_it_is_in_a_place_without_meaning(
     archive: bytes, home: Agent, away: Agent
 ) -> None:
