@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 import signal
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.daemon.harness import RealDaemon, until
 
 from .conftest import Watched, streams
 from .log_pages import GROWING, follow_button, is_at_end, log_of, look_at, stop, taken_over, top, total
 from .viewer import RealViewer
+
+
+def at_rest(page: Page) -> int:
+    """The line at the top, once the wheel has rolled out."""
+    seen = [top(page)]
+    while len(seen) < 5 or len(set(seen[-5:])) > 1:
+        page.wait_for_timeout(100)
+        seen.append(top(page))
+    return seen[-1]
 
 
 def test_a_view_that_follows_stays_at_the_end_and_one_that_is_paused_stays_where_it_is(
@@ -26,10 +35,9 @@ def test_a_view_that_follows_stays_at_the_end_and_one_that_is_paused_stays_where
     page.locator(".lines").hover()
     page.mouse.wheel(0, -3000)
     expect(follow_button(page)).to_contain_text("new line")
-    held, known = top(page), total(page)
+    held, known = at_rest(page), total(page)
     until(lambda: total(page) > known + 10_000)
-    assert abs(top(page) - held) <= 3  # the wheel may still have been rolling
-    held = top(page)
+    assert top(page) == held
     page.reload()
     taken_over(page)
     expect(follow_button(page)).to_have_attribute("aria-pressed", "false")
@@ -91,6 +99,30 @@ def test_an_agent_killed_while_one_follows_is_said_to_be_silent_and_then_the_tru
     expect(follow_button(page)).to_be_hidden()
     (file,) = daemon.data_dir.glob(f"sessions/s/output/{task['task_id']}.1.log")
     until(lambda: total(page) == file.read_bytes().count(b"\n"))
+
+
+def test_what_is_in_sight_stays_while_the_lines_that_follow_cannot_be_read(
+    viewer: RealViewer, daemon: RealDaemon, page: Page, watched: Watched
+) -> None:
+    watched.expected.append("ERR_")
+    task = daemon.shell("s", GROWING)
+    look_at(page, viewer, task)
+    until(lambda: page.locator(".set > .ln").count() > 20)
+    refused: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        refused.append(route)
+        route.abort()
+
+    page.route("**/lines?*", refuse)
+    until(lambda: page.locator("#log-note-lines").count() and len(refused) > 5)
+    assert page.locator(".set > .ln").count() > 20
+    known = total(page)
+    page.unroute_all()
+    until(lambda: total(page) > known + 5_000)
+    expect(page.locator("#log-note-lines")).to_have_count(0)
+    stop(daemon)
+    expect(page.locator(".set")).to_contain_text("the last line")
 
 
 def test_a_log_that_could_not_be_read_at_first_comes_when_its_agent_answers(

@@ -109,6 +109,7 @@ class LogView {
     return this.loading.get(k).done;
   }
 
+  /** Whether it worked. */
   async #fetch(k, signal) {
     const chunk = this.#chunk(k);
     try {
@@ -121,14 +122,19 @@ class LogView {
       for (const row of [...set.children]) this.#put(row);
       this.#tail(Number(set.dataset.total), Number(set.dataset.size));
       this.#note("lines", "");
+      return true;
     } catch {
-      if (signal.aborted) return void (chunk.asked = "");
+      if (signal.aborted) {
+        chunk.asked = "";
+        return false;
+      }
       this.#note("lines", "Some lines could not be read; trying again.");
       clearTimeout(this.retry);
       this.retry = setTimeout(() => {
         for (const each of this.chunks.values()) each.asked = "";
         this.#soon();
       }, RETRY_MS);
+      return false;
     }
   }
 
@@ -298,7 +304,12 @@ class LogView {
           continue;
         }
         if (size < this.size) this.chunks.clear(); // it is another log than it was
-        if (this.follow) await this.#loadEnd(lines, size);
+        if (this.follow && !(await this.#loadEnd(lines, size)) && this.follow) {
+          this.latest ??= { attempt, lines, size, ended }; // what is in sight stays until they are there
+          clearTimeout(this.again);
+          this.again = setTimeout(() => this.latest && this.grow(this.latest), RETRY_MS);
+          return;
+        }
         [this.total, this.size, this.ended] = [lines, size, ended];
         if (this.follow) {
           if (this.#rebase(this.total)) this.#lay();
@@ -313,13 +324,14 @@ class LogView {
     }
   }
 
+  /** Whether they could all be read. */
   async #loadEnd(lines, size) {
     const first = this.plain && lines <= PLAIN_LINES ? this.total : lines - this.seen - 1;
     const asked = [];
     for (let k = Math.floor(Math.max(0, first) / CHUNK); k * CHUNK < lines; k++) {
       if (this.#wants(k, lines, size)) asked.push(this.#load(k));
     }
-    await Promise.all(asked);
+    return (await Promise.all(asked)).every(Boolean);
   }
 
   #other(attempt) {
