@@ -122,9 +122,9 @@ def test_without_descriptors_the_log_says_so_once(daemon: RealDaemon) -> None:
 
 
 async def test_a_body_that_does_not_come_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    await api.ask("POST", "/sessions", {"session_id": "s"})
     monkeypatch.setattr(bodies, "BODY_S", 0.05)
     monkeypatch.setattr(blocks, "SILENCE_S", 0.05)
-    await api.ask("POST", "/sessions", {"session_id": "s"})
     lead = f"Host: 127.0.0.1\r\nAuthorization: Bearer {api.token}\r\nContent-Length: 100\r\n"
     answer = await api.raw(f"POST /tasks HTTP/1.1\r\n{lead}Content-Type: application/json\r\n\r\n{{".encode())
     assert (answer.status, answer.code) == (408, "request_timeout")
