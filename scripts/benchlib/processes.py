@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 #: How long anything may take on a busy machine; nothing takes as long unless it fails.
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
