@@ -26,6 +26,8 @@ from .lies import LIES, Forger
 
 SECONDS = 25.0
 SEED = 20_260_801
+#: What there must be more of for the proof to have had something to prove.
+LEAST = {"tasks": 50, "records": 30, "strikes": 5, "events": 100}
 
 
 class Soaked(NamedTuple):
@@ -33,6 +35,24 @@ class Soaked(NamedTuple):
 
     place: Path
     counted: dict[str, Any]
+
+
+def _soaked(place: Path) -> dict[str, Any]:
+    """A soak of half a minute; a longer one where that is too little for all lies to be told."""
+    facts: dict[str, Any] = {}
+    for seconds in (SECONDS, 3 * SECONDS, 9 * SECONDS):
+        shutil.rmtree(place, ignore_errors=True)  # what another left that failed, or the shorter one
+        place.mkdir()
+        soak = Soak(place, seconds, SEED)
+        outcome = asyncio.run(soak.run())
+        facts = {"wrong": outcome.wrong, "mark": soak.mark, "records": outcome.proof.records}
+        facts |= {"tasks": soak.told.counts["task"], "strikes": soak.strikes.counts.total()}
+        facts |= {"events": soak.readers.events}
+        falsified = place / "data/sessions/pinned-0/history"
+        enough = len(list(falsified.glob("*-completed-*.json"))) >= 5
+        if facts["wrong"] or (enough and all(facts[name] > least for name, least in LEAST.items())):
+            break
+    return facts
 
 
 @pytest.fixture(scope="session")
@@ -43,13 +63,7 @@ def soaked(tmp_path_factory: pytest.TempPathFactory) -> Soaked:
     place, counted = shared / "soak", shared / "soak.json"
     with FileLock(shared / "soak.lock"):
         if not counted.exists():
-            shutil.rmtree(place, ignore_errors=True)  # what another left that failed
-            place.mkdir()
-            soak = Soak(place, SECONDS, SEED)
-            outcome = asyncio.run(soak.run())
-            facts = {"wrong": outcome.wrong, "mark": soak.mark, "records": outcome.proof.records}
-            facts |= {"tasks": soak.told.counts["task"], "strikes": soak.strikes.counts.total()}
-            counted.write_text(json.dumps({**facts, "events": soak.readers.events}))
+            counted.write_text(json.dumps(_soaked(place)))
     return Soaked(place, json.loads(counted.read_text()))
 
 
@@ -69,10 +83,7 @@ def proof_of(place: Path) -> list[str]:
 def test_everything_is_as_it_was_promised_after_a_soak(soaked: Soaked) -> None:
     counted = soaked.counted
     assert counted["wrong"] == []
-    assert counted["tasks"] > 50
-    assert counted["records"] > 30
-    assert counted["strikes"] > 5
-    assert counted["events"] > 100
+    assert {name: counted[name] for name, least in LEAST.items() if counted[name] <= least} == {}
 
 
 @pytest.mark.parametrize("lie", LIES)

@@ -32,7 +32,6 @@ def test_kills_at_system_calls_break_no_promise(tmp_path: Path) -> None:
     assert not kills.run(tmp_path, quick=True).wrong
 
 
-@pytest.mark.slow
 def test_errors_at_system_calls_break_no_promise(tmp_path: Path) -> None:
     assert not errors.run(tmp_path, quick=True).wrong
 
