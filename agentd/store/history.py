@@ -1,7 +1,7 @@
 """The finished tasks of a session, by the names of their records in `history/`. Blocking, safe between threads.
 
 A name tells the order, the state and the id, so a page is found without opening anything, and what is on it is handed
-on as the bytes of the files: a page of 1,000 from 100,000 records reads 1,000 small files and decodes none.
+on as the bytes of the files: a page of 1,000 from 100,000 records reads 1,000 small files, and encodes none.
 """
 
 from __future__ import annotations
@@ -251,9 +251,12 @@ def _read(history: int, names: Sequence[str]) -> list[bytes | None]:
                 os.close(fd)
         except OSError:
             record = b""
-        record = record[:-1] if record.endswith(b"}\n") else record.strip()
-        # One bad file must not spoil the page it is joined into; `check` is what reads them closely.
-        records.append(record if record.startswith(b"{") and record.endswith(b"}") else None)
+        try:
+            read(record, dict)  # one bad file must not spoil the page it is joined into
+        except msgspec.MsgspecError:
+            records.append(None)
+        else:
+            records.append(record.strip())
     return records
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 from pathlib import Path
@@ -282,3 +283,17 @@ def test_a_session_whose_name_another_had_shows_none_of_its_records(tmp_path: Pa
         [row] = History(tmp_path, cache).page(TaskQuery())[0]
         assert msgspec.json.decode(row)["name"] == name
         shutil.rmtree(tmp_path / layout.HISTORY)
+
+
+def test_a_record_that_is_damaged_anywhere_spoils_no_page(tmp_path: Path) -> None:
+    tasks = [finished(seq, spec={"command": 'echo "über" \\'}) for seq in (1, 2, 3)]
+    for task in tasks:
+        record(tmp_path, task)
+    damaged = tmp_path / "history" / layout.record_name(2, tasks[1].state, tasks[1].task_id)
+    whole = damaged.read_bytes()
+    for at, bit in ((at, bit) for at in range(len(whole)) for bit in range(8)):
+        damaged.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        rows, _ = History(tmp_path).page(TaskQuery())
+        found = json.loads(b"[" + b",".join(rows) + b"]")
+        assert [found[0]["seq"], found[-1]["seq"]] == [3, 1]
+        assert len(found) in (2, 3)
