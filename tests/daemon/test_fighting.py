@@ -147,6 +147,7 @@ class FrozenDisk:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.frozen = False
+        self._begun = place.with_name("begun")
 
     def freeze(self) -> None:
         run("fsfreeze", "-f", self.place)
@@ -156,6 +157,17 @@ class FrozenDisk:
         if self.frozen:
             run("fsfreeze", "-u", self.place)
             self.frozen = False
+
+    def writer(self, mark: str) -> str:
+        """A command with the mark that writes to it, having begun."""
+        program = f"open('{self._begun}', 'w').close(); open('{self.place}/x', 'w').write('{mark}')"
+        return f'exec python3 -c "{program}"'
+
+    def asleep(self, mark: str) -> list[int]:
+        """Processes with the mark that sleep in their writing, uninterruptibly; before it any disk may, for a moment."""
+        if not self._begun.exists():
+            return []
+        return [pid for pid in marked(mark) if (stat_of(pid) or "?")[0] == "D"]
 
 
 @pytest.fixture
@@ -176,22 +188,16 @@ def frozen_disk(tmp_path: Path) -> Iterator[FrozenDisk]:
     until(lambda: subprocess.run(["umount", place], check=False, capture_output=True).returncode == 0, 30)
 
 
-def asleep(mark: str) -> list[int]:
-    """Processes with the mark in uninterruptible sleep."""
-    return [pid for pid in marked(mark) if (stat_of(pid) or "?")[0] == "D"]
-
-
 @needs_root
 def test_it_sleeps_uninterruptibly_and_is_shown_running_until_it_is_gone(
     make_daemon: MakeDaemon, frozen_disk: FrozenDisk
 ) -> None:
     daemon = make_daemon(workers={"grace_s": 0.1}).start()
-    program = f"import time; time.sleep(0.2); open('{frozen_disk.place}/x', 'w').write('3093.5')"
     frozen_disk.freeze()
-    task_id = daemon.shell("s", f'exec python3 -c "{program}"')["task_id"]
-    until(lambda: asleep("3093.5"), 30)
+    task_id = daemon.shell("s", frozen_disk.writer("3093.5"))["task_id"]
+    until(lambda: frozen_disk.asleep("3093.5"), 30)
     assert daemon.request("POST", f"/tasks/{task_id}/cancel").status == 202
-    until(lambda: _pending_kill(asleep("3093.5")), 30)
+    until(lambda: _pending_kill(frozen_disk.asleep("3093.5")), 30)
     task = daemon.task(task_id)  # it was killed, and lives
     assert (task["state"], task["cancel_requested_at"] is not None) == ("running", True)
     assert answers(daemon)
@@ -205,12 +211,11 @@ def test_a_stop_of_the_daemon_does_not_wait_for_what_sleeps_uninterruptibly(
     make_daemon: MakeDaemon, frozen_disk: FrozenDisk
 ) -> None:
     daemon = make_daemon(drain_s=0.1, workers={"grace_s": 0.1}).start()
-    program = f"import time; time.sleep(0.2); open('{frozen_disk.place}/x', 'w').write('3094.5')"
     frozen_disk.freeze()
-    task_id = daemon.shell("s", f'exec python3 -c "{program}"')["task_id"]
-    until(lambda: asleep("3094.5"), 30)
+    task_id = daemon.shell("s", frozen_disk.writer("3094.5"))["task_id"]
+    until(lambda: frozen_disk.asleep("3094.5"), 30)
     assert daemon.stop(within_s=90) == 0
-    assert asleep("3094.5")
+    assert frozen_disk.asleep("3094.5")
     shown = json.loads((daemon.data_dir / "sessions" / "s" / "tasks.json").read_text())["tasks"][0]
     assert shown["state"] == "running"  # it was, when the daemon left
     frozen_disk.thaw()
