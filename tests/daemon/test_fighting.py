@@ -164,7 +164,7 @@ class FrozenDisk:
         return f'exec python3 -c "{program}"'
 
     def asleep(self, mark: str) -> list[int]:
-        """Processes with the mark that sleep in their writing, uninterruptibly; before it any disk may, for a moment."""
+        """Processes with the mark that sleep in their writing, uninterruptibly; before it any disk may, briefly."""
         if not self._begun.exists():
             return []
         return [pid for pid in marked(mark) if (stat_of(pid) or "?")[0] == "D"]
