@@ -41,7 +41,7 @@ class Attempts(TaskVerbs):
     def end_attempt(self, ledger: Ledger, task_id: str, exit: Exit, outcome: Outcome) -> asyncio.Future[None]:
         """Stage the end of the running attempt: the task's end, or its next attempt.
 
-        While nobody waits for it, it waits for the next start or submission to share its sync.
+        While nobody waits for it and others are live, it waits for the next start or submission to share its sync.
         """
         task = ledger.head(task_id)
         if task is None:
@@ -54,7 +54,7 @@ class Attempts(TaskVerbs):
             usage=exit.usage,
             output_bytes=exit.output_bytes,
         )
-        at, lazily = self.now(), not self.awaited(task_id)
+        at, lazily = self.now(), ledger.live > 1 and not self.awaited(task_id)
         if _retry_left(task, outcome):
             assert task.retry is not None
             pause = backoff_s(task.retry, task.attempt)

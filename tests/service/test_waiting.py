@@ -10,6 +10,7 @@ from agentd.clock import rfc3339
 from agentd.errors import StorageFailed
 from agentd.model.requests import PolicyChanges, SessionPatch
 from agentd.model.task import State
+from agentd.store import commits
 
 from .conftest import Build
 from .house import House, until
@@ -141,3 +142,13 @@ async def test_a_kind_that_fails_by_a_fault_of_its_own_ends_the_task(
         ended = await house.ended((await house.submit()).task_id)
     assert (ended.state, ended.cause and ended.cause.code) == (State.FAILED, "spawn_failed")
     assert (await house.ended((await house.submit()).task_id)).state is State.COMPLETED
+
+
+async def test_the_end_of_a_lone_task_is_recorded_at_once_though_nobody_waits(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.session()
+    monkeypatch.setattr(commits, "LAZY_S", 1000.0)
+    task = await house.submit()
+    ledger = await house.store.ledger("s")
+    await until(lambda: ledger.tasks[task.task_id].terminal)
