@@ -17,17 +17,9 @@ from agentd.log import BLOT, blot, configure, happened
 from agentd.model.events import TaskFinished, TaskProgress, WorkerLost
 from agentd.model.task import Cause, CauseCode, State
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
 AT = "2026-01-02T03:04:05.000006Z"
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 class Captured:

@@ -17,6 +17,8 @@ import webui.log
 from agentd.config import Log
 from hosting.lines import REPEAT_S, Lines
 
+pytestmark = pytest.mark.usefixtures("logging_as_before")
+
 Configure = Callable[[int], None]
 
 
@@ -29,16 +31,6 @@ def viewers(fd: int) -> None:
 
 
 both = pytest.mark.parametrize("configure", [daemons, viewers])
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.fixture
