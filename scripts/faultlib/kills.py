@@ -183,11 +183,13 @@ class Crashed:
 
     def __init__(self, directory: Path, aims: Sequence[Aim]) -> None:
         late = [aim for aim in aims if aim.half and aim.by == "daemon" and "/b/history/events-" in aim.point.what]
-        gun = Gun(late[-2])
-        self._actor = lived(directory, gun.judge)
-        self._directory = directory
-        if gun.struck is None:
-            raise AssertionError(f"no crash to start from: {late[-2]}")
+        for n, aim in enumerate(reversed(late[:-1])):  # records share a write as time has it: the last may not come
+            gun = Gun(aim)
+            self._directory = directory.with_name(f"{directory.name}-{n}")
+            self._actor = lived(self._directory, gun.judge)
+            if gun.struck is not None:
+                return
+        raise AssertionError(f"no crash to start from: none of {late[:-1]}")
 
     def noted(self) -> list[tuple[Point, str]]:
         """The calls of a start, and of the stop after it."""
