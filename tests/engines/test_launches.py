@@ -60,8 +60,11 @@ async def test_the_program_leads_a_session_of_its_own_and_holds_no_file_of_the_w
 async def test_a_long_one_tells_its_pid_and_a_short_one_does_not(lab: Any) -> None:
     short = lab.launch("true")
     ended = await (await lab.start(short))
-    long = lab.launch("sleep 0.1")
-    end = await (await lab.start(long))
+    long = lab.launch("until [ -e told ]; do sleep 0.01; done")
+    future = await lab.start(long)
+    await until(lambda: long.attempt_id in lab.spawned)
+    (lab.directory / "told").touch()
+    end = await future
     assert short.attempt_id not in lab.spawned or ended.duration_s >= SPAWNED_AFTER_S  # a busy machine made it long
     assert lab.spawned[long.attempt_id] == (end.pid, end.pid_started_at)
 

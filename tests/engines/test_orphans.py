@@ -121,7 +121,7 @@ async def test_the_workers_of_a_killed_daemon_end_their_trees_and_leave(make_dea
 
 async def test_sigterm_hurries_a_worker_whose_daemon_is_gone(make_dead: Any) -> None:
     async def took_s(*, hurried: bool) -> float:
-        dead = make_dead(ESCAPES["deaf to SIGTERM"] + "trap '' TERM; while :; do sleep 1; done; : $0")
+        dead = make_dead("trap '' TERM; " + ESCAPES["deaf to SIGTERM"] + "while :; do sleep 1; done; : $0")
         await until(dead.is_up)
         dead.kill()
         begun = time.monotonic()
@@ -154,11 +154,10 @@ async def test_a_worker_that_cannot_act_is_ended_with_its_tree_by_the_next_daemo
     await until(dead.is_up)
     os.kill(dead.worker, signal.SIGSTOP)
     dead.kill()
-    count = len(dead.tree())
     begun = time.monotonic()
     ended = await asyncio.to_thread(end_leftovers, dead.agent_id, [dead.attempt()])
     assert time.monotonic() - begun < 60.0  # it was not waited for in vain
-    assert ended >= count + 1
+    assert ended >= 3  # the worker, and two at least of a tree that may still be growing
     assert dead.tree() == []
     assert not alive(dead.worker)
     assert await asyncio.to_thread(end_leftovers, dead.agent_id, [dead.attempt()]) == 0
@@ -171,7 +170,7 @@ async def test_what_is_left_without_any_worker_is_found_by_its_tag_or_its_brand(
     os.kill(dead.daemon.pid, signal.SIGSTOP)  # so that it does not clean up
     os.kill(dead.worker, signal.SIGKILL)
     dead.kill()
-    assert len(dead.tree()) >= 2
+    await until(dead.is_up)  # still; one that is being executed shows no command line for a moment
     await asyncio.to_thread(end_leftovers, dead.agent_id, [(dead.task_id, None, None)])
     assert dead.tree() == []
 
@@ -189,24 +188,28 @@ async def test_what_cleared_its_environment_is_found_by_its_session(make_dead: A
 
 
 async def test_a_stranger_with_the_number_of_an_old_process_is_spared(lab: Any) -> None:
+    agent_id, task_id = uuid.uuid4().hex, uuid.uuid4().hex
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     try:
         started_at = process_tree.started_at(stranger.pid)
         assert started_at is not None
         for recorded in (started_at - 1, started_at + 1, None):
-            assert await asyncio.to_thread(end_leftovers, "agent", [("t1", stranger.pid, recorded)]) == 0
+            assert await asyncio.to_thread(end_leftovers, agent_id, [(task_id, stranger.pid, recorded)]) == 0
         assert stranger.poll() is None
-        assert await asyncio.to_thread(end_leftovers, "agent", [("t1", stranger.pid, started_at)]) == 1
+        assert await asyncio.to_thread(end_leftovers, agent_id, [(task_id, stranger.pid, started_at)]) == 1
     finally:
         stranger.kill()
         stranger.wait()
 
 
 async def test_the_new_daemon_spares_itself_and_what_it_runs_under() -> None:
-    code = "from agentd.engines.local.orphans import end_leftovers\nprint(end_leftovers('a', [('mine', None, None)]))"
+    mine = uuid.uuid4().hex
+    code = (
+        f"from agentd.engines.local.orphans import end_leftovers\nprint(end_leftovers('a', [('{mine}', None, None)]))"
+    )
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", '"$0" -c "$1"; echo shell lives', sys.executable, code,
-        env={**os.environ, "AGENTD_TASK_ID": "mine", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "AGENTD_TASK_ID": mine, "PYTHONPATH": str(Path(__file__).parents[2])},
         stdout=subprocess.PIPE,
     )  # fmt: skip
     output, _ = await process.communicate()

@@ -97,7 +97,8 @@ async def test_a_link_in_place_of_the_log_is_not_followed(lab: Any) -> None:
 async def test_bytes_that_are_no_text_and_very_long_lines_are_kept_as_they_are(lab: Any) -> None:
     blob = bytes(range(256)) * 4096
     (lab.directory / "blob").write_bytes(blob)
-    end, output = await lab.run("cat blob; head -c 10000000 /dev/zero | tr '\\0' x; cat blob >&2")
+    all_of_it = written(len(blob) + 10_000_000, "task1.log")
+    end, output = await lab.run(f"cat blob; head -c 10000000 /dev/zero | tr '\\0' x; {all_of_it}; cat blob >&2")
     assert output == blob + b"x" * 10_000_000 + blob
     assert end.output_bytes == len(output)
 
@@ -176,21 +177,35 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+#: Writes more than the disk takes, then one byte: when that was read, all before it was kept, or lost.
+FILLS = """
+import fcntl, os, termios, time
+for size in (250_000, 1):
+    while size:
+        size -= os.write(1, bytes(size))
+    while any(fcntl.ioctl(1, termios.FIONREAD, bytes(4))):
+        time.sleep(0.01)
+open("full", "w").close()
+while not os.path.exists("room"):
+    time.sleep(0.01)
+print("last")
+"""
+
+
 async def test_a_full_disk_costs_output_and_not_the_task(lab: Any, small_disk: Path) -> None:
     (small_disk / "ballast").write_bytes(b"x" * 100_000)
-    # What is not read when there is room again finds room, and so does the last line.
-    script = "head -c 250000 /dev/zero; touch full; while [ ! -e room ]; do sleep 0.01; done; echo last"
-    launch = lab.launch(script, log_path=str(small_disk / "log"), index_path=str(small_disk / "idx"))
+    places = {"log_path": str(small_disk / "log"), "index_path": str(small_disk / "idx")}
+    launch = lab.launch(sys.executable, "-c", FILLS, **places)
     future = await lab.start(launch)
     await until((lab.directory / "full").exists)
-    await until(lambda: os.statvfs(small_disk).f_bfree == 0)
+    assert os.statvfs(small_disk).f_bfree == 0
     (small_disk / "ballast").unlink()
     (lab.directory / "room").touch()
     end = await future
     assert (end.ended_by, end.exit_code) == (EndedBy.EXIT, 0)
     log = Path(launch.log_path).read_bytes()
     assert log.endswith(b"\0last\n")
-    lost = 250_000 - (len(log) - 5)
+    lost = 250_001 - (len(log) - 5)
     assert 0 < lost < 250_000
     assert f"{lost} bytes of output were lost: No space left on device" in end.message
     chunks = index_of(launch.index_path)

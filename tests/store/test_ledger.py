@@ -277,7 +277,10 @@ async def test_settled_waits_for_everything_staged_so_far(tmp_path: Path) -> Non
     await ledger.views.flush()
 
 
-async def test_after_a_crash_a_finished_task_stays_in_memory_until_its_record_is_written(tmp_path: Path) -> None:
+async def test_after_a_crash_a_finished_task_stays_in_memory_until_its_record_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_writer, "LAG_S", 3600.0)
     room = Room(tmp_path, Policy(tasks_kept=1))
     ledger = room.open()
     await ledger.stage([creation("live")])  # so that the session is never at rest, and the views wait
