@@ -31,6 +31,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 #: What a browser test waits for at most, in milliseconds; nothing waits as long unless it fails.
 PATIENCE_MS = 60_000
 
+#: For browsers that are to see what good agents tell, however slow a busy machine makes them. Without it pages wait for
+#: none of them, and scripts fill in what comes later.
+PATIENT = {"Prefer": "wait=10"}
+
 #: Lets a test say whether the tab is seen: headless tabs always are.
 VISIBILITY = """
 let state = "visible";
@@ -185,9 +189,11 @@ def context(browser: Browser, watched: Watched, make_viewer: MakeViewer) -> Iter
 
 @pytest.fixture
 def page(context: BrowserContext, viewer: RealViewer) -> Page:
-    """A tab that is logged in to `viewer`; it has yet to go somewhere."""
+    """A patient tab that is logged in to `viewer`; it has yet to go somewhere."""
     enter(context, viewer)
-    return context.new_page()
+    page = context.new_page()
+    page.set_extra_http_headers(PATIENT)
+    return page
 
 
 def enter(context: BrowserContext, viewer: RealViewer) -> None:

@@ -11,14 +11,14 @@ from playwright.sync_api import Browser, Page, expect
 from tests.daemon.harness import RealDaemon, until
 
 from .accessible import wrong_with
-from .conftest import Watched, enter
+from .conftest import PATIENT, Watched, enter
 from .viewer import RealViewer
 
 
 @pytest.fixture
 def plain(browser: Browser, viewer: RealViewer) -> Iterator[Page]:
     """A tab without scripts."""
-    context = browser.new_context(java_script_enabled=False)
+    context = browser.new_context(java_script_enabled=False, extra_http_headers=PATIENT)
     enter(context, viewer)
     yield context.new_page()
     context.close()

@@ -161,7 +161,7 @@ def test_states_and_fields_of_a_newer_agent_are_shown_as_they_are(three: Three) 
 
 def test_a_clock_three_hours_off_is_said_and_nothing_else_changes(three: Three) -> None:
     three.bad.mode = "off_clock"
-    assert abs(three.contact()["skew_ms"] - 3 * 3600 * 1000) < 3000
+    assert abs(three.contact()["skew_ms"] - 3 * 3600 * 1000) < 120_000
     assert three.contact()["status"] == "fresh"
     html = three.viewer.html("/")
     assert 'data-skew="bad"' in html

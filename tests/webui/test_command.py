@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner
 
-from benchlib.processes import without_settings
+from benchlib.processes import PATIENCE_S, without_settings
 from tests.daemon.harness import RealDaemon, until
 from webui.main import main
 
@@ -28,7 +28,13 @@ def run(place: Path, *arguments: str, **environ: str) -> subprocess.CompletedPro
     """The command, in a directory of its own and with no settings but those given; it must end by itself."""
     kept = without_settings() | {"XDG_STATE_HOME": str(place / "state")}
     return subprocess.run(
-        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=30, cwd=place, env=kept | environ, check=False
+        [*PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        cwd=place,
+        env=kept | environ,
+        check=False,
     )
 
 
@@ -163,7 +169,7 @@ def test_a_port_that_is_taken_is_an_error_that_says_what_to_change(viewer: RealV
 def test_a_signal_stops_it_and_that_is_success(viewer: RealViewer, number: int) -> None:
     assert viewer.process is not None
     viewer.process.send_signal(number)
-    assert viewer.process.wait(20) == 0
+    assert viewer.process.wait(PATIENCE_S) == 0
     assert not (viewer.place / "secret.running").exists()
 
 

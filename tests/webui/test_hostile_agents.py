@@ -78,13 +78,13 @@ def test_no_answer_of_an_agent_ends_the_stream_of_the_others(
         connection.request("GET", path, headers={"Cookie": beside.cookie})
         stream = connection.getresponse()
         told: dict[str, str] = {}
-        while told.keys() != {"good", "odd"}:
+        while told.get("good") != "fresh" or "odd" not in told:  # a good one may be slow at first
             line = stream.readline()
             assert line, told
             if line.startswith(b'data: {"agent":'):
                 contact = json.loads(line[6:])
                 told[contact["agent"]] = contact["status"]
-        assert told["good"] == "fresh" and told["odd"] != "fresh"
+        assert told["odd"] != "fresh"
     finally:
         connection.close()
 

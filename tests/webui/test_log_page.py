@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from tests.daemon.harness import RealDaemon, until
 from tests.written import written
 
-from .conftest import MakeViewer, enter
+from .conftest import PATIENT, MakeViewer, enter
 from .log_pages import done, log_of
 from .scripted_agent import ScriptedAgent
 from .viewer import RealViewer
@@ -73,7 +73,7 @@ def test_a_large_log_is_read_page_by_page_without_scripts(
     viewer: RealViewer, daemon: RealDaemon, browser: Browser
 ) -> None:
     task = done(daemon, "seq 5000")
-    context = browser.new_context(java_script_enabled=False)
+    context = browser.new_context(java_script_enabled=False, extra_http_headers=PATIENT)
     try:
         enter(context, viewer)
         page = context.new_page()

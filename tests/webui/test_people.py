@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.daemon.harness import RealDaemon, until
 
 from .accessible import wrong_with
-from .conftest import daemons, enter, viewers
+from .conftest import PATIENT, daemons, enter, viewers
 from .viewer import RealViewer
 
 
@@ -52,7 +52,7 @@ def seed(daemon: RealDaemon) -> list[str]:
 
 def test_every_page_is_accessible_and_fits(browser: Browser, seeded: tuple[RealViewer, list[str]]) -> None:
     viewer, paths = seeded
-    with browser.new_context() as context:
+    with browser.new_context(extra_http_headers=PATIENT) as context:
         enter(context, viewer)
         page = context.new_page()
         for path in paths:
@@ -97,7 +97,7 @@ def test_the_skip_link_and_the_order_of_focus_lead_into_the_page(page: Page, vie
 
 def test_every_page_can_be_read_without_scripts(browser: Browser, seeded: tuple[RealViewer, list[str]]) -> None:
     viewer, paths = seeded
-    with browser.new_context(java_script_enabled=False) as context:
+    with browser.new_context(java_script_enabled=False, extra_http_headers=PATIENT) as context:
         enter(context, viewer)
         page = context.new_page()
         for path in paths:

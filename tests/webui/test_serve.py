@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from benchlib.processes import alive, argv, children, until, without_settings
+from benchlib.processes import PATIENCE_S, alive, argv, children, until, without_settings
 
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(rb"http://127\.0\.0\.1:\d+/login/[\w-]+")
@@ -62,7 +62,7 @@ class Serving:
 
     def code(self) -> int:
         assert self.process is not None
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE_S)
 
     def children(self) -> dict[str, int]:
         """The two processes, by program."""

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.daemon.harness import RealDaemon
 
 from .accessible import wrong_with
-from .conftest import MakeDaemon, MakeViewer, enter
+from .conftest import PATIENT, MakeDaemon, MakeViewer, enter
 from .viewer import RealViewer
 
 
@@ -168,7 +168,7 @@ def test_a_long_result_is_cut_and_all_of_it_is_a_click_away(viewer: RealViewer, 
 
 def test_the_page_can_be_read_without_scripts(browser: Browser, viewer: RealViewer, daemon: RealDaemon) -> None:
     task = daemon.wait(daemon.shell("s", "echo hello from here; exit 3", labels={"a": "b"})["task_id"])
-    context = browser.new_context(java_script_enabled=False)
+    context = browser.new_context(java_script_enabled=False, extra_http_headers=PATIENT)
     try:
         enter(context, viewer)
         page = context.new_page()

@@ -42,7 +42,7 @@ class RealViewer:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.cookie = ""
-        self.prefer = "wait=30"  #: of pages: a busy machine makes good agents slow; nothing is as a browser asks
+        self.prefer = "wait=30"  #: of all requests: a busy machine makes good agents slow; nothing is as a browser asks
         self.environ: dict[str, str] = {}  #: beside what tests have of it
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -93,6 +93,8 @@ class RealViewer:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
             if self.cookie:
                 sent.setdefault("Cookie", self.cookie)
+            if self.prefer:
+                sent.setdefault("Prefer", self.prefer)
             connection.request(method, path, body, sent)
             response = connection.getresponse()
             found = {name.lower(): value for name, value in response.getheaders()}
@@ -102,13 +104,13 @@ class RealViewer:
 
     def get(self, path: str, **headers: str) -> Any:
         """A page as JSON."""
-        answer = self.request("GET", path, None, **{"Accept": "application/json", "Prefer": self.prefer, **headers})
+        answer = self.request("GET", path, None, **{"Accept": "application/json", **headers})
         assert answer.status == 200, answer.body
         return json.loads(answer.body)
 
     def html(self, path: str) -> str:
         """A page."""
-        answer = self.request("GET", path, Accept="text/html", Prefer=self.prefer)
+        answer = self.request("GET", path, Accept="text/html")
         assert answer.status == 200, answer.body
         return answer.body.decode()
 
