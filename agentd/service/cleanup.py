@@ -121,7 +121,7 @@ class Cleanup(Upkeep):
         """
         for ledger in self.store.resident:
             await ledger.views.flush()
-        before = {ledger.session.session_id: ledger.seq for ledger in self.store.resident}
+        before = {ledger.session.session_id: ledger.seq for ledger in self.store.resident if not ledger.busy}
         report = await self.in_thread(self.store.check)
         still = {
             ledger.session.session_id

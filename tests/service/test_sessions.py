@@ -25,6 +25,7 @@ from agentd.model.requests import (
     AskedKeep,
     AskedRetention,
     AskedTrigger,
+    CheckReport,
     NewSession,
     SessionPatch,
     SessionQuery,
@@ -35,6 +36,7 @@ from agentd.model.task import State, TriggerType
 from agentd.store.datadir import remove_session
 from agentd.store.locks import DirectoryLock
 from agentd.store.residency import READERS
+from benchlib.processes import until as waited_for
 
 from .conftest import Build
 from .house import PATIENCE_S, House, until
@@ -341,6 +343,42 @@ async def test_a_label_that_could_not_be_asked_for_is_refused_by_hand_too(quiet:
     assert quiet.store.entry("s").session.labels == {}
     events = (await quiet.service.events("s", 0, 10)).lines
     assert b"session.edit_refused" in events[-1]
+
+
+# ---------------------------------------------------------------------- verified
+
+
+async def test_a_file_that_is_being_written_while_the_store_is_verified_is_no_finding(
+    quiet: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One session changes while the files of another are brought up to date, and is at rest again afterwards."""
+    for name in ("a", "b"):
+        await quiet.session(name)
+    changing, other = await quiet.store.ledger("a"), await quiet.store.ledger("b")
+    begun, looked = threading.Event(), threading.Event()
+    flush, rename, check = other.views.flush, quiet.disk.rename, quiet.store.check
+
+    async def meanwhile() -> None:
+        await flush()
+        await quiet.submit(session_id="a")
+
+    def held(source: str, target: str) -> None:
+        if target.endswith("/a/tasks.json"):
+            begun.set()
+            assert looked.wait(PATIENCE_S)
+        rename(source, target)
+
+    def look() -> CheckReport:
+        assert begun.wait(PATIENCE_S)
+        report = check()
+        looked.set()
+        waited_for(lambda: not changing.busy, PATIENCE_S)
+        return report
+
+    monkeypatch.setattr(other.views, "flush", meanwhile)
+    monkeypatch.setattr(quiet.disk, "rename", held)
+    monkeypatch.setattr(quiet.store, "check", look)
+    assert [each for each in (await quiet.service.check()).findings if each.session_id] == []
 
 
 # ---------------------------------------------------------------------- activity
