@@ -281,7 +281,7 @@ async def test_a_shutdown_ends_the_daemon(tmp_path: Path) -> None:
         async with Client(own.agent["url"], own.token) as agent:
             await agent.shutdown()
         assert own.process is not None
-        assert await asyncio.to_thread(own.process.wait, 20) == 0
+        assert await asyncio.to_thread(own.process.wait, 60) == 0
     finally:
         await asyncio.to_thread(own.end)
 

@@ -58,10 +58,14 @@ async def test_a_log_that_grows_fast_is_told_of_a_few_times_a_second_and_whole_a
     assert len(events) <= 3 + ended["duration_s"] / growth.GROWTH_S
 
 
-async def test_each_attempt_is_told_of(api: Api) -> None:
-    body = {"command": "echo $AGENTD_ATTEMPT; exit 1", "retry": {"max": 1, "backoff_s": 0}}
+async def test_each_attempt_is_told_of(api: Api, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    command = f"echo $AGENTD_ATTEMPT; while ! [ -e {go} ]; do sleep 0.02; done; exit 1"
+    body = {"command": command, "retry": {"max": 1, "backoff_s": 0}}
     task = (await api.ask("POST", "/tasks/shell", body)).json["task_id"]
     async with api.stream(f"/tasks/{task}/output/growth") as stream:
+        await stream.until("hello")  # it begins with the attempt that runs then
+        go.touch()
         events = told(await stream.rest())
     assert [each["attempt"] for each in events if each["ended"]] == [1, 2]
     assert all(each["size"] == 2 for each in events if each["ended"])

@@ -210,10 +210,14 @@ async def test_characters_are_whole_and_other_bytes_survive(api: Api, tmp_path: 
     assert [event.json["text"] for event in events if event.type == "output" and "text" in event.json] == ["é ok"]
 
 
-async def test_a_stream_goes_on_through_retries(api: Api) -> None:
-    body = {"command": "echo $AGENTD_ATTEMPT; exit 1", "retry": {"max": 1, "backoff_s": 0}}
+async def test_a_stream_goes_on_through_retries(api: Api, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    command = f"echo $AGENTD_ATTEMPT; while ! [ -e {go} ]; do sleep 0.02; done; exit 1"
+    body = {"command": command, "retry": {"max": 1, "backoff_s": 0}}
     task = (await api.ask("POST", "/tasks/shell", body)).json["task_id"]
     async with api.stream(f"/tasks/{task}/stream") as stream:
+        await stream.until("hello")  # it begins with the attempt that runs then
+        go.touch()
         events = await stream.rest()
     outputs = [(e.json["attempt"], e.json["text"]) for e in events if e.type == "output"]
     assert outputs == [(1, "1\n"), (2, "2\n")]

@@ -10,7 +10,7 @@ from agentd.clock import rfc3339
 from agentd.errors import InvalidTransition, StorageFailed
 from agentd.model.task import CauseCode, Retry, State
 
-from .house import House, until
+from .house import PATIENCE_S, House, until
 
 
 async def running(house: House, command: str = "sleep 60", session_id: str = "s") -> str:
@@ -99,7 +99,7 @@ async def test_a_drain_ends_with_cause_shutdown_what_runs_in_every_session(house
         ids.append(await running(house, session_id=f"s{n}"))
         queued = await house.submit(session_id=f"s{n}")
         assert queued.state is State.QUEUED
-    await house.scheduler.drain(0, 5.0, asyncio.Event())
+    await house.scheduler.drain(0, PATIENCE_S, asyncio.Event())
     for n, task_id in enumerate(ids):
         task = house.store.entry(f"s{n}").ledger.tasks[task_id]  # type: ignore[union-attr]
         assert (task.state, task.cause and task.cause.code) == (State.FAILED, CauseCode.SHUTDOWN)
