@@ -198,7 +198,7 @@ def serve_once(data_dir: Path, *arguments: str, user: int | None = None) -> subp
         [sys.executable, "-m", "agentd.cli.main", "serve", "--data-dir", str(data_dir), "--port", "0", *arguments],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
         user=user,
         cwd="/",
@@ -347,6 +347,8 @@ def test_two_clients_with_one_key_at_the_same_moment_make_one_task(daemon: RealD
 
 def test_files_are_for_the_owner_alone_and_the_token_is_nowhere_else(daemon: RealDaemon) -> None:
     daemon.wait(daemon.shell("s", "echo x; touch made")["task_id"])
+    tasks = daemon.data_dir / "sessions" / "s" / "tasks.json"
+    until(lambda: '"state":"completed"' in tasks.read_text())  # written last: no file comes or goes from now on
     for directory, _, files in os.walk(daemon.data_dir):
         if "/workspace" in directory:
             continue
