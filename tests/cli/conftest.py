@@ -22,7 +22,7 @@ def shared_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agentd]:
 
 @pytest.fixture
 def agentd(shared_daemon: Agentd) -> Agentd:
-    """The daemon that all tests share: look only at what the test itself made."""
+    """The daemon that all tests share: look only at what the test itself made. Thousands of others' tasks may wait."""
     return shared_daemon
 
 

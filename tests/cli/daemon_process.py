@@ -14,7 +14,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from agentd.cli.main import cli
-from benchlib.processes import until, without_settings
+from benchlib.processes import PATIENCE_S, until, without_settings
 
 AGENTD = (sys.executable, "-m", "agentd.cli.main")
 Result = subprocess.CompletedProcess[bytes]
@@ -30,7 +30,7 @@ class Agentd:
         self.env = without_settings() | {"HOME": str(home), "AGENTD_DATA_DIR": str(self.data_dir)}
         self.env |= {"TERM": "xterm", "LANG": "C.UTF-8"}
         self.before: tuple[str, ...] = ()  #: what starts the daemon
-        self.settings = {"AGENTD_DRAIN_S": "0.2", "AGENTD_WORKERS_GRACE_S": "2"}
+        self.settings = {"AGENTD_DRAIN_S": "0.2", "AGENTD_WORKERS_GRACE_S": "60"}
 
     def start(self) -> None:
         with open(self.home / "daemon.log", "ab") as log:
@@ -59,7 +59,7 @@ class Agentd:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
             try:
-                self.process.wait(20)
+                self.process.wait(PATIENCE_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

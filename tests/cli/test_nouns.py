@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import urllib.request
 from pathlib import Path
 
-from benchlib.processes import until
+from benchlib.processes import PATIENCE_S, until
 from tests.cli.daemon_process import Agentd
 
 
@@ -93,16 +95,16 @@ def test_a_key_makes_one_task_of_two_calls(agentd: Agentd) -> None:
     assert agentd("submit", "-s", "keyed", "--key", "k1", "false", code=1).stderr
 
 
-def test_what_waits_is_listed_with_its_reason(agentd: Agentd) -> None:
-    running = agentd.text("submit", "-s", "waits", "sleep", "60").strip()
-    behind = agentd.text("submit", "-s", "waits", "--needs", running, "true").strip()
-    later = agentd.text("submit", "-s", "waits", "--not-before", "1h", "true").strip()
-    rows = {row["task_id"]: row for row in agentd.json("queue")["data"]}
+def test_what_waits_is_listed_with_its_reason(own_daemon: Agentd) -> None:
+    running = own_daemon.text("submit", "-s", "waits", "sleep", "60").strip()
+    behind = own_daemon.text("submit", "-s", "waits", "--needs", running, "true").strip()
+    later = own_daemon.text("submit", "-s", "waits", "--not-before", "1h", "true").strip()
+    rows = {row["task_id"]: row for row in own_daemon.json("queue")["data"]}
     assert {behind, later} <= set(rows)
     assert rows[behind]["reason"]
-    assert behind in agentd.text("queue")
-    agentd("sessions", "cancel", "waits")
-    assert agentd.json("show", later)["state"] == "cancelled"
+    assert behind in own_daemon.text("queue")
+    own_daemon("sessions", "cancel", "waits")
+    assert own_daemon.json("show", later)["state"] == "cancelled"
 
 
 def test_workers_are_listed_restarted_and_scaled(own_daemon: Agentd) -> None:
@@ -130,6 +132,7 @@ def test_events_of_a_session_are_told_in_order(agentd: Agentd) -> None:
 
 
 def test_events_are_followed_over_all_sessions(agentd: Agentd) -> None:
+    until(lambda: followers(agentd) == 0)  # those of other tests have left
     with agentd.popen("events", "-f", "-o", "jsonl", stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout is not None
@@ -137,7 +140,7 @@ def test_events_are_followed_over_all_sessions(agentd: Agentd) -> None:
             submitted = False
             while "task.finished" not in seen:
                 if not submitted:
-                    until(lambda: _streams(agentd) > 0)
+                    until(lambda: followers(agentd) > 0)
                     agentd("run", "-s", "followed", "true")
                     submitted = True
                 event = json.loads(process.stdout.readline())
@@ -150,12 +153,14 @@ def test_events_are_followed_over_all_sessions(agentd: Agentd) -> None:
     assert "followed" in agentd.text("events")
 
 
-def _streams(agentd: Agentd) -> int:
-    """How many connections the daemon has besides the one that asks: that of the follower."""
-    port = int(agentd.agent["url"].rpartition(":")[2])
-    with open("/proc/net/tcp") as file:
-        rows = [line.split() for line in file][1:]
-    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+def followers(agentd: Agentd) -> int:
+    """Event streams that are open at the daemon: who has only connected may yet miss what happens."""
+    bearer = {"Authorization": f"Bearer {agentd.token}"}
+    metrics = urllib.request.Request(f"{agentd.agent['url']}/metrics", headers=bearer)
+    with urllib.request.urlopen(metrics, timeout=PATIENCE_S) as answer:
+        found = re.search(rb"^agentd_event_subscribers(?:\{.*\})? ([0-9.]+)$", answer.read(), re.MULTILINE)
+    assert found is not None
+    return int(float(found[1]))
 
 
 def test_cleanup_says_what_would_go(agentd: Agentd) -> None:

@@ -123,7 +123,10 @@ def test_ctrl_c_asks_the_task_to_stop_and_goes_on_showing_it(agentd: Agentd) -> 
 
 
 def test_a_second_ctrl_c_leaves_the_task_and_says_how_to_get_back(agentd: Agentd) -> None:
-    with agentd.popen("run", "-s", "ctrl-c-twice", "--", "sh", "-c", "trap '' TERM; echo ready; sleep 60") as process:
+    fifo = agentd.home / "left-alone"
+    os.mkfifo(fifo)
+    script = f"trap '' TERM; echo ready; read x < {fifo}"
+    with agentd.popen("run", "-s", "ctrl-c-twice", "--", "sh", "-c", script) as process:
         read_until(process, b"ready\n")
         (task,) = agentd.json("ls", "-s", "ctrl-c-twice")["data"]
         process.send_signal(signal.SIGINT)
@@ -132,7 +135,8 @@ def test_a_second_ctrl_c_leaves_the_task_and_says_how_to_get_back(agentd: Agentd
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"agentd logs -f {task['task_id']}".encode() in err
-    assert agentd.json("show", task["task_id"])["state"] in ("running", "cancelled")
+    assert agentd.json("show", task["task_id"])["state"] == "running"
+    fifo.write_text("x\n")
     agentd("wait", task["task_id"], code=1)
 
 

@@ -70,15 +70,14 @@ def test_without_a_terminal_there_is_no_line(agentd: Agentd) -> None:
     assert agentd("run", "sleep", "0.3").stderr == b""
 
 
-def test_the_queue_has_room_for_its_reasons(agentd: Agentd) -> None:
-    task = agentd.text("submit", "-s", "reasons", "--not-before", "1h", "true").strip()
-    agentd.text("submit", "-s", "reasons", "--needs", task, "true")
-    with Terminal(agentd, "queue") as terminal:
+def test_the_queue_has_room_for_its_reasons(own_daemon: Agentd) -> None:
+    task = own_daemon.text("submit", "-s", "reasons", "--not-before", "1h", "true").strip()
+    own_daemon.text("submit", "-s", "reasons", "--needs", task, "true")
+    with Terminal(own_daemon, "queue") as terminal:
         terminal.read_until(f"needs {task}".encode())
         assert terminal.end() == 0
     assert b"PRIORITY" not in terminal.seen
-    assert "PRIORITY" in agentd.text("queue")
-    agentd("cancel", task)
+    assert "PRIORITY" in own_daemon.text("queue")
 
 
 def test_tables_are_coloured_and_short_on_a_terminal_only(agentd: Agentd) -> None:
