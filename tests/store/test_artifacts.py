@@ -108,12 +108,12 @@ def test_what_a_failing_disk_would_not_remove_is_no_error_and_is_swept(
     def unlink(*args: object, **options: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd"))
     writer = artifacts.write("a", LIMIT)
     with monkeypatch.context() as failing:
         failing.setattr(os, "unlink", unlink)
         writer.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile
     assert names(tmp_path / "artifacts") != []
     artifacts.sweep()
     assert names(tmp_path / "artifacts") == []
@@ -247,4 +247,4 @@ def test_no_descriptor_is_left_open(artifacts: Artifacts) -> None:
     with pytest.raises(Conflict):
         artifacts.write("a/b/c", LIMIT)
     artifacts.delete("a/b")
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile

@@ -132,4 +132,4 @@ def test_no_descriptor_is_left_open(tree: Path) -> None:
             read(tree, path)
         except (FileNotFoundError, NotADirectoryError):
             pass
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile

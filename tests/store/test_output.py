@@ -104,7 +104,7 @@ def test_a_range_may_be_closed_while_a_thread_reads_it(
         go_on.set()
         reader.join()
     assert len(blocks) == 1
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile
 
 
 def test_the_tail_follows_a_growing_log(path: Path, log: OutputLog) -> None:
@@ -450,4 +450,4 @@ def test_no_descriptor_is_left_open(path: Path, log: OutputLog) -> None:
         log.open_range(100)
     with log.open_range(0, 40, "out") as sent:
         next(iter(sent))
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile
