@@ -58,7 +58,7 @@ def test_the_spans_of_a_task_follow_each_other_from_its_post_to_its_end(tmp_path
 
 
 def test_agentd_among_its_peers_is_measured_and_survives_its_crash(tmp_path: Path) -> None:
-    sheet = beside_peers(tmp_path, Amount(10, 3, 1, 0.1, 3, 2), ("agentd",))
+    sheet = beside_peers(tmp_path, Amount(10, 3, 1, 0.1, 60, 2), ("agentd",))
     assert [row.met for row in sheet.rows] == [True], table(sheet.rows)
     assert "| **agentd** | at once: failed, interrupted | 5 of 5 ran | ended | 1 |" in sheet.text
     assert ElementTree.fromstring(sheet.pictures["peers.svg"]).findall(f"{SVG}rect[@class='ours']")

@@ -17,11 +17,13 @@ SHORT = 5
 SETTLED_S = 1.0
 DOWN_S = 2.0
 POLL_S = 0.1
+#: A queue that goes on is watched for so long at least, until all of it ran.
+RESUMED_S = 45.0
 
 
 class Seen(NamedTuple):
-    """One look, so many seconds after the restart: what is said of the long task, how many of its processes live,
-    how many short tasks ran."""
+    """One look, which began so many seconds after the restart: what is said of the long task, how many of its
+    processes live, how many short tasks ran."""
 
     at_s: float
     said: str
@@ -44,7 +46,7 @@ def crash(peer: Peer, task_s: float, watch_s: float) -> dict[str, Any]:
     long = peer.submit(["sh", "-c", f"echo S >> {mark}; sleep {task_s}; echo E >> {mark}; : {mark}"])
     for number in range(SHORT):
         peer.submit(["sh", "-c", f"echo {number} >> {mark}"])
-    until(lambda: "S" in mark.read_text(), 30)
+    until(lambda: "S" in mark.read_text())
     sleep(SETTLED_S)
     before = peer.status(long)
     own = {pid for each in _marked(mark) for pid in tree(each)}
@@ -69,10 +71,11 @@ def crash(peer: Peer, task_s: float, watch_s: float) -> dict[str, Any]:
 def _watched(peer: Peer, long: Any, mark: Path, watch_s: float) -> list[Seen]:
     began = perf_counter()
     looks: list[Seen] = []
-    while not looks or looks[-1].at_s < watch_s:
+    while not looks or looks[-1].at_s < watch_s or (looks[-1].ran < SHORT and looks[-1].at_s < RESUMED_S):
+        at_s = perf_counter() - began
         said = peer.status(long)
         ran = len(set(mark.read_text().split()) & set(map(str, range(SHORT))))
-        looks.append(Seen(perf_counter() - began, said, len(_marked(mark)), ran))
+        looks.append(Seen(at_s, said, len(_marked(mark)), ran))
         sleep(POLL_S)
     return looks
 

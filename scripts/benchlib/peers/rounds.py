@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,10 +70,11 @@ class Host:
             )
 
     def ask(self, *command: object) -> None:
-        """Tell it what to do."""
+        """Tell it what to do; one that has ended says so when it is to answer."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(command).encode() + b"\n")
+            self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
         """What it says.
@@ -99,7 +100,8 @@ class Host:
         """End it with all that it began."""
         assert self._process.stdin is not None and self._process.stdout is not None
         family = tree(self._process.pid)
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(40)
         except subprocess.TimeoutExpired:
