@@ -18,13 +18,10 @@ import pytest
 from agentd.config import Limits
 from agentd.http import blocks, bodies
 from agentd.http.server import SPARE_FILES, connections_for
-from benchlib.processes import descriptors, rss_mib
+from benchlib.processes import PATIENCE_S, descriptors, rss_mib
 from tests.daemon.harness import RealDaemon, until
 from tests.http.conftest import Serve
 from tests.http.talk import Api
-
-#: What a test waits for at most; nothing waits as long unless it fails.
-PATIENCE_S = 60.0
 
 
 @pytest.fixture
