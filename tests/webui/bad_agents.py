@@ -95,13 +95,15 @@ class BadAgent:
         self.port: int = server.sockets[0].getsockname()[1]
         self._begun.set()
         await self._stop.wait()
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())  # a server that is closed forgets what it has just accepted
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            for writer in self._writers:
+                writer.transport.abort()  # also of those whose task has yet to run
+            for task in self._connections:
+                task.cancel()
+            await asyncio.wait(left)
         server.close()
-        await asyncio.sleep(0.01)  # a connection that was just accepted is one by then
-        for writer in self._writers:
-            writer.transport.abort()  # also of those whose task has yet to run
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
         await asyncio.sleep(0)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

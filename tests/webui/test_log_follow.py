@@ -15,12 +15,21 @@ from .viewer import RealViewer
 
 
 def at_rest(page: Page) -> int:
-    """The line at the top, once the wheel has rolled out."""
-    seen = [top(page)]
-    while len(seen) < 5 or len(set(seen[-5:])) > 1:
-        page.wait_for_timeout(100)
-        seen.append(top(page))
-    return seen[-1]
+    """The line at the top, once the wheel has rolled out: in each frame that is drawn it moves on."""
+    page.evaluate(
+        """() => new Promise((done) => {
+          const box = document.querySelector(".lines");
+          let [before, same] = [NaN, 0];
+          const look = () => {
+            same = box.scrollTop === before ? same + 1 : 0;
+            before = box.scrollTop;
+            if (same < 30) requestAnimationFrame(look);
+            else done();
+          };
+          requestAnimationFrame(look);
+        })"""
+    )
+    return top(page)
 
 
 def test_a_view_that_follows_stays_at_the_end_and_one_that_is_paused_stays_where_it_is(

@@ -14,11 +14,11 @@ from aiohttp import web
 from playwright.sync_api import BrowserContext, expect
 from yarl import URL
 
-from benchlib.processes import free_port
+from benchlib.processes import PATIENCE_S
 from tests.daemon.harness import RealDaemon
 
 from .conftest import MakeViewer
-from .viewer import RealViewer
+from .viewer import RealViewer, held_port
 
 PREFIX = "/tools/agentd"
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
@@ -39,12 +39,12 @@ class Proxy:
 
     def __enter__(self) -> Proxy:
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *error: object) -> None:
         self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join(20)
+        self._thread.join(PATIENCE_S)
         self._loop.close()
 
     async def _serve(self) -> None:
@@ -88,7 +88,7 @@ def behind(make_viewer: MakeViewer, daemon: RealDaemon) -> Iterator[Behind]:
     with contextlib.ExitStack() as stack:
 
         def make(keeps: bool) -> tuple[RealViewer, Proxy]:
-            port = free_port()
+            port: int = stack.enter_context(held_port()).getsockname()[1]
             viewer = make_viewer({"one": daemon.data_dir}, "--public-url", f"http://127.0.0.1:{port}{PREFIX}/").start()
             return viewer, stack.enter_context(Proxy(port, viewer.url, keeps))
 

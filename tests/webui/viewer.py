@@ -6,13 +6,14 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from benchlib.processes import PATIENCE_S, free_port, peak_mib, until, without_settings
+from benchlib.processes import PATIENCE_S, peak_mib, until, without_settings
 from tests.daemon.harness import Answer
 
 #: A form's token, in a page of the viewer.
@@ -24,6 +25,14 @@ def token_flags(place: Path, name: str, token: str = "a-token") -> tuple[str, st
     file = place / f"{name}.token"
     file.write_text(token)
     return "--token-file", f"{name}={file}"
+
+
+def held_port() -> socket.socket:
+    """A port of the loopback that nobody else is given until this is closed; who knows it may listen there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 class RealViewer:
@@ -39,7 +48,8 @@ class RealViewer:
         self.place = place
         self.agents = agents
         self.flags = flags
-        self.port = free_port()
+        self._held = held_port()
+        self.port: int = self._held.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.cookie = ""
         self.prefer = "wait=30"  #: of all requests: a busy machine makes good agents slow; nothing is as a browser asks
@@ -152,3 +162,4 @@ class RealViewer:
         """Whatever the test did: it runs no more."""
         if self.process is not None and not self.ended():
             self.kill9()
+        self._held.close()
