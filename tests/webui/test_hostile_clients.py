@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.daemon.harness import until
-from webui import forms
+from webui import forms, login
 from webui.app import Viewer
 from webui.connections import Runner
 from webui.failures import MAX_FAILURES
-from webui.settings import Settings
+from webui.settings import AgentSetting, Settings
 
 from .bad_agents import BadAgent
-from .conftest import MakeViewer
-from .test_login import FORM, log_in
+from .test_login import FORM
 from .viewer import RealViewer
 
 PART = b"--x\r\nContent-Disposition: form-data; name=token\r\n"
@@ -63,13 +61,31 @@ async def test_a_login_form_that_never_ends_is_given_up(tmp_path: Path, monkeypa
         await runner.cleanup()
 
 
-def test_guesses_all_at_once_are_not_more_than_one_after_the_other(make_viewer: MakeViewer) -> None:
-    with BadAgent("one") as agent, ThreadPoolExecutor(30) as many:
-        viewer = make_viewer({"one": agent.url}).start()
-        agent.mode = "silent"
-        answers = [many.submit(log_in, viewer, "one", f"guess-{number}") for number in range(30)]
-        until(lambda: sum(answer.done() for answer in answers) == 30 - MAX_FAILURES)
-        agent.mode = "token_rejected"
-        assert sorted(answer.result().status for answer in answers) == [403] * MAX_FAILURES + [429] * 20
-        assert len(agent.requests) == MAX_FAILURES
-        assert log_in(viewer, "one", "another").status == 429
+async def test_guesses_all_at_once_are_not_more_than_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(login, "ASK_S", 120.0)  # all of them have come before the first is given up
+    with BadAgent("one") as agent:
+        settings = Settings(secret_file=tmp_path / "secret", agents=(AgentSetting(name="one", url=agent.url),))
+        viewer = Viewer(settings, {}, b"s" * 32)
+        runner = Runner(viewer.application(), viewer.refused)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            url = f"http://127.0.0.1:{runner.addresses[0][1]}/login"
+
+            async def guess(token: str) -> int:
+                async with client.post(url, data={"agent": "one", "token": token}) as answer:
+                    return answer.status
+
+            async with aiohttp.ClientSession() as client, asyncio.timeout(100):
+                agent.mode = "silent"
+                answers = [asyncio.create_task(guess(f"guess-{number}")) for number in range(30)]
+                while sum(answer.done() for answer in answers) < 30 - MAX_FAILURES:
+                    await asyncio.wait([each for each in answers if not each.done()], return_when="FIRST_COMPLETED")
+                agent.mode = "token_rejected"
+                assert sorted(await asyncio.gather(*answers)) == [403] * MAX_FAILURES + [429] * 20
+                assert len(agent.requests) == MAX_FAILURES
+                assert await guess("another") == 429
+        finally:
+            await runner.cleanup()
