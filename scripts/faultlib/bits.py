@@ -58,7 +58,7 @@ class UnderDaemon:
             names = [f"s{n}" for n in range(count + 1)]
             tasks = [daemon.shell(name, f"echo {n}")["task_id"] for name in names for n in range(2)]
             for task_id in tasks:
-                daemon.wait(task_id, 60)
+                daemon.wait(task_id)
             TokenFile(daemon.data_dir).create("one", "viewer", time())
             before = {name: self._shown(name) for name in names}
             assert daemon.stop() == 0
@@ -97,7 +97,7 @@ class UnderDaemon:
         agent = daemon.data_dir / "agent.json"
         before, told = agent.read_bytes(), len(daemon.log_text())
         daemon.start(ready=False)
-        until(lambda: daemon.ended() or agent.read_bytes() != before, 60)
+        until(lambda: daemon.ended() or agent.read_bytes() != before)
         text = daemon.log_text()[told:]
         if "Traceback" in text:
             return ["a traceback"]

@@ -37,6 +37,8 @@ HEALS_S = 90.0
 CHANGE_S = 0.05
 #: How long a page may take, beside the 0.4 s it gives agents: nothing here is timed on a busy machine.
 PAGE_S = 30.0
+#: What has not ended.
+LIVE = "state=waiting&state=queued&state=running"
 
 
 def run(directory: Path, quick: bool) -> Report:
@@ -153,6 +155,7 @@ class Trial:
     def settle(self) -> None:
         """Wait until all has arrived, and compare."""
         for name, agent in self._agents.items():
+            until(lambda agent=agent: not agent.get(f"/tasks?{LIVE}")["data"], HEALS_S)  # type: ignore[misc]
             told = [event["seq"] for event in _journal(agent)]
             until(lambda name=name, told=told: self._events[name][-1:] == told[-1:], HEALS_S)  # type: ignore[misc]
             if self._events[name] != told:

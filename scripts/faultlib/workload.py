@@ -49,7 +49,7 @@ class NotThere(Exception):
 
 
 class TooLate(Exception):
-    """A task that is needed has failed: its worker was killed."""
+    """A task that is needed, or was to be told something, has ended: its worker was killed."""
 
 
 class Belief(Generic[V]):
@@ -136,6 +136,8 @@ class Actor:
         if answer.status == 422 and b"needs" in answer.body:
             raise TooLate(path)
         code = answer.json.get("code") if "json" in answer.headers.get("content-type", "") else None
+        if code == "invalid_transition":
+            raise TooLate(path)
         if OF_THE_DISK.get(code or "") != answer.status:
             raise AssertionError(f"{method} {path}: {answer.status} {answer.body[:300]!r}")
         self.refused[str(code)] += 1
@@ -232,14 +234,23 @@ class Actor:
 
     def cancel(self, task_id: str) -> None:
         """Cancel it, unless it has ended by itself: its worker may have been killed."""
-        if self.ask("GET", f"/tasks/{task_id}").json["state"] not in ENDED:
+        with self.unless_ended(task_id):
             self.ask("POST", f"/tasks/{task_id}/cancel")
             self.cancelled.add(task_id)
 
     def report(self, task_id: str, progress: float) -> None:
         """Report progress, unless it has ended by itself."""
-        if self.ask("GET", f"/tasks/{task_id}").json["state"] not in ENDED:
+        with self.unless_ended(task_id):
             self.ask("POST", f"/tasks/{task_id}/progress", {"progress": progress, "message": "on the way"})
+
+    @contextlib.contextmanager
+    def unless_ended(self, task_id: str) -> Iterator[None]:
+        """What is asked meanwhile is refused to a task that has ended, and to no other."""
+        try:
+            yield
+        except TooLate:
+            task = self.ask("GET", f"/tasks/{task_id}").json
+            assert task["state"] in ENDED, f"refused to {task}"
 
     def wait(self, *task_ids: str) -> None:
         for task_id in task_ids:
