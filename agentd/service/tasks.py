@@ -172,6 +172,9 @@ class TaskVerbs(Submission):
         given = {name: value for name in PROGRESS_FIELDS if (value := getattr(report, name)) is not None}
         if not given:
             raise Invalid(f"say at least one of {', '.join(PROGRESS_FIELDS)}")
-        ledger, _ = await self.find_live(task_id)
+        ledger, task = await self.find_live(task_id)
+        if task.terminal:  # also one that has left memory, of which the ledger knows nothing
+            await ledger.settled()
+            raise InvalidTransition(f"task {task_id} is {task.state}; only a running one reports progress")
         await self.stage(ledger, [TaskProgress(at=self.now(), task_id=task_id, **given)])
         return ledger.tasks.get(task_id) or await self.find(task_id)

@@ -8,6 +8,7 @@ import pytest
 
 from agentd.clock import rfc3339
 from agentd.errors import InvalidTransition, StorageFailed
+from agentd.model.requests import ProgressReport
 from agentd.model.task import CauseCode, Retry, State
 
 from .house import PATIENCE_S, House, until
@@ -36,6 +37,18 @@ async def test_a_task_is_cancelled_in_each_state_it_can_be_in(house: House) -> N
     for each in (waiting.task_id, queued.task_id, task_id):
         with pytest.raises(InvalidTransition):
             await house.service.cancel(each)
+
+
+@pytest.mark.parametrize("tasks_kept", [0, 100])
+async def test_a_task_that_has_ended_takes_no_progress_and_says_how_it_ended(house: House, tasks_kept: int) -> None:
+    await house.session(tasks_kept=tasks_kept)
+    task_id = (await house.submit()).task_id
+    await house.ended(task_id)
+    ledger = await house.store.ledger("s")
+    await ledger.views.flush()
+    assert (task_id in ledger.tasks) == (tasks_kept > 0)
+    with pytest.raises(InvalidTransition, match="is completed"):
+        await house.service.progress(task_id, ProgressReport(progress=1))
 
 
 async def test_a_task_cancelled_while_its_claim_is_written_is_never_launched(house: House) -> None:
