@@ -12,6 +12,7 @@ from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tests.daemon.harness import RealDaemon, until
 
+from .accessible import wrong_with
 from .bad_agents import BadAgent, session
 from .conftest import VISIBILITY, MakeViewer, Watched, enter, show, streams
 from .viewer import RealViewer
@@ -164,6 +165,7 @@ def test_a_page_that_the_viewer_cannot_make_is_said_and_asked_for_again(
     daemon.wait(daemon.shell("other", "true")["task_id"])
     expect(page.locator("#status")).to_contain_text("the viewer answered 500")
     expect(page.locator("#row-one-build [data-state=unknown]")).to_be_visible()
+    assert wrong_with(page) == []
     page.unroute(f"{viewer.url}/")
     expect(page.locator("#row-one-build [data-state=working]")).to_be_visible()
     expect(page.locator("#row-one-other [data-state=idle]")).to_be_visible()
