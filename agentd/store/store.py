@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,6 +33,9 @@ from agentd.store.ledger import Committed, Ledger
 from agentd.store.locks import DirectoryLock
 from agentd.store.residency import READERS, Residency
 from agentd.store.views import Snapshot
+
+#: Sessions that a start reads before it looks whether more readers would help.
+SCAN_STEP = 100
 
 
 class Store(Residency):
@@ -75,18 +79,30 @@ class Store(Residency):
         return Found(len(self.entries), live, edited, torn, damaged, aside, unclean)
 
     async def _scan(self) -> list[tuple[str, Header | None]]:
-        """The head of every session; a cold disk is read by all readers at once."""
-        names = await self.in_thread(self._disk.listdir, str(self._sessions))
-        parts = (self.in_thread(self._heads, names[each::READERS]) for each in range(READERS))
-        return [head for part in await asyncio.gather(*parts) for head in part]
+        """The head of every session, by one reader until it has to wait for the disk, then by all.
 
-    def _heads(self, names: Sequence[str]) -> list[tuple[str, Header | None]]:
+        From a warm cache readers only wait for each other's turn at the interpreter: 10,000 heads took one of them
+        0.31 s and four 0.99 s; from a cold one 4.75 s and 2.34 s.
+        """
+        names = await self.in_thread(self._disk.listdir, str(self._sessions))
+        heads, done, waited = [], 0, False
+        while done < len(names) and not waited:
+            found, waited = await self.in_thread(self._heads, names[done : done + SCAN_STEP])
+            heads += found
+            done += SCAN_STEP
+        parts = (self.in_thread(self._heads, names[done + each :: READERS]) for each in range(READERS))
+        return heads + [head for found, _ in await asyncio.gather(*parts) for head in found]
+
+    def _heads(self, names: Sequence[str]) -> tuple[list[tuple[str, Header | None]], bool]:
+        """Their heads, and whether more of the time was waited than worked."""
+        began, worked = time.perf_counter(), time.thread_time()
         paths = ((name, f"{self._sessions}/{name}") for name in names if is_session_id(name))
-        return [
+        heads = [
             (name, Folder.header(self._disk, path))
             for name, path in paths
             if self._disk.entry(path).kind == "directory"  # no link leads out of the data directory
         ]
+        return heads, time.perf_counter() - began > 2 * (time.thread_time() - worked)
 
     async def close(self) -> None:
         """Settle and write every view, let all locks go."""
