@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,15 @@ from urllib.parse import urlsplit
 from benchlib.processes import children, until, without_settings
 
 TERMINAL = {"completed", "failed", "timeout", "cancelled"}
+#: The query of a list for all other tasks.
+LIVE = "state=waiting&state=queued&state=running"
+
+
+def open_streams(metrics: str) -> int:
+    """How many event streams a daemon has open, by what it answers to GET /metrics."""
+    found = re.search(r"^agentd_event_subscribers(?:\{.*\})? ([0-9.]+)$", metrics, re.MULTILINE)
+    assert found is not None, metrics
+    return int(float(found[1]))
 
 
 class Daemon:

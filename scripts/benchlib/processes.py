@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TypeVar
@@ -132,18 +130,17 @@ def without_settings() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on, and that the system gives nobody who asks for any.
+    """A port of the loopback that nobody listens on, for whoever takes it at once."""
+    with held_port() as held:
+        return int(held.getsockname()[1])
 
-    So it can be taken, left and taken again while others come and go.
-    """
-    browsers_take_from = 20_000  # of those below some are refused, as those of other protocols
-    given_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        with socket.socket() as probe, suppress(OSError):  # somebody has it
-            any_port = given_from <= browsers_take_from
-            port = 0 if any_port else random.SystemRandom().randrange(browsers_take_from, given_from)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
+
+def held_port() -> socket.socket:
+    """A port of the loopback that nobody else is given until this is closed; who knows it may listen there."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return held
 
 
 def until(condition: Callable[[], T | None], within_s: float = PATIENCE_S, step_s: float = 0.002) -> T:

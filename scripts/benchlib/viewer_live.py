@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter, sleep, time
 
 from playwright.sync_api import BrowserContext, Page
 
-from benchlib.daemon import Client, Daemon
+from benchlib.daemon import Client, Daemon, open_streams
 from benchlib.figures import Row, median, ms, percentile
 from benchlib.fill import fill
 from benchlib.viewer import browser, viewer
@@ -139,18 +138,16 @@ def _tabs(context: BrowserContext, url: str, client: Client) -> list[Row]:
         pages[-1].wait_for_selector("[data-row]")
     took = perf_counter() - began
     sleep(LEFT_S)
-    open_streams = _streams(client)
+    opened = _streams(client)
     for page in pages:
         page.close()
     sleep(LEFT_S)
     left = _streams(client)
     return [
-        Row(f"{TABS} tabs opened one after the other", f"{took:.1f} s, {open_streams} stream", "all load", True),
+        Row(f"{TABS} tabs opened one after the other", f"{took:.1f} s, {opened} stream", "all load", True),
         Row(f"streams left {LEFT_S:.0f} s after they were closed", str(left), "0", left == 0),
     ]
 
 
 def _streams(client: Client) -> int:
-    text = client.raw("GET", "/metrics")[1].decode()
-    found = re.search(r"^agentd_event_subscribers\S* ([0-9.]+)$", text, re.MULTILINE)
-    return int(float(found[1])) if found else -1
+    return open_streams(client.raw("GET", "/metrics")[1].decode())

@@ -16,6 +16,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+from benchlib.daemon import LIVE
 from faultlib.lossy_link import FAIR, Link, Weather, inside, namespaces, why_not
 from faultlib.report import Report
 from tests.daemon.harness import RealDaemon, until
@@ -37,8 +38,6 @@ HEALS_S = 90.0
 CHANGE_S = 0.05
 #: How long a page may take, beside the 0.4 s it gives agents: nothing here is timed on a busy machine.
 PAGE_S = 30.0
-#: What has not ended.
-LIVE = "state=waiting&state=queued&state=running"
 
 
 def run(directory: Path, quick: bool) -> Report:

@@ -9,6 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchlib.daemon import LIVE
 from benchlib.figures import Row
 from filecheck.proof import Proof, prove
 from filecheck.told import survivors
@@ -119,7 +120,7 @@ class Soak:
         async with asyncio.timeout(300):
             while True:
                 # In one answer: between two a task may have gone from the one to the other.
-                _, live = await self.stage.ask("GET", "/tasks?state=waiting&state=queued&state=running&limit=1")
+                _, live = await self.stage.ask("GET", f"/tasks?{LIVE}&limit=1")
                 if not live["data"]:
                     break
                 await asyncio.sleep(0.2)

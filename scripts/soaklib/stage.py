@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 from benchlib.daemon import Daemon
-from benchlib.processes import free_port
+from benchlib.processes import held_port
 from soaklib.told import Told
 
 BIN = Path(sys.executable).parent
@@ -45,7 +45,8 @@ class Stage:
         self.up = asyncio.Event()
         self.changing = asyncio.Lock()  #: held while the daemon is started or ended
         self.viewer: subprocess.Popen[bytes] | None = None
-        self._viewer_port = free_port()
+        self._held = held_port()
+        self._viewer_port: int = self._held.getsockname()[1]
         self._cookie = ""
         self._url = ""
         self._http: aiohttp.ClientSession | None = None
@@ -148,6 +149,7 @@ class Stage:
         if self.viewer is not None and self.viewer.poll() is None:
             self.viewer.terminate()
             await asyncio.to_thread(self.viewer.wait, 30)
+        self._held.close()
         if self._http is not None:
             await self._http.close()
         await asyncio.to_thread(self.daemon.stop)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import urllib.request
 from pathlib import Path
 
+from benchlib.daemon import open_streams
 from benchlib.processes import PATIENCE_S, until
 from tests.cli.daemon_process import Agentd
 
@@ -158,9 +158,7 @@ def followers(agentd: Agentd) -> int:
     bearer = {"Authorization": f"Bearer {agentd.token}"}
     metrics = urllib.request.Request(f"{agentd.agent['url']}/metrics", headers=bearer)
     with urllib.request.urlopen(metrics, timeout=PATIENCE_S) as answer:
-        found = re.search(rb"^agentd_event_subscribers(?:\{.*\})? ([0-9.]+)$", answer.read(), re.MULTILINE)
-    assert found is not None
-    return int(float(found[1]))
+        return open_streams(answer.read().decode())
 
 
 def test_cleanup_says_what_would_go(agentd: Agentd) -> None:

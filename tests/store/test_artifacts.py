@@ -7,6 +7,7 @@ import pytest
 from agentd.errors import ArtifactNotFound, Conflict, Invalid, StorageFailed, StorageFull, TooLarge
 from agentd.store import inside
 from agentd.store.artifacts import Artifacts
+from tests.descriptors import open_files
 
 LIMIT = 1 << 20
 
@@ -108,12 +109,12 @@ def test_what_a_failing_disk_would_not_remove_is_no_error_and_is_swept(
     def unlink(*args: object, **options: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_files()
     writer = artifacts.write("a", LIMIT)
     with monkeypatch.context() as failing:
         failing.setattr(os, "unlink", unlink)
         writer.close()
-    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile
+    assert open_files() <= before
     assert names(tmp_path / "artifacts") != []
     artifacts.sweep()
     assert names(tmp_path / "artifacts") == []
@@ -239,7 +240,7 @@ def test_what_a_killed_writer_left_is_swept(artifacts: Artifacts, tmp_path: Path
 
 
 def test_no_descriptor_is_left_open(artifacts: Artifacts) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_files()
     put(artifacts, "a/b")
     content(artifacts, "a/b")
     artifacts.list(1)
@@ -247,4 +248,4 @@ def test_no_descriptor_is_left_open(artifacts: Artifacts) -> None:
     with pytest.raises(Conflict):
         artifacts.write("a/b/c", LIMIT)
     artifacts.delete("a/b")
-    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile
+    assert open_files() <= before

@@ -11,6 +11,7 @@ from agentd.errors import Invalid, RangeNotSatisfiable
 from agentd.store import chunks, lines, search, sgr
 from agentd.store.log_index import LogIndexes
 from agentd.store.output import OutputLog
+from tests.descriptors import open_files
 
 TASK = "0123456789abcd"
 LINE = 8192
@@ -83,7 +84,7 @@ def test_a_range_may_be_closed_while_a_thread_reads_it(
     path: Path, log: OutputLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_bytes(b"x" * 1_000_000)
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_files()
     reading, go_on = Event(), Event()
     pread = os.pread
 
@@ -104,7 +105,7 @@ def test_a_range_may_be_closed_while_a_thread_reads_it(
         go_on.set()
         reader.join()
     assert len(blocks) == 1
-    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile
+    assert open_files() <= before
 
 
 def test_the_tail_follows_a_growing_log(path: Path, log: OutputLog) -> None:
@@ -443,11 +444,11 @@ def test_a_text_that_cannot_be_searched_is_refused(path: Path, log: OutputLog, t
 
 def test_no_descriptor_is_left_open(path: Path, log: OutputLog) -> None:
     write_chunks(path, [("out", b"one\n")] * 10)
-    before = set(os.listdir("/proc/self/fd"))
+    before = open_files()
     log.lines(1, 10, LINE)
     log.search("one", 10, LINE)
     with pytest.raises(RangeNotSatisfiable):
         log.open_range(100)
     with log.open_range(0, 40, "out") as sent:
         next(iter(sent))
-    assert set(os.listdir("/proc/self/fd")) <= before  # what an earlier test left may go meanwhile
+    assert open_files() <= before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from benchlib.daemon import open_streams
 from tests.daemon.harness import RealDaemon, until
 
 from .viewer import RealViewer
@@ -210,7 +210,4 @@ def show(page: Page, state: str) -> None:
 
 def streams(daemon: RealDaemon) -> int:
     """Event streams that are open at a daemon."""
-    metrics = daemon.request("GET", "/metrics").body.decode()
-    found = re.search(r"^agentd_event_subscribers(?:\{.*\})? ([0-9.]+)$", metrics, re.MULTILINE)
-    assert found is not None, metrics
-    return int(float(found[1]))
+    return open_streams(daemon.request("GET", "/metrics").body.decode())

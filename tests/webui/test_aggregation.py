@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchlib.processes import free_port, until
+from benchlib.processes import held_port, until
 from tests.daemon.harness import Answer
 from webui.visit import PAGE_PATIENCE_S
 
@@ -183,7 +183,7 @@ def test_a_filter_that_no_agent_takes_is_refused_in_the_words_of_the_agent(viewe
 def test_an_agent_that_is_not_there_has_its_own_reason(tmp_path: Path) -> None:
     with BadAgent("plain") as plain, ExitStack() as stack:
         agents: dict[str, str | Path] = {
-            "refused": f"http://127.0.0.1:{free_port()}",
+            "refused": f"http://127.0.0.1:{stack.enter_context(held_port()).getsockname()[1]}",
             "tls": plain.url.replace("http:", "https:"),
             "dns": "http://no-such-host.invalid:80",
             "socket": f"unix://{tmp_path}/no.sock",

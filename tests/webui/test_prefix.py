@@ -14,11 +14,11 @@ from aiohttp import web
 from playwright.sync_api import BrowserContext, expect
 from yarl import URL
 
-from benchlib.processes import PATIENCE_S
+from benchlib.processes import PATIENCE_S, held_port
 from tests.daemon.harness import RealDaemon
 
 from .conftest import MakeViewer
-from .viewer import RealViewer, held_port
+from .viewer import RealViewer
 
 PREFIX = "/tools/agentd"
 _HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})

@@ -6,14 +6,13 @@ import http.client
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from benchlib.processes import PATIENCE_S, peak_mib, until, without_settings
+from benchlib.processes import PATIENCE_S, held_port, peak_mib, until, without_settings
 from tests.daemon.harness import Answer
 
 #: A form's token, in a page of the viewer.
@@ -25,14 +24,6 @@ def token_flags(place: Path, name: str, token: str = "a-token") -> tuple[str, st
     file = place / f"{name}.token"
     file.write_text(token)
     return "--token-file", f"{name}={file}"
-
-
-def held_port() -> socket.socket:
-    """A port of the loopback that nobody else is given until this is closed; who knows it may listen there."""
-    held = socket.socket()
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(("127.0.0.1", 0))
-    return held
 
 
 class RealViewer:
