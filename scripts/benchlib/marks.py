@@ -52,7 +52,7 @@ def daemon(file: Path) -> None:
     around(appender.Appender, "append", before="thread runs")
     around(disk.RealDisk, "fdatasync", before="sync begins", after="sync ends")
     around(commits.GroupCommit, "_written", before="batch told")
-    around(worker_process.WorkerProcess, "send", after="launch sent")
+    around(worker_process.WorkerProcess, "send", before="launch handed over")
     around(worker_process.WorkerProcess, "read", before="exit read")
     worker_process._PROGRAM = str(worker_program(file.with_suffix(".worker.py"), file.with_suffix(".worker")))
     try:
@@ -80,7 +80,7 @@ def worker(file: str) -> None:
     around(program.Worker, "_obey", before="launch read")
     around(spawning, "spawn", before="spawning", after="spawned")
     around(attempt.Attempt, "on_child", before="end seen")
-    around(program.Worker, "_tell_exit", after="exit told")
+    around(program.Worker, "_tell_exit", before="exit handed over")
     told = program.Worker._tell_exit
 
     def tell_and_write(*given: Any) -> None:

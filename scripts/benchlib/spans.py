@@ -22,7 +22,8 @@ class Span(NamedTuple):
     until: str
 
 
-#: The way in its order; a task's answer to the POST goes out beside it.
+#: The way in its order; a task's answer to the POST goes out beside it. Where one process wakes another, the mark is
+#: set before the call that wakes it: after it, the one that was woken may be the first to set its own.
 WAY = (
     Span("kernel", "the POST is sent, and the loop wakes", "bytes came"),
     Span("daemon", "parsed, and given to its handler", "answering"),
@@ -31,13 +32,13 @@ WAY = (
     Span("committer", "encoded, sealed, written", "sync begins"),
     Span("disk", "fdatasync: it is accepted, and may start", "sync ends"),
     Span("kernel", "the loop wakes", "batch told"),
-    Span("daemon", "published, placed, sent to a worker", "launch sent"),
-    Span("kernel", "the worker wakes", "launch read"),
+    Span("daemon", "published, placed", "launch handed over"),
+    Span("kernel", "sent to a worker, which wakes", "launch read"),
     Span("worker", "directory, pipes, program found", "spawning"),
     Span("worker", "vfork, until the program is loaded", "spawned"),
     Span("task", "it runs; the worker wakes at its end", "end seen"),
-    Span("worker", "collected, tree gone, output closed, told", "exit told"),
-    Span("kernel", "the loop wakes", "exit read"),
+    Span("worker", "collected, tree gone, output closed", "exit handed over"),
+    Span("kernel", "told to the daemon, whose loop wakes", "exit read"),
     Span("daemon", "outcome, end on the head", "batch handed over"),
     Span("kernel", "a thread wakes", "thread runs"),
     Span("committer", "encoded, sealed, written", "sync begins"),
