@@ -66,7 +66,7 @@ def spans(directory: Path, count: int, idle_s: float, idles: int) -> Sheet:
     ways = {title: [lengths for each in runs if (lengths := _lengths(noted, *each))] for title, runs in
             (("hot", hot), ("cold", cold))}  # fmt: skip
     if not all(ways.values()):
-        raise RuntimeError("no way has all its marks, each in its place: the machine is too busy")
+        raise RuntimeError("no way has all its marks, each in its place")
     middle = {title: [median(each) for each in zip(*lengths, strict=True)] for title, lengths in ways.items()}
     title = f"after {idle_s:g} s"
     rows = [f"| {span.where} | {span.what} | {a:.0f} | {b:.0f} |"
