@@ -13,10 +13,11 @@ from agentd.model.task import Task
 
 if TYPE_CHECKING:
     from agentd.client import Client
+    from agentd.client.streams import OutputChunk
 
-#: The worker writes bytes first and a few milliseconds later which stream they came from.
-INDEX_LAG_S = 0.02
-LOOKS = 5
+#: The worker writes bytes first and a few milliseconds later which stream they came from, more where it is held up:
+#: seconds between two looks for that, at first and at most.
+LOOK_S, LOOK_MOST_S = 0.02, 0.5
 
 
 class Apart:
@@ -35,8 +36,7 @@ class Apart:
 
     async def parts(self) -> AsyncGenerator[tuple[str, bytes] | Task, None]:
         """All of it."""
-        rings = self._agent.follow_output(self._task_id, attempt=self._attempt, retries=not self._one)
-        async with aclosing(rings):
+        async with aclosing(self._rings()) as rings:
             async for ring in rings:
                 if isinstance(ring, Task):
                     async for part in self._rest(Patience(self._agent)):
@@ -47,13 +47,30 @@ class Apart:
                     async for part in self._rest(Patience(self._agent)):
                         yield part
                     self._attempt, self._seen = ring.attempt, {"out": 0, "err": 0}
-                for _ in range(LOOKS):
-                    if sum(self._seen.values()) >= ring.offset + len(ring.data):
-                        break
-                    async for part in self._rest(None):
-                        yield part
-                    if sum(self._seen.values()) < ring.offset + len(ring.data):
-                        await asyncio.sleep(INDEX_LAG_S)
+                async for part in self._rest(None):
+                    yield part
+
+    async def _rings(self) -> AsyncGenerator[OutputChunk | Task, None]:
+        """The live stream; each chunk again and again until all of it was seen, or the next comes."""
+        stream = self._agent.follow_output(self._task_id, attempt=self._attempt, retries=not self._one)
+        async with aclosing(stream):
+            following = asyncio.ensure_future(anext(stream))
+            try:
+                ring, end, pause_s = await following, 0, LOOK_S
+                while not isinstance(ring, Task):
+                    if following.done():
+                        following = asyncio.ensure_future(anext(stream))
+                        end, pause_s = ring.offset + len(ring.data), LOOK_S
+                    yield ring
+                    behind = sum(self._seen.values()) < end
+                    await asyncio.wait({following}, timeout=pause_s if behind else None)
+                    pause_s = min(2 * pause_s, LOOK_MOST_S)
+                    if following.done():
+                        ring = following.result()
+                yield ring
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
 
     async def _rest(self, patience: Patience | None) -> AsyncGenerator[tuple[str, bytes], None]:
         """What there is now. Without patience a lost connection is left to the next ring."""

@@ -35,6 +35,18 @@ def test_both_streams_come_out_byte_for_byte_and_apart(agentd: Agentd) -> None:
     assert done.stderr == ALL_BYTES * 30 + b"fin"
 
 
+def test_output_is_shown_once_it_is_known_of_which_stream_it_is_and_not_at_the_end_only(agentd: Agentd) -> None:
+    go, log = agentd.home / "go", '"$AGENTD_ARTIFACTS/../output/$AGENTD_TASK_ID.1.log"'
+    held_up = f"until [ -s {log} ]; do :; done; kill -STOP $PPID; sleep 0.5; kill -CONT $PPID"
+    script = f"echo ready; {held_up}; for i in $(seq 600); do [ -e {go} ] && break; sleep 0.1; done"
+    with agentd.popen("run", "-s", "held-up", "--", "sh", "-c", script) as process:
+        read_until(process, b"ready\n")
+        (task,) = agentd.json("ls", "-s", "held-up")["data"]
+        go.touch()
+        assert process.wait(60) == 0
+    assert task["state"] == "running"
+
+
 def test_in_one_place_both_streams_keep_their_order(agentd: Agentd) -> None:
     first, both = written("$((12 * i - 6))"), written("$((12 * i))")
     script = f"for i in 1 2 3 4 5; do echo out $i; {first}; echo err $i >&2; {both}; done"
