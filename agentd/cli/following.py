@@ -47,8 +47,13 @@ class Apart:
                     async for part in self._rest(Patience(self._agent)):
                         yield part
                     self._attempt, self._seen = ring.attempt, {"out": 0, "err": 0}
-                async for part in self._rest(None):
-                    yield part
+                if self._behind(ring):
+                    async for part in self._rest(None):
+                        yield part
+
+    def _behind(self, ring: OutputChunk) -> bool:
+        """Whether some of what it rang for was not seen yet."""
+        return sum(self._seen.values()) < ring.offset + len(ring.data)
 
     async def _rings(self) -> AsyncGenerator[OutputChunk | Task, None]:
         """The live stream; each chunk again and again until all of it was seen, or the next comes."""
@@ -56,17 +61,12 @@ class Apart:
         async with aclosing(stream):
             following = asyncio.ensure_future(anext(stream))
             try:
-                ring, end, pause_s = await following, 0, LOOK_S
-                while not isinstance(ring, Task):
-                    if following.done():
-                        following = asyncio.ensure_future(anext(stream))
-                        end, pause_s = ring.offset + len(ring.data), LOOK_S
+                while not isinstance(ring := await following, Task):
+                    following, pause_s = asyncio.ensure_future(anext(stream)), LOOK_S
                     yield ring
-                    behind = sum(self._seen.values()) < end
-                    await asyncio.wait({following}, timeout=pause_s if behind else None)
-                    pause_s = min(2 * pause_s, LOOK_MOST_S)
-                    if following.done():
-                        ring = following.result()
+                    while self._behind(ring) and not (await asyncio.wait({following}, timeout=pause_s))[0]:
+                        yield ring
+                        pause_s = min(2 * pause_s, LOOK_MOST_S)
                 yield ring
             finally:
                 following.cancel()

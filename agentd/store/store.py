@@ -90,7 +90,8 @@ class Store(Residency):
             found, waited = await self.in_thread(self._heads, names[done : done + SCAN_STEP])
             heads += found
             done += SCAN_STEP
-        parts = (self.in_thread(self._heads, names[done + each :: READERS]) for each in range(READERS))
+        left = names[done:]
+        parts = (self.in_thread(self._heads, left[each::READERS]) for each in range(min(READERS, len(left))))
         return heads + [head for found, _ in await asyncio.gather(*parts) for head in found]
 
     def _heads(self, names: Sequence[str]) -> tuple[list[tuple[str, Header | None]], bool]:
