@@ -108,6 +108,8 @@ class OpenCodeReader:
                 steps.append(Heard(state["error"].text if failed else state["output"].text, failed))
             case "step_finish":
                 steps.append(self._step(part))
+                if self._reason == "stop":
+                    steps.append(Final(True, self._text, num_turns=self._turns))
             case "error":
                 self._failed = _failure(event["error"], now)
         return steps
