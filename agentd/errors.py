@@ -4,7 +4,7 @@ Each class carries a stable `code`; the sentence is made where the error is rais
 `http/problems.py` turns a code into a status, `client.py` turns it back into the class, `cli/` into an exit code.
 
     AgentdError
-      Invalid            Malformed
+      Invalid            Malformed         WorkflowInvalid
       Unauthorized       Forbidden         RateLimited
       NotFound           SessionNotFound   TaskNotFound   WorkerNotFound   ArtifactNotFound   RouteNotFound
       Conflict           SessionExists     SessionActive  InvalidTransition  IdempotencyConflict  SessionReadOnly
@@ -54,6 +54,27 @@ class Malformed(Invalid):
     """The input cannot be read at all: not JSON, a bad cursor, an unknown query parameter."""
 
     code = "malformed"
+
+
+class SourceProblem(NamedTuple):
+    """Something wrong in a text: line and column from 1, the path of the part, and a sentence with the remedy."""
+
+    line: int
+    column: int
+    path: str
+    message: str
+
+
+class WorkflowInvalid(Invalid):
+    """A workflow cannot be run as it is written; `problems` has all that is wrong, in the order of the text."""
+
+    code = "workflow_invalid"
+
+    def __init__(
+        self, detail: str, *, errors: Sequence[FieldError] = (), problems: Sequence[SourceProblem] = ()
+    ) -> None:
+        super().__init__(detail, errors=errors)
+        self.problems = tuple(problems)
 
 
 class Unauthorized(AgentdError):

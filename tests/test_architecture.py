@@ -47,7 +47,7 @@ DAEMON = House(
         frozenset({"config"}),  # above the model, since a setting of retention is the model's value
         frozenset({"log", "bus", "scopes"}),
         frozenset({"store", "kinds", "engines"}),
-        frozenset({"placing", "lanes"}),
+        frozenset({"placing", "lanes", "workflows"}),
         frozenset({"service"}),
         frozenset({"queueing", "deadlines"}),
         frozenset({"scheduler"}),
@@ -64,7 +64,7 @@ DAEMON = House(
         "multidict": {"http"},  # aiohttp's own, as is yarl
         "yarl": {"client"},
         "prometheus_client": {"http", "daemon"},
-        "yaml": {"config"},
+        "yaml": {"config", "workflows"},
     },
     frozenset({"hosting.connections", "hosting.lines"}),
 )

@@ -38,6 +38,7 @@ STATUS: dict[str, int] = {
     "unsupported_media_type": 415,
     "range_not_satisfiable": 416,
     "invalid": 422,
+    "workflow_invalid": 422,
     "rate_limited": 429,
     "headers_too_large": 431,
     "internal": 500,
