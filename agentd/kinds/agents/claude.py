@@ -169,6 +169,9 @@ class ClaudeReader:
             return [*steps, Final(not refused, text, detail, "the model declined" if refused else "", num_turns=turns)]
         message = summary(text or next((each.text for each in event["errors"].items if each.text), ""))
         detail = _detail(event, message)
+        if detail is Detail.PERMISSION_DENIED:  # what it says itself is for its makers
+            denied = event["permission_denials"].items[-1]
+            message = summary(f"was refused {denied['tool_name'].text}: {call_summary(denied['tool_input'])}")
         until = self._rate_limited_until if detail is Detail.RATE_LIMIT else None
         return [*steps, Final(False, text, detail, message, until, turns)]
 

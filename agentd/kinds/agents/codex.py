@@ -54,7 +54,7 @@ class Codex:
         if assignment.system_prompt is None:
             return ()
         # A JSON string is a string of TOML, too, but for DEL.
-        text = json.dumps(assignment.system_prompt).replace("\x7f", "\\u007f")
+        text = json.dumps(assignment.system_prompt, ensure_ascii=False).replace("\x7f", "\\u007f")
         return (File(f"{_PROFILE}.config.toml", f"developer_instructions = {text}\n"),)
 
     def first_input(self, assignment: Assignment) -> bytes:
