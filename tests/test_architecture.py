@@ -53,7 +53,7 @@ DAEMON = House(
         frozenset({"scheduler"}),
         frozenset({"http", "client"}),
         frozenset({"daemon"}),
-        frozenset({"cli", "__main__"}),
+        frozenset({"cli", "drivers", "__main__"}),
     ),
     {
         "msgspec": None,
