@@ -16,9 +16,10 @@ import msgspec
 
 from agentd.drivers.child import Child, end_as
 from agentd.drivers.conducting import Conducted, Conductor
-from agentd.drivers.homes import Home, replace
+from agentd.drivers.homes import Home
 from agentd.drivers.reporting import Reports
 from agentd.drivers.screen import moment
+from agentd.drivers.writing import replace
 from agentd.kinds.agents.command import Command
 from agentd.kinds.agents.known import adapters
 from agentd.kinds.agents.protocol import Adapter, Assignment, Record

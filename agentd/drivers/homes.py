@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from agentd.drivers.moving import put_right
+from agentd.drivers.writing import replace
 from agentd.kinds.agents.protocol import Adapter, Assignment
 
 _USAGE = "agentd-usage.json"
@@ -32,6 +34,7 @@ class Home:
         """
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.chmod(self._path, 0o700)
+        put_right(self._path, self._adapter.remembered)
         for file in self._adapter.files(self._assignment):
             replace(self._path / file.name, file.text)
         for own, name in self._links():
@@ -71,22 +74,3 @@ class Home:
         if own is None or own == self._path:
             return []
         return [(own / link.own, self._path / link.name) for link in self._adapter.links]
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a private file so that it is whole at every moment.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
-    """
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise

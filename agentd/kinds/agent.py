@@ -96,9 +96,10 @@ class Agent:
             allowed_tools=spec.allowed_tools,
             system_prompt=spec.system_prompt,
             permission=spec.permission,
-            conversation=_conversation(place, spec.agent) if spec.resume else None,
+            # One that was delegated runs beside the conversation of the session.
+            conversation=place.conversations.get(spec.agent) if self.exclusive(task) is not None else None,
             env=spec.env,
-            home=f"{_homes(place)}/{spec.agent}",
+            home=f"{place.home}/{spec.agent}",
             template=self._templates.get(spec.agent, ()),
             stall_s=spec.stall_s,
             stall_ends=spec.stall == "end",
@@ -113,6 +114,14 @@ class Agent:
             cwd=str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace,
             stdin=msgspec.json.encode(assignment).decode(),
         )
+
+    def exclusive(self, task: Task) -> str | None:
+        """What of its session only one task may use at a time: the conversation with its agent.
+
+        None for one that begins its own, and for one that another task delegated: that task may wait for it.
+        """
+        spec = decoded(task.spec, AgentSpec)
+        return f"agent:{spec.agent}" if spec.resume and task.parent_id is None else None
 
     def outcome(self, task: Task, exit: Exit) -> Outcome:
         """What the exit means: a recorded stop, then what ended it, then the agent's own record."""
@@ -156,15 +165,6 @@ def _word(wrong: Problems, field: str, value: str) -> None:
     wrong.text(field, value, WORD_MOST)
 
 
-def _conversation(place: Place, agent: str) -> str | None:
-    conversations: dict[str, str] = getattr(place, "conversations", {})
-    return conversations.get(agent)
-
-
-def _homes(place: Place) -> str:
-    return getattr(place, "home", "") or str(PurePosixPath(place.workspace).with_name("home"))
-
-
 def _record(exit: Exit) -> Record | None:
     if exit.result is None:
         return None
@@ -190,12 +190,14 @@ def _ended(record: Record | None, exit: Exit) -> tuple[State, Cause]:
 
 
 def _agent_error(message: str, record: Record, exit: Exit) -> Cause:
-    more = {"detail": record.detail or Detail.EXECUTION, "retry_at": record.retry_at}
-    known = set(Cause.__struct_fields__)
-    if "detail" not in known:
-        message = f"{more['detail']}: {message}"
-    fields = {name: value for name, value in more.items() if name in known and value is not None}
-    return Cause(code=CauseCode.AGENT_ERROR, message=message, exit_code=exit.exit_code, signal=exit.signal, **fields)
+    return Cause(
+        code=CauseCode.AGENT_ERROR,
+        message=message,
+        exit_code=exit.exit_code,
+        signal=exit.signal,
+        detail=record.detail or Detail.EXECUTION,
+        retry_at=record.retry_at,
+    )
 
 
 def _result(record: Record | None) -> Any:

@@ -20,6 +20,8 @@ class Place(Value, frozen=True, kw_only=True):
     grace_s: float
     max_output_bytes: int
     max_result_bytes: int
+    home: str = ""  #: of the session: where the programs of its tasks keep what they remember
+    conversations: dict[str, str] = {}  #: the one to continue with each agent, by its name
 
 
 class Outcome(Value, frozen=True, kw_only=True):

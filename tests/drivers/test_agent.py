@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -307,3 +309,28 @@ def test_reports_are_few_however_much_it_says(driven: Driven, told: Told) -> Non
     assert run.out.count("word") == 400
     assert len(told.reports) < 200
     assert told.last("message") == "word 400"
+
+
+def test_paths_that_a_cli_remembers_follow_a_session_that_was_moved(tmp_path: Path) -> None:
+    before, after = Driven(tmp_path / "old.place"), tmp_path / "new.place"
+    for agent in ("claude", "codex"):
+        before.program(agent, f"{READ}\necho '{RESULT}'" if agent == "claude" else "cat > /dev/null")
+        before.run(agent)
+    slug = str(before.root).replace("/", "-").replace(".", "-").replace("_", "-")
+    (before.home("claude") / "projects" / f"{slug}-workspace").mkdir(parents=True)
+    threads = [str(before.root), f"{before.root}/workspace", f"{before.root}-too", "/elsewhere"]
+    with closing(sqlite3.connect(before.home("codex") / "state_5.sqlite")) as state, state:
+        state.execute("CREATE TABLE threads (cwd TEXT, rollout_path TEXT)")
+        state.executemany("INSERT INTO threads VALUES (?, '')", [(thread,) for thread in threads])
+    (before.home("codex") / "state_6.sqlite").write_text("no database")
+    before.root.rename(after)
+    moved = Driven(after)
+    moved.run("claude")
+    run = moved.run("codex")
+    assert [folder.name for folder in (moved.home("claude") / "projects").iterdir()] == [
+        str(after).replace("/", "-").replace(".", "-").replace("_", "-") + "-workspace"
+    ]
+    with closing(sqlite3.connect(moved.home("codex") / "state_5.sqlite")) as state:
+        found = [cwd for (cwd,) in state.execute("SELECT cwd FROM threads")]
+    assert found == [str(after), f"{after}/workspace", f"{before.root}-too", "/elsewhere"]
+    assert "state_6.sqlite still has the session's former path" in run.err

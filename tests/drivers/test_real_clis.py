@@ -187,3 +187,12 @@ def test_a_tool_that_is_allowed_is_asked_of_nobody(setting: Setting) -> None:
     setting.run(session, "claude", "[[run: touch made]]", **more).succeeded  # noqa: B018
     assert (session.workspace / "made").exists()
     assert setting.told.questions == []
+
+
+def test_a_conversation_goes_on_where_its_session_was_moved(setting: Setting, agent: str) -> None:
+    session = setting.session("one")
+    known = setting.run(session, agent, "hello").succeeded.conversation_id
+    session.root.rename(setting.root / "moved")
+    moved = setting.session("moved")
+    assert setting.run(moved, agent, "go on", conversation=known).succeeded.text == "echo: go on"
+    assert "hello" in setting.model.turns()[-1].prompts[0]

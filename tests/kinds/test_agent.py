@@ -15,9 +15,10 @@ from agentd.kinds.agents.steps import Detail
 from agentd.kinds.registry import kinds
 from agentd.model.launch import EndedBy, Exit
 from agentd.model.task import Cause, CauseCode, State, Task
-from tests.kinds.test_shell import PLACE
+from tests.kinds.test_shell import PLACE as SHELL_PLACE
 from tests.kinds.test_shell import task as any_task
 
+PLACE = msgspec.structs.replace(SHELL_PLACE, home="/data/sessions/s/home", conversations={"claude": "c-0"})
 AGENT = Agent({"mine": ("mine", "{prompt}")})
 SPEC = {"agent": "claude", "prompt": "fix it"}
 RECORD = Record(ok=True, text="done", num_turns=2, usage={"input_tokens": 5, "output_tokens": 6}, conversation_id="c-1")
@@ -103,6 +104,9 @@ def test_the_driver_is_launched_and_told_on_its_input_alone() -> None:
     assert told.home == "/data/sessions/s/home/claude"
     assert (told.prompt, told.env, told.permission) == ("fix it", {"A": "1"}, Permission.DENY)
     assert (told.stall_s, told.stall_ends, told.max_result_bytes) == (5, True, PLACE.max_result_bytes)
+    assert told.conversation == "c-0"
+    assert assigned({**SPEC, "resume": False}).conversation is None
+    assert assigned({"agent": "mine", "prompt": "p"}).conversation is None
     assert assigned({"agent": "mine", "prompt": "p"}).template == ("mine", "{prompt}")
 
 
@@ -171,3 +175,17 @@ def test_a_cli_that_is_not_there_could_not_be_started() -> None:
 def test_the_shape_of_a_spec_is_that_of_the_document() -> None:
     schema = msgspec.json.schema(AgentSpec)["$defs"]["AgentSpec"]
     assert schema["required"] == ["agent", "prompt"]
+
+
+def test_turns_of_one_conversation_exclude_each_other() -> None:
+    assert AGENT.exclusive(task()) == AGENT.exclusive(task(spec={**SPEC, "prompt": "more"})) == "agent:claude"
+    assert AGENT.exclusive(task(spec={"agent": "codex", "prompt": "p"})) == "agent:codex"
+    assert AGENT.exclusive(task(spec={**SPEC, "resume": False})) is None
+
+
+def test_what_was_delegated_has_a_conversation_of_its_own_and_waits_for_nobody() -> None:
+    child = task(parent_id="parent")
+    assert AGENT.exclusive(child) is None
+    told = AGENT.launch(child, PLACE).stdin
+    assert told is not None
+    assert msgspec.json.decode(told, type=Assignment).conversation is None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from agentd.kinds.agents.lines import Fields, call_summary, json_object, summary
-from agentd.kinds.agents.protocol import Assignment, File, Link
+from agentd.kinds.agents.protocol import Assignment, File, Link, Remembered
 from agentd.kinds.agents.steps import Ask, Conversation, Detail, Final, Heard, Retrying, Said, Step, Tool, Turn, Used
 
 ALLOW, DENY, STOP = "allow", "deny", "stop"
@@ -26,6 +26,7 @@ class Claude:
     home_variable = "CLAUDE_CONFIG_DIR"
     own_home = ".claude"
     links: tuple[Link, ...] = (Link(".credentials.json", ".credentials.json"), Link("settings.json", "settings.json"))
+    remembered = Remembered(folder="projects")
     speaks = True
     cumulative = False
 

@@ -10,7 +10,7 @@ import json
 import re
 
 from agentd.kinds.agents.lines import Fields, json_object, summary
-from agentd.kinds.agents.protocol import Assignment, File, Link, Permission
+from agentd.kinds.agents.protocol import Assignment, Column, File, Link, Permission, Remembered
 from agentd.kinds.agents.steps import Ask, Conversation, Detail, Final, Heard, Retrying, Said, Step, Tool, Turn, Used
 
 _PROFILE = "agentd"
@@ -31,6 +31,9 @@ class Codex:
     home_variable = "CODEX_HOME"
     own_home = ".codex"
     links: tuple[Link, ...] = (Link("auth.json", "auth.json"), Link("config.toml", "config.toml"))
+    remembered = Remembered(
+        columns=(Column("state_*.sqlite", "threads", "cwd"), Column("state_*.sqlite", "threads", "rollout_path"))
+    )
     speaks = False
     cumulative = True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from agentd.kinds.agents.lines import summary
-from agentd.kinds.agents.protocol import Assignment, File, Link
+from agentd.kinds.agents.protocol import Assignment, File, Link, Remembered
 from agentd.kinds.agents.steps import Ask, Detail, Final, Said, Step
 
 #: What may stand in braces.
@@ -26,6 +26,7 @@ class Command:
     home_variable: str | None = None
     own_home = ""
     links: tuple[Link, ...] = ()
+    remembered = Remembered()
     speaks = False
     cumulative = False
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from agentd.kinds.agents.lines import Fields, call_summary, json_object, summary
-from agentd.kinds.agents.protocol import Assignment, File, Link, Permission
+from agentd.kinds.agents.protocol import Assignment, Column, File, Link, Permission, Remembered
 from agentd.kinds.agents.steps import Ask, Conversation, Detail, Final, Heard, Said, Step, Tool, Turn, Used
 
 _SYSTEM_PROMPT = "system-prompt.md"
@@ -26,6 +26,7 @@ class OpenCode:
     home_variable = "XDG_DATA_HOME"
     own_home = ".local/share"
     links: tuple[Link, ...] = (Link("opencode/auth.json", "data/opencode/auth.json"),)
+    remembered = Remembered(columns=(Column("data/opencode/opencode.db", "session", "directory"),))
     speaks = False
     cumulative = False
 

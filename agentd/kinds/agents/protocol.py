@@ -68,6 +68,21 @@ class Link(Value, frozen=True):
     name: str
 
 
+class Column(Value, frozen=True):
+    """A column of paths in an SQLite file of the home; `database` may have wildcards."""
+
+    database: str
+    table: str
+    column: str
+
+
+class Remembered(Value, frozen=True, kw_only=True):
+    """Where a CLI keeps paths of the session in its home; they are put right when the session was moved."""
+
+    columns: tuple[Column, ...] = ()
+    folder: str | None = None  #: whose subfolders are named for paths, with - for all but letters and digits
+
+
 class Reader(Protocol):
     """Understands one run's output. Its memory is bounded, it never raises, and it ignores what it does not know."""
 
@@ -89,6 +104,7 @@ class Adapter(Protocol):
     fields: frozenset[str]  #: which optional fields of a spec it understands
     own_home: str  #: where that is without the variable, below the user's home directory
     links: tuple[Link, ...]
+    remembered: Remembered
     speaks: bool  #: whether its standard input stays open for answers until it has ended its work
     cumulative: bool  #: whether the usage that it tells is that of the whole conversation
 
