@@ -34,6 +34,8 @@ COMMANDS = (
     "workers",
     "queue",
     "progress",
+    "ask",
+    "answer",
     "export",
     "import",
     "check",

@@ -16,6 +16,8 @@ from agentd.model.requests import (
     Batch,
     CheckReport,
     CleanupReport,
+    NewAnswer,
+    NewQuestion,
     NewSession,
     NewTask,
     Page,
@@ -165,6 +167,19 @@ class Client(FileCalls):
     async def report_progress(self, task_id: str, report: ProgressReport) -> Task:
         """Say how far the task is."""
         return await self._json(Task, "POST", task_path(task_id) + "/progress", body=report)
+
+    async def ask(self, task_id: str, question: NewQuestion, timeout_s: float = MAX_WAIT_S) -> Task:
+        """Put a running task's question: the task once it is answered, or as it is after `timeout_s`."""
+        path = f"{task_path(task_id)}/ask?timeout_s={min(timeout_s, MAX_WAIT_S):.3f}"
+        return await self._json(Task, "POST", path, body=question, read_s=timeout_s + 30, repeatable=True)
+
+    async def withdraw(self, task_id: str) -> Task:
+        """Take a running task's question back."""
+        return await self._json(Task, "DELETE", task_path(task_id) + "/ask")
+
+    async def answer(self, task_id: str, answer: NewAnswer) -> Task:
+        """Answer what a running task asks."""
+        return await self._json(Task, "POST", task_path(task_id) + "/answer", body=answer)
 
     # -- workers, queue, care --------------------------------------------------------------------------------------
 

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from agentd.http import admin, artifacts, events, follow, growth, meta, output, sessions, tasks, transfers, workers
+from agentd.http import (
+    admin,
+    artifacts,
+    events,
+    follow,
+    growth,
+    meta,
+    output,
+    questions,
+    sessions,
+    tasks,
+    transfers,
+    workers,
+)
 from agentd.http.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,6 +23,7 @@ ROUTES: tuple[Route, ...] = (
     *sessions.ROUTES,
     *transfers.ROUTES,
     *tasks.ROUTES,
+    *questions.ROUTES,
     *output.ROUTES,
     *follow.ROUTES,
     *growth.ROUTES,

@@ -63,13 +63,17 @@ async def submit_to_session(call: Call) -> web.StreamResponse:
     session_id = call.params["session_id"]
     if isinstance(call.body, list):
         return await _batch(call, session_id, call.body)
-    made = await call.service.submit(session_id, call.body, preconditions.key(call), call.caller.name)
+    made = await call.service.submit(session_id, call.body, preconditions.key(call), *_who(call))
     return _created(call, made)
 
 
 async def _submitted(call: Call, new: NewTask) -> web.StreamResponse:
     new = _confined(call, new)
-    return _created(call, await call.service.submit(None, new, preconditions.key(call), call.caller.name))
+    return _created(call, await call.service.submit(None, new, preconditions.key(call), *_who(call)))
+
+
+def _who(call: Call) -> tuple[str, str | None]:
+    return call.caller.name, call.caller.task_id
 
 
 def _confined(call: Call, new: NewTask, place: str = "") -> NewTask:
@@ -81,7 +85,7 @@ def _confined(call: Call, new: NewTask, place: str = "") -> NewTask:
 
 
 async def _batch(call: Call, session_id: str | None, batch: list[NewTask]) -> web.StreamResponse:
-    made = await call.service.submit_batch(session_id, batch, preconditions.key(call), call.caller.name)
+    made = await call.service.submit_batch(session_id, batch, preconditions.key(call), *_who(call))
     replayed = {"Idempotency_Replayed": "true"} if made.replayed else {}
     location = f"/sessions/{made.value[0].session_id}/tasks"
     return answers.json(call, Batch(data=made.value), 201, Location=location, **replayed)

@@ -11,7 +11,7 @@ import msgspec
 
 from agentd.model.reading import read
 from agentd.model.session import Session, SessionChanges
-from agentd.model.task import Cause, State, Task, Usage, Value
+from agentd.model.task import Answer, Cause, Question, State, Task, Usage, Value
 
 
 class Event(Value, tag_field="type", omit_defaults=True, frozen=True, kw_only=True):
@@ -49,6 +49,13 @@ class SessionArchived(SessionEvent, tag="session.archived", frozen=True, kw_only
     """The session was archived, or brought back."""
 
     archived: bool
+
+
+class SessionConversation(SessionEvent, tag="session.conversation", frozen=True, kw_only=True):
+    """The session's conversation with an agent has this id from now on; the next task of that agent continues it."""
+
+    agent: str
+    conversation_id: str
 
 
 class SessionEditRefused(SessionEvent, tag="session.edit_refused", frozen=True, kw_only=True):
@@ -108,12 +115,19 @@ class TaskProgress(TaskEvent, tag="task.progress", frozen=True, kw_only=True):
     message: str | None = None
     items_processed: int | None = None
     items_failed: int | None = None
+    usage: Usage | None = None
 
 
 class TaskAwaiting(TaskEvent, tag="task.awaiting", frozen=True, kw_only=True):
     """The task asks its user something, or (`None`) no longer does."""
 
-    awaiting: dict[str, Any] | None = None
+    awaiting: Question | None = None
+
+
+class TaskAnswered(TaskEvent, tag="task.answered", frozen=True, kw_only=True):
+    """What the task asked was answered."""
+
+    answered: Answer
 
 
 class TaskStopRequested(TaskEvent, tag="task.stop_requested", frozen=True, kw_only=True):
@@ -157,6 +171,7 @@ KnownEvent = (
     SessionCreated
     | SessionUpdated
     | SessionArchived
+    | SessionConversation
     | SessionEditRefused
     | SessionPruned
     | TaskCreated
@@ -165,6 +180,7 @@ KnownEvent = (
     | TaskSpawned
     | TaskProgress
     | TaskAwaiting
+    | TaskAnswered
     | TaskStopRequested
     | TaskFinished
     | TaskRetried

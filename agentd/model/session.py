@@ -35,8 +35,26 @@ class Policy(Value, frozen=True, kw_only=True):
     retention: Retention | None = None  #: instead of the daemon's
 
 
+class SessionUsage(Value, frozen=True, kw_only=True):
+    """What all ended attempts of a session used together, those whose tasks retention took as well.
+
+    `max_rss_bytes` is the largest process of any of them.
+    """
+
+    attempts: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+    output_bytes: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+
+
 class Session(Value, frozen=True, kw_only=True):
-    """What metadata.json says. `updated_at` is the last activity, a task's too; `seq` the last change of its own."""
+    """What metadata.json says, and `usage`. `updated_at` is the last activity, a task's too; `seq` the last change of
+    its own.
+    """
 
     session_id: str
     title: str | None = None
@@ -44,7 +62,8 @@ class Session(Value, frozen=True, kw_only=True):
     policy: Policy = Policy()
     owner: str | None = None
     archived: bool = False
-    conversations: dict[str, str] = {}
+    conversations: dict[str, str] = {}  #: ids by agent
+    usage: SessionUsage | None = None  #: None: no attempt has ended yet
     created_at: str
     updated_at: str
     seq: int = 0

@@ -10,6 +10,8 @@ from agentd.errors import (
     TaskNotFound,
 )
 from agentd.kinds.protocol import Outcome
+from agentd.model.changes import reported
+from agentd.model.consequences import unanswered
 from agentd.model.events import (
     AttemptEnd,
     Event,
@@ -19,11 +21,11 @@ from agentd.model.events import (
 )
 from agentd.model.launch import Exit
 from agentd.model.task import Retry, State, Task
-from agentd.service.tasks import TaskVerbs
+from agentd.service.questions import Questions
 from agentd.store.ledger import Ledger
 
 
-class Attempts(TaskVerbs):
+class Attempts(Questions):
     """Start and end attempts of tasks."""
 
     def start_attempt(self, ledger: Ledger, task: Task, worker_id: str, wait_s: float) -> asyncio.Future[None]:
@@ -47,11 +49,11 @@ class Attempts(TaskVerbs):
         if task is None:
             raise TaskNotFound(f"no task {task_id!r}")
         end = AttemptEnd(
-            cause=outcome.cause,
+            cause=unanswered(task, outcome.cause),
             duration_s=exit.duration_s,
             pid=exit.pid,
             pid_started_at=exit.pid_started_at,
-            usage=exit.usage,
+            usage=reported(exit.usage, task.attempts[-1].usage),
             output_bytes=exit.output_bytes,
         )
         at, lazily = self.now(), ledger.live > 1 and not self.awaited(task_id)
@@ -63,7 +65,7 @@ class Attempts(TaskVerbs):
                 ledger, [TaskRetried(at=at, task_id=task_id, end=end, next_attempt_at=again_at)], lazily=lazily
             )
         event: Event = TaskFinished(
-            at=at, task_id=task_id, state=outcome.state, cause=outcome.cause, end=end, result=outcome.result
+            at=at, task_id=task_id, state=outcome.state, cause=end.cause, end=end, result=outcome.result
         )
         return self.stage(ledger, [event, *self.consequences(ledger, {task_id: outcome.state})], lazily=lazily)
 

@@ -45,16 +45,23 @@ _RETRIED_FIELDS = (
 
 
 class _Asked(NamedTuple):
-    """What one request submits; `named`: errors say by its place in the batch which task is meant."""
+    """What one request submits, and who: `source` a name, `parent_id` the task whose own token it is.
+
+    `named`: errors say by its place in the batch which task is meant.
+    """
 
     tasks: tuple[NewTask, ...]
+    source: str
+    parent_id: str | None = None
     named: bool = False
 
 
 class Submission(SessionVerbs):
     """Submit a task, or an ended one again."""
 
-    async def submit(self, session_id: str | None, new: NewTask, key: Key | None, source: str) -> Created[Task]:
+    async def submit(
+        self, session_id: str | None, new: NewTask, key: Key | None, source: str, parent_id: str | None = None
+    ) -> Created[Task]:
         """Accept a task; durable when this returns.
 
         With `session_id` the session must exist; without, the body may name one, and it is made if absent.
@@ -64,11 +71,17 @@ class Submission(SessionVerbs):
         """
         if session_id is not None and new.session_id not in (None, session_id):
             raise Invalid.field("session_id", f"the path says {session_id!r}; leave it out of the body")
-        made = await self._submitted(session_id, session_id or new.session_id, _Asked((new,)), key, source)
+        asked = _Asked((new,), source, parent_id)
+        made = await self._submitted(session_id, session_id or new.session_id, asked, key)
         return Created(value=made.value[0], replayed=made.replayed)
 
     async def submit_batch(
-        self, session_id: str | None, batch: Sequence[NewTask], key: Key | None, source: str
+        self,
+        session_id: str | None,
+        batch: Sequence[NewTask],
+        key: Key | None,
+        source: str,
+        parent_id: str | None = None,
     ) -> Created[tuple[Task, ...]]:
         """Accept tasks, all of one session, in one write: all are durable when this returns, or none is there.
 
@@ -81,36 +94,35 @@ class Submission(SessionVerbs):
                 raise Invalid.field(
                     f"[{place}].session_id", f"must be {named!r} or left out: a batch is of one session"
                 )
-        return await self._submitted(session_id, named, _Asked(tuple(batch), named=True), key, source)
+        asked = _Asked(tuple(batch), source, parent_id, named=True)
+        return await self._submitted(session_id, named, asked, key)
 
     async def _submitted(
-        self, existing: str | None, named: str | None, asked: _Asked, key: Key | None, source: str
+        self, existing: str | None, named: str | None, asked: _Asked, key: Key | None
     ) -> Created[tuple[Task, ...]]:
         if existing is not None:
-            return await self._submit_to(await self.store.ledger(existing), asked, key, source)
+            return await self._submit_to(await self.store.ledger(existing), asked, key)
         session = self.new_session(NewSession(session_id=named), key)
         session_id = session.session_id
         self.check_key(key, session_id)
         await self.store.created_by_now(session_id)
         if session_id in self.store.entries:
-            return await self._submit_to(await self.store.ledger(session_id), asked, key, source)
+            return await self._submit_to(await self.store.ledger(session_id), asked, key)
         self.refuse_when_draining()
         self.refuse_when_full(session_id)
-        tasks = await self._accepted(session_id, asked, source, None)
+        tasks = await self._accepted(session_id, asked, None)
         head = SessionCreated(at=session.created_at, session=session)
         ledger = await self.store.create(session, [head, *_creations(tasks, key)])
         made = tuple(ledger.tasks[task.task_id] for task in tasks)
         self.runner.changed(made, session)
         return Created(value=made)
 
-    async def _submit_to(
-        self, ledger: Ledger, asked: _Asked, key: Key | None, source: str
-    ) -> Created[tuple[Task, ...]]:
+    async def _submit_to(self, ledger: Ledger, asked: _Asked, key: Key | None) -> Created[tuple[Task, ...]]:
         with ledger.kept():
             if key is not None and (first := await self._first_answer(ledger, key)) is not None:
                 return Created(value=first, replayed=True)
             self.refuse_when_draining()
-            tasks = await self._accepted(ledger.session.session_id, asked, source, ledger)
+            tasks = await self._accepted(ledger.session.session_id, asked, ledger)
             return await self._create(ledger, tasks, key)
 
     async def _create(self, ledger: Ledger, tasks: Sequence[Task], key: Key | None) -> Created[tuple[Task, ...]]:
@@ -143,7 +155,7 @@ class Submission(SessionVerbs):
             made += (replace(event.task, seq=seq + place) for place, event in enumerate(events))
         return tuple(made)
 
-    async def _accepted(self, session_id: str, asked: _Asked, source: str, ledger: Ledger | None) -> list[Task]:
+    async def _accepted(self, session_id: str, asked: _Asked, ledger: Ledger | None) -> list[Task]:
         place = 0
         try:
             for place, new in enumerate(asked.tasks):  # noqa: B007 - where it was, if it was wrong
@@ -158,7 +170,8 @@ class Submission(SessionVerbs):
             tasks = []
             # Nothing is awaited any more: no needed task can end meanwhile.
             for place, new in enumerate(asked.tasks):  # noqa: B007
-                tasks.append(self._made(session_id, new, source, self._pending(new.needs, session_id, left, ledger)))
+                pending = self._pending(new.needs, session_id, left, ledger)
+                tasks.append(self._made(session_id, new, asked, pending))
         except Invalid as error:
             if not asked.named:
                 raise
@@ -179,7 +192,7 @@ class Submission(SessionVerbs):
         kind.check(new.spec)
         check_labels(new.labels)
 
-    def _made(self, session_id: str, new: NewTask, source: str, pending: bool) -> Task:
+    def _made(self, session_id: str, new: NewTask, asked: _Asked, pending: bool) -> Task:
         not_before = _start_time(new.not_before)
         now = self.clock.time()
         task = Task(
@@ -193,7 +206,8 @@ class Submission(SessionVerbs):
             queue=new.queue,
             needs=tuple(dict.fromkeys(new.needs)),
             labels=new.labels,
-            trigger=Trigger(type=new.trigger.type, source=new.trigger.source or source),
+            trigger=Trigger(type=new.trigger.type, source=new.trigger.source or asked.source),
+            parent_id=asked.parent_id,
             timeout_s=new.timeout_s,
             retry=plain(new.retry, Retry) if new.retry is not None else None,
             on_interrupt=new.on_interrupt,
@@ -246,7 +260,7 @@ class Submission(SessionVerbs):
         given = {name: getattr(task, name) for name in _RETRIED_FIELDS}
         trigger = AskedTrigger(type=TriggerType.RETRY, source=task.task_id)
         new = NewTask(**given, trigger=trigger)
-        (fresh,) = await self._accepted(task.session_id, _Asked((new,)), task.task_id, ledger)
+        (fresh,) = await self._accepted(task.session_id, _Asked((new,), task.task_id), ledger)
         made = await self._create(ledger, (replace(fresh, retry_of=task.task_id),), key)
         return Created(value=made.value[0], replayed=made.replayed)
 

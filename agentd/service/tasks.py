@@ -13,17 +13,20 @@ from agentd.errors import (
 )
 from agentd.model.changes import PROGRESS_FIELDS
 from agentd.model.events import (
+    Event,
+    SessionConversation,
     TaskEvent,
     TaskFinished,
     TaskProgress,
     TaskStopRequested,
 )
-from agentd.model.requests import TASK_SORTS, Page, ProgressReport, TaskQuery
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.model.requests import TASK_SORTS, Page, ProgressReport, TaskQuery, plain
+from agentd.model.task import Cause, CauseCode, State, Task, Usage
 from agentd.service.across import Asleep, Listed, age, first_of
 from agentd.service.listing import check_sort, cursor_of, key_in, paged, task_matches, with_times
 from agentd.service.submission import Submission
 from agentd.store.entry import Entry
+from agentd.store.ledger import Ledger
 from agentd.store.output import OutputLog
 
 #: The longest a `wait` is held, in seconds; clients ask again.
@@ -162,19 +165,34 @@ class TaskVerbs(Submission):
         return current
 
     async def progress(self, task_id: str, report: ProgressReport) -> Task:
-        """Record how far a running task is.
+        """Record how far a running task is, what it has used, and which conversation it goes on with.
 
         Raises:
             TaskNotFound, SessionReadOnly, StorageFailed
             Invalid: the report is empty.
             InvalidTransition: the task is not running.
         """
-        given = {name: value for name in PROGRESS_FIELDS if (value := getattr(report, name)) is not None}
-        if not given:
-            raise Invalid(f"say at least one of {', '.join(PROGRESS_FIELDS)}")
+        if report == ProgressReport():
+            raise Invalid(f"say at least one of {', '.join(ProgressReport.__struct_fields__)}")
+        ledger, _ = await self.find_running(task_id, "reports progress")
+        given = {name: getattr(report, name) for name in PROGRESS_FIELDS}
+        usage = plain(report.usage, Usage) if report.usage is not None else None
+        events: list[Event] = [TaskProgress(at=self.now(), task_id=task_id, usage=usage, **given)]
+        told, known = report.conversation, ledger.head_session.conversations
+        if told is not None and known.get(told.agent) != told.conversation_id:
+            events.append(SessionConversation(at=self.now(), agent=told.agent, conversation_id=told.conversation_id))
+        await self.stage(ledger, events)
+        return ledger.tasks.get(task_id) or await self.find(task_id)
+
+    async def find_running(self, task_id: str, does: str) -> tuple[Ledger, Task]:
+        """A task that has not ended, on the head of its ledger.
+
+        Raises:
+            TaskNotFound, SessionReadOnly, StorageFailed
+            InvalidTransition: it has ended, so it no longer `does` what only a running one does.
+        """
         ledger, task = await self.find_live(task_id)
         if task.terminal:  # also one that has left memory, of which the ledger knows nothing
             await ledger.settled()
-            raise InvalidTransition(f"task {task_id} is {task.state}; only a running one reports progress")
-        await self.stage(ledger, [TaskProgress(at=self.now(), task_id=task_id, **given)])
-        return ledger.tasks.get(task_id) or await self.find(task_id)
+            raise InvalidTransition(f"task {task_id} is {task.state}; only a running one {does}")
+        return ledger, task

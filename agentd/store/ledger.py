@@ -17,8 +17,16 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from agentd.errors import SessionReadOnly, StorageFailed
-from agentd.model.changes import applied_to_session, applied_to_task
-from agentd.model.events import Event, SessionEvent, SessionPruned, TaskCreated, TaskEvent
+from agentd.model.changes import applied_to_session, applied_to_task, used
+from agentd.model.events import (
+    Event,
+    SessionEvent,
+    SessionPruned,
+    TaskCreated,
+    TaskEvent,
+    TaskFinished,
+    TaskRetried,
+)
 from agentd.model.task import Task
 from agentd.store.commits import GroupCommit, Staged
 from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position
@@ -171,7 +179,7 @@ class Ledger:
 
     def _publish(self, batch: list[Staged], appended: Appended, took_s: float) -> None:
         committed = []
-        active_at = self.session.updated_at
+        active_at, usage = self.session.updated_at, self.session.usage
         for entry, line in zip(batch, appended.lines, strict=True):
             if (task := entry.task) is not None:
                 before = self.tasks.get(task.task_id)
@@ -194,9 +202,11 @@ class Ledger:
                 self.views.forget(entry.event.tasks)
             elif entry.event.at > active_at:
                 active_at = entry.event.at
+            if isinstance(entry.event, (TaskFinished, TaskRetried)):
+                usage = used(usage, entry.event.end)
             committed.append(Committed(entry.seq, entry.event, line, entry.task))
-        if active_at > self.session.updated_at:  # as `active` says, once a batch
-            self.session = replace(self.session, updated_at=active_at)
+        if active_at > self.session.updated_at or usage is not self.session.usage:  # as `active` says, once a batch
+            self.session = replace(self.session, updated_at=max(active_at, self.session.updated_at), usage=usage)
         self.seq = batch[-1].seq
         self.position = appended.position
         self.views.ask(resting=not self.live)

@@ -132,8 +132,14 @@ class _Metadata(Session, frozen=True, kw_only=True):
 
 def metadata_bytes(session: Session) -> bytes:
     """metadata.json, indented: people edit it."""
+    return msgspec.json.format(msgspec.json.encode(metadata_fields(session)), indent=2) + b"\n"
+
+
+def metadata_fields(session: Session) -> dict[str, Any]:
+    """What metadata.json says: not what moves on with every task, of which the head of tasks.json tells."""
     fields: dict[str, Any] = {"format": layout.FORMAT, **msgspec.to_builtins(session)}
-    return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
+    del fields["usage"]
+    return fields
 
 
 def read_metadata(data: bytes) -> Session:
@@ -152,8 +158,8 @@ def read_metadata(data: bytes) -> Session:
 
 
 def same_settings(one: Session, other: Session) -> bool:
-    """Whether two sessions differ in nothing but when they were changed."""
-    return replace(one, seq=0, updated_at="") == replace(other, seq=0, updated_at="")
+    """Whether two sessions differ in nothing that metadata.json says, but for when they were changed."""
+    return replace(one, seq=0, updated_at="", usage=None) == replace(other, seq=0, updated_at="", usage=None)
 
 
 def replace_metadata(disk: Disk, session_dir: str, session: Session, ours: dict[bytes, Session]) -> bool:

@@ -92,7 +92,7 @@ async def test_a_reset_ends_the_rest_when_one_session_cannot_be_written(house: H
     assert (await house.service.task(well)).state is State.CANCELLED
     ledger.reason = None
     assert (await house.ended(sick)).terminal
-    assert not house.service._ends
+    assert not house.service._waiters
 
 
 async def test_a_drain_on_a_full_disk_ends_what_runs_and_comes_to_an_end(house: House) -> None:

@@ -90,11 +90,11 @@ async def test_a_waiter_that_gives_up_leaves_nothing_behind(quiet: House) -> Non
     await quiet.session()
     task = await quiet.submit()
     waiting = asyncio.create_task(quiet.service.wait(task.task_id, 60))
-    await until(lambda: quiet.service._ends)
+    await until(lambda: quiet.service._waiters)
     waiting.cancel()
     await asyncio.wait([waiting])
     await asyncio.sleep(0)
-    assert not quiet.service._ends
+    assert not quiet.service._waiters
 
 
 async def test_what_is_needed_is_forgotten_with_its_end(house: House) -> None:
