@@ -186,7 +186,8 @@ class Conductor:
 
     def _step(self, step: Step) -> None:
         known = self.known
-        if text := shown(step):
+        asked = self._assignment.permission is Permission.ASK
+        if (asked or not isinstance(step, Ask)) and (text := shown(step)):
             _write(1, text.encode(errors="replace"))
         if message := headline(step):
             self._reports.progress(message=message)

@@ -212,7 +212,8 @@ def test_what_it_asks_is_asked_of_a_person_and_the_answer_reaches_it(
 @pytest.mark.parametrize("permission", [Permission.ALLOW, Permission.DENY])
 def test_a_standing_permission_is_asked_of_nobody(driven: Driven, told: Told, permission: Permission) -> None:
     driven.program("claude", f"{says(INIT, ASKS)}\nread answer; echo \"$answer\" > answer; echo '{RESULT}'")
-    driven.run("claude", permission=permission).succeeded  # noqa: B018
+    run = driven.run("claude", permission=permission)
+    assert (run.succeeded.text, run.out) == ("done", "")
     response = json.loads((driven.workspace / "answer").read_text())["response"]["response"]
     assert response["behavior"] == permission.value
     assert told.questions == []
