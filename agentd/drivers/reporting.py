@@ -58,11 +58,10 @@ class Reports:
             answered = answer.get("answered")
             if status == 200 and isinstance(answered, dict) and isinstance(answered.get("answer"), str):
                 return str(answered["answer"])
-            if status != 202:
-                if status and status not in _LATER:
-                    self._complain(f"could not ask: the daemon answered {status}")
-                    return None
-                time.sleep(AGAIN_S)
+            if status and status != 202 and status not in _LATER:
+                self._complain(f"could not ask: the daemon answered {status}")
+                return None
+            time.sleep(PAUSE_S if status == 202 else AGAIN_S)
         return None
 
     def close(self, patience_s: float = LAST_S) -> None:

@@ -198,7 +198,7 @@ def test_what_it_asks_is_asked_of_a_person_and_the_answer_reaches_it(
         "claude", f"{says(INIT, ASKS)}\nread answer; echo \"$answer\" > answer; echo '{RESULT}'; cat >> answer"
     )
     told.answers, told.waits = [answer], 1
-    run = driven.run("claude", stall_s=0.5, stall_ends=True)
+    run = driven.run("claude")
     assert run.succeeded.text == "done"
     response = json.loads((driven.workspace / "answer").read_text())["response"]
     assert (response["request_id"], response["response"]["behavior"]) == ("r-1", behavior)
@@ -207,6 +207,13 @@ def test_what_it_asks_is_asked_of_a_person_and_the_answer_reaches_it(
         == [{"ask_id": "r-1", "prompt": "May it use Bash: rm -r x", "options": ["allow", "deny", "stop"]}] * 2
     )
     assert f"> {answer}\n" in run.out
+
+
+def test_one_that_waits_for_a_person_does_not_stall(driven: Driven, told: Told) -> None:
+    driven.program("claude", f"{says(INIT, ASKS)}\nread answer; echo '{RESULT}'")
+    told.answers, told.waits = ["allow"], 8  # with a pause after each, longer than it may be silent
+    assert driven.run("claude", stall_s=1.0, stall_ends=True).succeeded.text == "done"
+    assert len(told.questions) == 9
 
 
 @pytest.mark.parametrize("permission", [Permission.ALLOW, Permission.DENY])
