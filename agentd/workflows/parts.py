@@ -39,6 +39,8 @@ class Parts:
 
     def place(self, node: Scalar, n: int, at: int) -> int:
         """Where the character `at` of the expression number `n` of a scalar stands in the file."""
+        if self.problems.full:
+            return node.at
         begin = node.at
         for _ in range(n + 1):
             found = self._text.find(OPEN, begin, node.end)

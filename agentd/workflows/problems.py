@@ -26,13 +26,18 @@ class Problems:
     def __len__(self) -> int:
         return len(self._found) + self._beyond
 
+    @property
+    def full(self) -> bool:
+        """Whether what is added now is only counted."""
+        return len(self._found) >= MOST
+
     def line(self, at: int) -> int:
         """The line, from 1, of this character (0-based) of the text."""
         return bisect_right(self._starts, max(at, 0))
 
     def add(self, at: int, path: str, message: str) -> None:
         """A problem at this character (0-based) of the text."""
-        if len(self._found) >= MOST:  # those are the first of each stage of the reading
+        if self.full:  # those are the first of each stage of the reading
             self._beyond += 1
             return
         line = self.line(at)

@@ -22,7 +22,7 @@ INPUT_KEYS = ("default", "required", "description")
 def read(raw: bytes | str, kinds: ReadOnly[str, Kind]) -> Workflow:
     """The workflow that the text describes; `kinds` are those that tasks can have.
 
-    Takes up to some seconds of processor time for the largest texts: not for an event loop.
+    The largest texts take up to a second of processor time, and several without libyaml: not for an event loop.
 
     Raises:
         WorkflowInvalid: with every problem that was found; nothing else is raised.

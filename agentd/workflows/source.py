@@ -184,7 +184,7 @@ class _Composer:
         if event.tag not in (None, "!", "tag:yaml.org,2002:" + allowed[2:]):
             self._refuse(
                 event.start_mark.index,
-                f"the tag {event.tag} is not read here; leave it out, or quote a text that begins with !",
+                f"the tag {event.tag[:60]} is not read here; leave it out, or quote a text that begins with !",
             )
 
     def _enter(self, node: Node, anchor: str | None) -> None:

@@ -9,7 +9,7 @@ from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.workflows.definition import Workflow
 from agentd.workflows.planning import RUN_CANCELLED, next_steps
 from agentd.workflows.runs import resumed, state_of
-from agentd.workflows.standing import InstanceState, RunStanding, RunState, standing_of
+from agentd.workflows.standing import InstanceState, RunStanding, RunState, Standing, standing_of, step_standing
 from tests.workflows.known import at, steps
 
 States = dict[str, InstanceState]
@@ -111,6 +111,26 @@ def test_a_cancelled_run_starts_only_what_asks_for_that() -> None:
     assert state_of(found, {}, {"a": at("live")}, cancelled=True).state is RunState.RUNNING
     ended = {**states, "c": at("completed"), "d": at("completed")}
     assert state_of(found, {}, ended, cancelled=True) == RunStanding(state=RunState.CANCELLED, where=("a",))
+
+
+def test_a_cancelled_run_has_neither_succeeded_nor_failed() -> None:
+    found = steps(
+        "id: a",
+        "id: b, needs: a, if: failure()",
+        "id: c, needs: a, if: always() && failure()",
+        "id: d, if: always() && success()",
+    )
+    assert skips(found, {"a": at("failed")}, cancelled=True) == {
+        "b": RUN_CANCELLED,
+        "c": "its if is false",
+        "d": "its if is false",
+    }
+
+
+def test_a_step_whose_combinations_have_not_all_started_is_live() -> None:
+    assert step_standing([None, Standing.COMPLETED]) is Standing.LIVE
+    assert step_standing([None, None]) is None
+    assert step_standing([Standing.SKIPPED, Standing.COMPLETED]) is Standing.COMPLETED
 
 
 def test_a_run_that_had_completed_when_it_was_cancelled_completed() -> None:

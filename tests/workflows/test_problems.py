@@ -48,7 +48,7 @@ CASES = {
     ),
     "a command the kind refuses": Case(step('{id: a, run: »"  "}'), "steps[1].run", "command: must not be empty"),
     "beside run": Case(step("{id: a, run: ls, tty: »often}"), "steps[1].tty", "tty: expected `bool`, got `str`"),
-    "run of nothing": Case(step("{id: a, run: »}"), "steps[1].run", "must be a text, not nothing"),
+    "run of nothing": Case(step("{id: a, run: »~}"), "steps[1].run", "must be a text, not nothing"),
     "run of a list": Case(step("{id: a, run: »[ls]}"), "steps[1].run", "must be a text, not a list"),
     "two kinds": Case(step("{id: a, run: ls, »agent: claude}"), "steps[1].agent", "has run and agent"),
     "no kind": Case(step("»{id: a}"), "steps[1]", "this one has none"),
@@ -265,3 +265,10 @@ def test_aliases_that_grow_are_refused_before_they_have_grown() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 20)]
     [problem] = refused("\n".join(lines)).problems
     assert "50000 parts" in problem.message
+
+
+def test_an_alias_counts_as_deep_as_what_it_stands_for() -> None:
+    text = f"inputs: &a {'[' * 20}{']' * 20}\nenv: {'[' * 12}*a"
+    [problem] = refused(text + "]" * 12).problems
+    assert (problem.line, problem.column) == (2, 18)
+    assert "nested more than 32 deep" in problem.message

@@ -111,6 +111,20 @@ steps:
     assert d.takes_env is True
 
 
+def test_the_variables_of_a_step_are_over_those_of_the_workflow() -> None:
+    found = workflow("""
+env: {A: all, B: all}
+steps: [{id: a, env: {A: "${{ env.A }}+own", C: own}, run: "echo ${{ env.A }} ${{ env.B }} ${{ env.C }}"}]
+""")
+    [start] = next_steps(found, {}, {}).starts
+    assert start.task.spec == {"command": "echo all+own all own", "env": {"A": "all+own", "B": "all", "C": "own"}}
+
+
+def test_an_agent_may_be_given_as_its_whole_spec() -> None:
+    spec = workflow("steps: [{id: a, agent: {agent: claude, prompt: Hello}}]").steps["a"].spec
+    assert spec == {"agent": "claude", "prompt": "Hello"}
+
+
 def test_aliases_stand_for_what_they_name() -> None:
     found = workflow("env: &e {A: b}\nsteps: [{id: a, run: ls, env: *e}]")
     assert found.steps["a"].env == {"A": "b"}
