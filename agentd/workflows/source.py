@@ -205,9 +205,9 @@ class _Composer:
         if node is None:
             self._refuse(at, f"*{name} is within what it stands for")
         assert node is not None
-        self._put(node, None, alias=True)
+        self._put(node, None, alias=at)
 
-    def _put(self, node: Node, anchor: str | None, *, alias: bool = False) -> None:
+    def _put(self, node: Node, anchor: str | None, *, alias: int | None = None) -> None:
         self._count(node, alias)
         if anchor is not None:
             self._anchors[anchor] = node
@@ -229,14 +229,13 @@ class _Composer:
             else:
                 self._refuse(node.at, "a key must be a text")
 
-    def _count(self, node: Node, alias: bool) -> None:
-        self._nodes += node.size if alias else 1  # what is within a new node was counted when it came
+    def _count(self, node: Node, alias: int | None) -> None:
+        at = node.at if alias is None else alias
+        self._nodes += 1 if alias is None else node.size  # what is within a new node was counted when it came
         if self._nodes > MAX_NODES:
-            self._refuse(
-                node.at, f"the workflow has more than {MAX_NODES} parts, aliases counted as what they stand for"
-            )
-        if alias and len(self._open) + node.depth > MAX_DEPTH:
-            self._refuse(node.at, f"is nested more than {MAX_DEPTH} deep")
+            self._refuse(at, f"the workflow has more than {MAX_NODES} parts, aliases counted as what they stand for")
+        if alias is not None and len(self._open) + node.depth > MAX_DEPTH:
+            self._refuse(at, f"is nested more than {MAX_DEPTH} deep")
 
     def _check_key(self, outer: Mapping, key: Scalar) -> None:
         if not isinstance(key.value, str):
