@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 
 from agentd.config import Settings
 from agentd.kinds.protocol import Place
+from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.scopes import TaskTokens
 from agentd.store import layout
@@ -25,7 +26,7 @@ class Places:
         self._tokens = tokens
         self._inherited = inherited(environ, settings.tasks.env_pass)
 
-    def __call__(self, task: Task) -> Place:
+    def __call__(self, task: Task, session: Session) -> Place:
         """The place of the task's current attempt; its directories are there again if an earlier task removed them."""
         session_dir = layout.session_dir(self._data_dir, task.session_id)
         workspace, artifacts = layout.workspace_dir(session_dir), layout.artifacts_dir(session_dir)
@@ -55,6 +56,8 @@ class Places:
             grace_s=self._settings.workers.grace_s,
             max_output_bytes=min(task.max_output_bytes or limits.output_bytes, limits.output_bytes),
             max_result_bytes=limits.result_bytes,
+            home=layout.home_dir(session_dir),
+            conversations=session.conversations,
         )
 
 

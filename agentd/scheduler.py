@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class Scheduler:
     """The service's runner. All of it lives on the event loop."""
 
-    def __init__(self, service: Service, engine: Engine, place: Callable[[Task], Place]) -> None:
+    def __init__(self, service: Service, engine: Engine, place: Callable[[Task, Session], Place]) -> None:
         self.draining = False
         self._service = service
         self._engine = engine
@@ -185,7 +185,7 @@ class Scheduler:
             self._engine.release(worker_id)
             return Exit(ended_by=EndedBy.STOPPED, message="stopped before it was launched")
         try:
-            launch = self._launch(task)
+            launch = self._launch(task, ledger.head_session)
         except Exception as error:  # also a fault of the kind: a task that runs nothing must not look as if it did
             self._engine.release(worker_id)
             fault = not isinstance(error, (AgentdError, OSError))
@@ -206,11 +206,11 @@ class Scheduler:
 
         return await self._engine.start(worker_id, launch, spawned)
 
-    def _launch(self, task: Task) -> Launch:
+    def _launch(self, task: Task, session: Session) -> Launch:
         kind = self._service.kinds.get(task.kind)
         if kind is None:
             raise Invalid(f"there is no kind {task.kind!r}")
-        return kind.launch(task, self._place(task))
+        return kind.launch(task, self._place(task, session))
 
     def _outcome(self, task: Task, exit: Exit) -> Outcome:
         kind = self._service.kinds.get(task.kind)

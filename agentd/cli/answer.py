@@ -12,7 +12,7 @@ from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.parameters import LIVE_TASK
 from agentd.cli.tables import task_facts
 from agentd.errors import InvalidTransition
-from agentd.model.requests import NewAnswer
+from agentd.model.reports import NewAnswer
 
 if TYPE_CHECKING:
     from agentd.client import Client

@@ -11,7 +11,7 @@ from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.parameters import LIVE_TASK
 from agentd.cli.tables import task_facts
 from agentd.errors import InvalidTransition
-from agentd.model.requests import NewQuestion
+from agentd.model.reports import NewQuestion
 
 if TYPE_CHECKING:
     from agentd.client import Client

@@ -12,16 +12,14 @@ from agentd.client.calls import if_match, session_path, task_path
 from agentd.client.files import FileCalls
 from agentd.client.transport import segment
 from agentd.model.launch import Capacity
+from agentd.model.reports import NewAnswer, NewQuestion, ProgressReport
 from agentd.model.requests import (
     Batch,
     CheckReport,
     CleanupReport,
-    NewAnswer,
-    NewQuestion,
     NewSession,
     NewTask,
     Page,
-    ProgressReport,
     QueueView,
     ResetReport,
     Scale,

@@ -13,7 +13,7 @@ from agentd.http import answers
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.tasks import LOOK_S
 from agentd.http.tokens import Role
-from agentd.model.requests import NewAnswer, NewQuestion
+from agentd.model.reports import NewAnswer, NewQuestion
 from agentd.model.task import Task, Value
 
 

@@ -26,7 +26,8 @@ from agentd.http import answers, preconditions
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.shell_task import ShellTask
 from agentd.http.tokens import Role
-from agentd.model.requests import BATCH_MOST, Batch, Created, NewTask, Page, ProgressReport, TaskQuery
+from agentd.model.reports import ProgressReport
+from agentd.model.requests import BATCH_MOST, Batch, Created, NewTask, Page, TaskQuery
 from agentd.model.task import State, Task, Value
 
 #: How often a long wait looks whether its client is still there.

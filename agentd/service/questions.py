@@ -6,7 +6,7 @@ import asyncio
 
 from agentd.errors import Invalid, InvalidTransition
 from agentd.model.events import TaskAnswered, TaskAwaiting
-from agentd.model.requests import NewAnswer, NewQuestion
+from agentd.model.reports import NewAnswer, NewQuestion
 from agentd.model.task import Answer, Question, State, Task
 from agentd.service.tasks import MAX_WAIT_S, TaskVerbs
 

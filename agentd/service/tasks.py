@@ -20,7 +20,8 @@ from agentd.model.events import (
     TaskProgress,
     TaskStopRequested,
 )
-from agentd.model.requests import TASK_SORTS, Page, ProgressReport, TaskQuery, plain
+from agentd.model.reports import ProgressReport
+from agentd.model.requests import TASK_SORTS, Page, TaskQuery, plain
 from agentd.model.task import Cause, CauseCode, State, Task, Usage
 from agentd.service.across import Asleep, Listed, age, first_of
 from agentd.service.listing import check_sort, cursor_of, key_in, paged, task_matches, with_times
@@ -174,11 +175,13 @@ class TaskVerbs(Submission):
         """
         if report == ProgressReport():
             raise Invalid(f"say at least one of {', '.join(ProgressReport.__struct_fields__)}")
-        ledger, _ = await self.find_running(task_id, "reports progress")
+        ledger, task = await self.find_running(task_id, "reports progress")
         given = {name: getattr(report, name) for name in PROGRESS_FIELDS}
         usage = plain(report.usage, Usage) if report.usage is not None else None
         events: list[Event] = [TaskProgress(at=self.now(), task_id=task_id, usage=usage, **given)]
         told, known = report.conversation, ledger.head_session.conversations
+        if task.parent_id is not None:
+            told = None  # what was delegated talks beside the session's conversation
         if told is not None and known.get(told.agent) != told.conversation_id:
             events.append(SessionConversation(at=self.now(), agent=told.agent, conversation_id=told.conversation_id))
         await self.stage(ledger, events)

@@ -105,6 +105,11 @@ def artifacts_dir(session_dir: str) -> str:
     return f"{session_dir}/{ARTIFACTS}"
 
 
+def home_dir(session_dir: str) -> str:
+    """Where the programs of its tasks keep what they remember: an agent CLI its conversations."""
+    return f"{session_dir}/{HOME}"
+
+
 def workspace_dir(session_dir: str) -> str:
     """Where tasks run unless they say otherwise."""
     return f"{session_dir}/{WORKSPACE}"

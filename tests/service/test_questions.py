@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from agentd.errors import Invalid, InvalidTransition
 from agentd.model.events import SessionConversation
 from agentd.model.launch import EndedBy, Exit
-from agentd.model.requests import Conversation, NewAnswer, NewQuestion, NewTask, ProgressReport, ReportedUsage
+from agentd.model.reports import Conversation, NewAnswer, NewQuestion, ProgressReport, ReportedUsage
+from agentd.model.requests import NewTask
 from agentd.model.session import SessionUsage
 from agentd.model.task import State, Task
 from tests.service.conftest import Build
@@ -19,7 +21,7 @@ LATE = "2100-01-01T00:00:00.000000Z"
 QUESTION = NewQuestion(ask_id="q1", prompt="Deploy?\nIt is Friday.", options=("yes", "no"))
 
 
-async def running(house: House, command: str = "sleep 60", **fields: object) -> Task:
+async def running(house: House, command: str = "sleep 60", **fields: Any) -> Task:
     if "s" not in house.store.entries:
         await house.session(max_parallel=4)
     task = await house.submit(command, **fields)

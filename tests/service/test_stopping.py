@@ -8,7 +8,7 @@ import pytest
 
 from agentd.clock import rfc3339
 from agentd.errors import InvalidTransition, StorageFailed
-from agentd.model.requests import ProgressReport
+from agentd.model.reports import ProgressReport
 from agentd.model.task import CauseCode, Retry, State
 
 from .house import PATIENCE_S, House, until
