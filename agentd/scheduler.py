@@ -17,7 +17,7 @@ from agentd.deadlines import STORAGE_RETRY_S, Deadlines, Pauses, StartTimes
 from agentd.engines.protocol import Engine
 from agentd.errors import AgentdError, Invalid, InvalidTransition, SessionReadOnly, StorageFailed
 from agentd.kinds.protocol import Outcome, Place
-from agentd.lanes import Lanes
+from agentd.lanes import Lanes, Next
 from agentd.model.consequences import open_needs, stopped_state
 from agentd.model.events import TaskQueued, TaskSpawned
 from agentd.model.launch import Capacity, EndedBy, Exit, Launch
@@ -68,9 +68,9 @@ class Scheduler:
     def _note(self, task: Task, session: Session) -> None:
         if task.state is State.RUNNING:
             self._pauses.forget(task.task_id)
-            self._lanes.run(task, session.policy.max_parallel)
+            self._lanes.run(task, session.policy.max_parallel, self._exclusive(task))
         elif task.state is State.QUEUED and not self._pauses.put_off(task):
-            self._lanes.queue(task, session.policy.max_parallel)
+            self._lanes.queue(task, session.policy.max_parallel, self._exclusive(task))
         else:
             self._lanes.drop(task)
             if task.state is State.WAITING:
@@ -96,14 +96,15 @@ class Scheduler:
     def rolled_back(self, ledger: Ledger) -> None:
         """Take the durable tasks as the truth again, and try to go on a little later."""
         session = ledger.session
-        # What has an attempt runs, or will be told of when its claim fails; what runs and has none has just ended.
-        running = (t.task_id for t in ledger.tasks.values() if t.state is State.RUNNING or t.task_id in self._attempts)
-        self._lanes.reset(session.session_id, running)
+        self._lanes.forget(session.session_id)
         later = self._clock.time() + STORAGE_RETRY_S
         for task in ledger.tasks.values():
-            if task.state is State.QUEUED and task.task_id not in self._attempts:
+            # What has an attempt runs, or will be told of when its claim fails; what runs and has none has just ended.
+            if task.state is State.RUNNING or task.task_id in self._attempts:
+                self._lanes.run(task, session.policy.max_parallel, self._exclusive(task))
+            elif task.state is State.QUEUED:
                 if not self._pauses.put_off(task):
-                    self._lanes.queue(task, session.policy.max_parallel)
+                    self._lanes.queue(task, session.policy.max_parallel, self._exclusive(task))
             elif task.state is State.WAITING:
                 start = epoch(task.not_before) if task.not_before is not None else 0.0
                 self._start_times.look_at(task, max(start, later))
@@ -129,21 +130,22 @@ class Scheduler:
                 worker_id = self._engine.claim()
                 if worker_id is None:
                     return
-                self._start(*following, worker_id)
+                self._start(following, worker_id)
         finally:
             self._dispatching = False
 
     # ------------------------------------------------------------------ one attempt
 
-    def _start(self, session_id: str, task_id: str, since: float, worker_id: str) -> None:
-        self._lanes.take(session_id, task_id)
+    def _start(self, following: Next, worker_id: str) -> None:
+        self._lanes.take(following)
+        session_id, task_id = following.session_id, following.task_id
         ledger = self._service.store.in_memory(session_id)
         task = ledger.head(task_id) if ledger is not None else None
         if ledger is None or task is None or task.state is not State.QUEUED:
             self._engine.release(worker_id)
             return
         try:
-            claimed = self._service.start_attempt(ledger, task, worker_id, self._clock.monotonic() - since)
+            claimed = self._service.start_attempt(ledger, task, worker_id, self._clock.monotonic() - following.since)
         except (InvalidTransition, SessionReadOnly) as error:
             # It is read-only: `rolled_back` takes up what it has once it is not.
             log.warning("task.not_started", session_id=session_id, task_id=task_id, reason=error.detail)
@@ -211,6 +213,10 @@ class Scheduler:
         if kind is None:
             raise Invalid(f"there is no kind {task.kind!r}")
         return kind.launch(task, self._place(task, session))
+
+    def _exclusive(self, task: Task) -> str | None:
+        kind = self._service.kinds.get(task.kind)
+        return kind.exclusive(task) if kind is not None else None
 
     def _outcome(self, task: Task, exit: Exit) -> Outcome:
         kind = self._service.kinds.get(task.kind)

@@ -16,7 +16,7 @@ from agentd.cli.following import Apart
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import notice
 from agentd.cli.submit import accepted, print_id
-from agentd.cli.task_options import new_task, shell_spec, task_options
+from agentd.cli.task_options import described, new_task, task_options
 from agentd.cli.terminal import Sink
 from agentd.cli.watching import TaskLine
 from agentd.errors import AgentdError, InvalidTransition
@@ -38,7 +38,7 @@ async def command(agent: Client, at: Invocation, /, detach: bool, argv: tuple[st
     ended otherwise. Ctrl-C asks the task to stop; a second one leaves it alone. It does not depend on this terminal:
     when that closes, the task goes on.
     """
-    task = await accepted(agent, new_task(options, shell_spec(options, argv)))
+    task = await accepted(agent, new_task(options, *described(options, argv)))
     if detach:
         print_id(at, task)
         return exits.OK

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from agentd.cli.parameters import AHEAD, DURATION, LABEL, SESSION, TASK
+from agentd.kinds.agents.protocol import Permission
 from agentd.model.requests import AskedRetry, AskedTrigger, NewTask
 from agentd.model.task import CauseCode, OnInterrupt, TriggerType
 
@@ -27,6 +28,14 @@ _OPTIONS = (
         envvar="AGENTD_SESSION_ID",
         metavar="SESSION",
         help="Session, made if absent.  [default: inside a task its own, else a new one]",
+    ),
+    click.option("--kind", metavar="KIND", help="Kind of task.  [default: shell; agent with --agent]"),
+    click.option("--agent", metavar="NAME", help="Ask this agent (claude, codex, opencode, …); CMD is the prompt."),
+    click.option("--model", metavar="NAME", help="With --agent: the model it uses."),
+    click.option(
+        "--permission",
+        type=click.Choice([each.value for each in Permission]),
+        help="With --agent: when it wants to use a tool.  [default: ask]",
     ),
     click.option("--name", help="What lists call it."),
     click.option("-C", "--cwd", metavar="DIR", help="Working directory.  [default: the session's workspace]"),
@@ -53,13 +62,38 @@ def task_options(function: F) -> F:
     return function
 
 
-def shell_spec(options: dict[str, Any], argv: Sequence[str], command: str | None = None) -> dict[str, Any]:
-    """The spec of a `shell` task."""
-    spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
+def described(options: dict[str, Any], argv: Sequence[str], command: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Kind and spec of what the words and options describe."""
+    kind = options["kind"] or ("agent" if options["agent"] else "shell")
+    spec: dict[str, Any]
+    if kind == "agent":
+        spec = _of_agent(options, " ".join(argv) if command is None else command)
+    elif kind == "shell":
+        spec = _of_shell(options, argv, command)
+    else:
+        raise click.UsageError(f"a task of kind {kind!r} is described by --spec; see `agentd submit --help`")
     if options["cwd"] is not None:
         spec["cwd"] = options["cwd"]
     if options["env"]:
         spec["env"] = dict(map(_variable, options["env"]))
+    return kind, spec
+
+
+def _of_agent(options: dict[str, Any], prompt: str) -> dict[str, Any]:
+    for name in ("stdin", "tty"):
+        if options[name]:
+            raise click.UsageError(f"--{name} is of commands; an agent is given its prompt")
+    if options["agent"] is None:
+        raise click.UsageError("say which agent is asked: --agent NAME")
+    chosen = {name: options[name] for name in ("model", "permission") if options[name] is not None}
+    return {"agent": options["agent"], "prompt": prompt, **chosen}
+
+
+def _of_shell(options: dict[str, Any], argv: Sequence[str], command: str | None) -> dict[str, Any]:
+    for name in ("agent", "model", "permission"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} is of --kind agent")
+    spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
     if options["stdin"] is not None:
         spec["stdin"] = _text(options["stdin"])
     if options["tty"]:
@@ -67,7 +101,7 @@ def shell_spec(options: dict[str, Any], argv: Sequence[str], command: str | None
     return spec
 
 
-def new_task(options: dict[str, Any], spec: dict[str, Any], kind: str = "shell") -> NewTask:
+def new_task(options: dict[str, Any], kind: str, spec: dict[str, Any]) -> NewTask:
     """The request."""
     retries = options["retries"]
     on = (CauseCode.EXIT_CODE, CauseCode.SIGNAL, CauseCode.TIMEOUT, CauseCode.WORKER_LOST)

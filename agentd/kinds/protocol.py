@@ -46,6 +46,9 @@ class Kind(Protocol):
             Invalid: naming each wrong field, as in `spec.command`.
         """
 
+    def exclusive(self, task: Task) -> str | None:
+        """What only one task of its session may use at a time, by a name; None: nothing."""
+
     def launch(self, task: Task, place: Place) -> Launch:
         """What to execute for the task's current attempt."""
 

@@ -76,6 +76,10 @@ class Shell:
         """
         _problems(decoded(spec, ShellSpec)).raise_any()
 
+    def exclusive(self, task: Task) -> str | None:
+        """Commands exclude nothing."""
+        return None
+
     def launch(self, task: Task, place: Place) -> Launch:
         """What to execute for the task's current attempt."""
         spec = decoded(task.spec, ShellSpec)
