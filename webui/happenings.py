@@ -87,6 +87,7 @@ _SAY: dict[str, Callable[[Row], str]] = {
     "session.created": lambda event: "the session was made",
     "session.updated": _updated,
     "session.archived": lambda event: "archived" if event["archived"] else "brought back from the archive",
+    "session.conversation": lambda event: f"its conversation with {event['agent']} is {event['conversation_id']}",
     "session.edit_refused": lambda event: (
         f"an edit of metadata.json was refused: {event['reason']}; the text is kept as {event['kept_as']}"
     ),
@@ -97,6 +98,7 @@ _SAY: dict[str, Callable[[Row], str]] = {
     "task.started": _started,
     "task.spawned": lambda event: f"attempt {event['attempt']} runs as process {event['pid']}",
     "task.progress": _progress,
+    "task.answered": lambda event: f"answered by {event['answered']['by']}: {event['answered']['answer']}",
     "task.awaiting": lambda event: "asks its user" if event["awaiting"] else "asks its user no longer",
     "task.stop_requested": lambda event: f"asked to stop: {cause_of(event) or 'no reason given'}",
     "task.finished": lambda event: cause_of(event) or "ended",

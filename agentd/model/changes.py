@@ -65,19 +65,19 @@ def active(session: Session, event: Event) -> Session:
 
 
 def used(before: SessionUsage | None, end: AttemptEnd | None) -> SessionUsage | None:
-    """What a session has used, with one more attempt; None: the task ended without one."""
-    if end is None:
+    """What a session has used, with one more attempt. Where it was not summed from the beginning, it never is."""
+    if before is None or end is None:
         return before
-    total, usage = before or SessionUsage(), end.usage or Usage()
+    usage = end.usage or Usage()
     return SessionUsage(
-        attempts=total.attempts + 1,
-        wall_s=round(total.wall_s + (end.duration_s or 0.0), 6),
-        cpu_s=round(total.cpu_s + (usage.user_s or 0.0) + (usage.system_s or 0.0), 6),
-        max_rss_bytes=max(total.max_rss_bytes, usage.max_rss_bytes or 0),
-        output_bytes=total.output_bytes + (end.output_bytes or 0),
-        input_tokens=total.input_tokens + (usage.input_tokens or 0),
-        output_tokens=total.output_tokens + (usage.output_tokens or 0),
-        cost_usd=round(total.cost_usd + (usage.cost_usd or 0.0), 9),
+        attempts=before.attempts + 1,
+        wall_s=round(before.wall_s + (end.duration_s or 0.0), 6),
+        cpu_s=round(before.cpu_s + (usage.user_s or 0.0) + (usage.system_s or 0.0), 6),
+        max_rss_bytes=max(before.max_rss_bytes, usage.max_rss_bytes or 0),
+        output_bytes=before.output_bytes + (end.output_bytes or 0),
+        input_tokens=before.input_tokens + (usage.input_tokens or 0),
+        output_tokens=before.output_tokens + (usage.output_tokens or 0),
+        cost_usd=round(before.cost_usd + (usage.cost_usd or 0.0), 9),
     )
 
 

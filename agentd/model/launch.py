@@ -24,7 +24,9 @@ class Launch(Value, frozen=True, kw_only=True):
     env: dict[str, str]
     cwd: str
     stdin: str | None = None
+    interactive: bool = False  #: its input stays open after `stdin`, for what is sent to it while it runs
     tty: bool = False
+    tty_size: tuple[int, int] | None = None  #: rows and columns of the terminal
     limits: ResourceLimits = ResourceLimits()
     timeout_s: float | None = None
     grace_s: float = 5.0

@@ -8,6 +8,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from agentd.model.requests import Request, at_least_one
 
+#: Bytes that one call may send to a task.
+INPUT_CALL_MOST = 64 << 10
+
 
 class ReportedUsage(Request, frozen=True, kw_only=True):
     """What a task has asked of a model in its present attempt, all in all."""
@@ -55,3 +58,27 @@ class NewAnswer(Request, frozen=True, kw_only=True):
 
     answer: Annotated[str, Meta(max_length=32_000)]
     ask_id: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
+
+
+class NewInput(Request, frozen=True, kw_only=True):
+    """Body of POST /tasks/{id}/input: text or base64, the end of the input after it, or both."""
+
+    RULES: ClassVar[dict[str, Any]] = {"not": {"required": ["data", "data_base64"]}}
+
+    data: Annotated[str, Meta(max_length=INPUT_CALL_MOST)] | UnsetType = UNSET
+    data_base64: Annotated[str, Meta(max_length=INPUT_CALL_MOST * 2)] | UnsetType = UNSET
+    eof: bool = False
+
+
+class InputTaken(Request, frozen=True, kw_only=True):
+    """How many bytes were handed to the task's worker, and how many the task has not taken of all that it was sent."""
+
+    bytes: int
+    waiting_bytes: int
+
+
+class NewSize(Request, frozen=True, kw_only=True):
+    """Body of POST /tasks/{id}/terminal: how large it is from now on."""
+
+    rows: Annotated[int, Meta(ge=1, le=10_000)]
+    columns: Annotated[int, Meta(ge=1, le=10_000)]

@@ -63,7 +63,7 @@ class Session(Value, frozen=True, kw_only=True):
     owner: str | None = None
     archived: bool = False
     conversations: dict[str, str] = {}  #: ids by agent
-    usage: SessionUsage | None = None  #: None: no attempt has ended yet
+    usage: SessionUsage | None = None  #: None: it was made by a version that did not sum it
     created_at: str
     updated_at: str
     seq: int = 0

@@ -43,7 +43,7 @@ from agentd.model.requests import (
     SessionView,
     plain,
 )
-from agentd.model.session import Policy, Retention, Session, SessionChanges
+from agentd.model.session import Policy, Retention, Session, SessionChanges, SessionUsage
 from agentd.model.task import Cause, CauseCode, State, Task, Value
 from agentd.service.hand_edits import HandEdits
 from agentd.service.listing import (
@@ -146,6 +146,7 @@ class SessionVerbs(HandEdits):
             policy=merged(Policy(), new.policy),
             created_at=at,
             updated_at=at,
+            usage=SessionUsage(),
             seq=1,
         )
 

@@ -12,7 +12,9 @@ import msgspec
 
 from agentd.errors import InvalidTransition, SessionReadOnly, StorageFailed
 from agentd.model.events import SessionPruned, TaskFinished, decoded
+from agentd.model.reading import read
 from agentd.model.requests import CheckFinding, CheckReport
+from agentd.model.task import Task
 from agentd.store import layout, quarantine, views
 from agentd.store.datadir import read_format
 from agentd.store.disk import DIRECTORY_MODE, FILE_MODE, Disk
@@ -244,7 +246,7 @@ class _SessionCheck:
                     wrong.add(name)
             elif crc is not None:
                 data = self._disk.read(f"{self._path}/{shown}")
-                if zlib.crc32(data.removesuffix(b"\n")) != crc:
+                if not _tells(data, crc):
                     self._add(shown, "differs from the journal", "kept in quarantine and written again")
                     wrong.add(name)
         return wrong
@@ -291,3 +293,13 @@ class _SessionCheck:
                     quarantine.keep(self._disk, self._path, name, 0, self._disk.read(path))
                 views.write_record(self._disk, self._path, ended_seq, task.state, task_id, msgspec.json.encode(task))
             replay.ended.clear()
+
+
+def _tells(record: bytes, crc: int) -> bool:
+    """Whether the record is of the task with this CRC, in whatever version's words."""
+    if zlib.crc32(record.removesuffix(b"\n")) == crc:
+        return True
+    try:
+        return zlib.crc32(msgspec.json.encode(read(record, Task))) == crc
+    except msgspec.MsgspecError:
+        return False

@@ -84,7 +84,7 @@ class Session:
         journal, end = snapshot["journal"], self.journal.ends[snapshot["seq"]]
         if (journal.get("file"), journal.get("offset"), journal.get("crc")) != end:
             self.wrong.append(f"tasks.json points to {journal}, its event ends at {end}")
-        if life.session and snapshot["session"] != life.session:
+        if life.session and {"usage": None} | snapshot["session"] != {"usage": None} | life.session:
             self.wrong.append(
                 f"tasks.json shows another session than the journal: {_difference(snapshot['session'], life.session)}"
             )
@@ -114,7 +114,7 @@ class Session:
         except (OSError, ValueError) as error:
             self.wrong.append(f"metadata.json cannot be read: {error}")
             return
-        told = {"seq", "updated_at", "format"}  # as of the last change of the session itself
+        told = {"seq", "updated_at", "format", "usage"}  # as of the last change of the session itself, or not there
         session = self.life.session or (self._snapshot or {}).get("session", {})
         left = {name: value for name, value in found.items() if name not in told}
         if session and left != {name: value for name, value in session.items() if name not in told}:
