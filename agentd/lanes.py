@@ -41,7 +41,7 @@ class Next(NamedTuple):
 class Lane:
     """What one session, or one task's delegation, has to run, and what it runs."""
 
-    __slots__ = ("excluded", "heap", "max_parallel", "parked", "queued", "running")
+    __slots__ = ("excluded", "heap", "held", "max_parallel", "parked", "queued", "running")
 
     def __init__(self) -> None:
         self.heap: list[_Entry] = []
@@ -50,6 +50,7 @@ class Lane:
         self.parked: set[str] = set()  #: queued where no worker serves
         self.running: dict[str, str | None] = {}  #: with what each uses alone
         self.max_parallel = 1
+        self.held: str | None = None  #: why nothing of it may start
 
     @property
     def ready(self) -> bool:
@@ -63,7 +64,7 @@ class Lane:
 
     def first(self) -> str | None:
         """The task that it starts next; None when it can start none now."""
-        if len(self.running) >= self.max_parallel:
+        if self.held is not None or len(self.running) >= self.max_parallel:
             return None
         while self.heap:
             waiting = self.queued.get(self.heap[0][2])
@@ -126,6 +127,7 @@ class Lanes:
         self._monotonic = monotonic
         self._lanes: dict[str, dict[str | None, Lane]] = {}  #: by session and parent
         self._rotation: OrderedDict[_LaneId, None] = OrderedDict()
+        self._held: dict[str, str] = {}  #: sessions of which nothing may start, and why
 
     def queue(self, task: Task, max_parallel: int, exclusive: str | None = None) -> None:
         """The task could run; again: no effect. Of those in a lane with the same `exclusive`, one runs at a time."""
@@ -160,6 +162,16 @@ class Lanes:
             lane.max_parallel = max_parallel
             self._turn((session_id, parent_id), lane)
 
+    def hold(self, session_id: str, why: str | None) -> None:
+        """Nothing of the session may start from now on; None: it may again."""
+        if why is not None:
+            self._held[session_id] = why
+        elif self._held.pop(session_id, None) is None:
+            return
+        for parent_id, lane in list(self._lanes.get(session_id, {}).items()):
+            lane.held = why
+            self._turn((session_id, parent_id), lane)
+
     def forget(self, session_id: str) -> None:
         """The session is gone, or is to be told of again."""
         for parent_id in self._lanes.pop(session_id, ()):
@@ -187,7 +199,7 @@ class Lanes:
 
     def _lane(self, task: Task, max_parallel: int) -> Lane:
         lane = self._lanes.setdefault(task.session_id, {}).setdefault(task.parent_id, Lane())
-        lane.max_parallel = max_parallel
+        lane.max_parallel, lane.held = max_parallel, self._held.get(task.session_id)
         return lane
 
     def _turn(self, lane_id: _LaneId, lane: Lane) -> None:

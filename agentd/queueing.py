@@ -86,6 +86,8 @@ def _reason(row: Row, capacity: Capacity, draining: bool, now: float) -> str:
         return f"no worker serves queue {task.queue!r}"
     if task.next_attempt_at is not None and epoch(task.next_attempt_at) > now:
         return f"its next attempt is due at {task.next_attempt_at}"
+    if lane is not None and lane.held is not None:
+        return lane.held
     if lane is not None and len(lane.running) >= lane.max_parallel:
         runs = "the session" if task.parent_id is None else f"of task {task.parent_id} the session"
         return f"{runs} runs {len(lane.running)} of max_parallel {lane.max_parallel}"

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from agentd.model.ids import SESSION_ID
-from agentd.model.session import Keep, Retention, Session, SessionState
+from agentd.model.session import Budget, Keep, Retention, Session, SessionState
 from agentd.model.task import CauseCode, OnInterrupt, Retry, State, Task, Trigger, TriggerType, Value
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -79,6 +79,14 @@ class AskedRetention(Retention, forbid_unknown_fields=True, frozen=True, kw_only
     sessions: AskedKeep = AskedKeep()
 
 
+class AskedBudget(Budget, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A budget as clients may set it."""
+
+    max_cost_usd: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
+    max_wall_s: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+
+
 def plain(asked: Value, kind: type[V]) -> V:
     """What was asked for, as the value of the model that it stands for."""
     return msgspec.convert(msgspec.to_builtins(asked), kind)
@@ -92,6 +100,7 @@ class PolicyChanges(Request, frozen=True, kw_only=True):
     tasks_kept: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET
     pinned: bool | UnsetType = UNSET
     retention: AskedRetention | UnsetType | None = UNSET
+    budget: AskedBudget | UnsetType | None = UNSET
 
 
 class NewSession(Request, frozen=True, kw_only=True):

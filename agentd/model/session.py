@@ -25,6 +25,14 @@ class Retention(Value, frozen=True, kw_only=True):
     sessions: Keep = Keep()
 
 
+class Budget(Value, frozen=True, kw_only=True):
+    """What all attempts of a session may use together; `None` is no limit."""
+
+    max_cost_usd: float | None = None
+    max_tokens: int | None = None  #: input and output
+    max_wall_s: float | None = None
+
+
 class Policy(Value, frozen=True, kw_only=True):
     """How a session runs and how long it is kept."""
 
@@ -33,6 +41,7 @@ class Policy(Value, frozen=True, kw_only=True):
     tasks_kept: int = 100  #: finished tasks that stay in tasks.json; all are in history/
     pinned: bool = False  #: retention never touches it
     retention: Retention | None = None  #: instead of the daemon's
+    budget: Budget | None = None
 
 
 class SessionUsage(Value, frozen=True, kw_only=True):

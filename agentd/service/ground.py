@@ -13,7 +13,7 @@ from agentd.bus import Bus
 from agentd.clock import Clock, epoch, rfc3339
 from agentd.config import Settings
 from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, StorageFailed, TaskNotFound
-from agentd.kinds.protocol import Kind
+from agentd.kinds.registry import Kinds
 from agentd.model.consequences import after_end
 from agentd.model.events import (
     AgentEvent,
@@ -59,7 +59,7 @@ class Ground:
         store: Store,
         bus: Bus,
         clock: Clock,
-        kinds: Mapping[str, Kind],
+        kinds: Kinds,
         agent_id: str,
         boot_id: str,
         stop_asked: asyncio.Event,

@@ -43,7 +43,7 @@ from agentd.model.requests import (
     SessionView,
     plain,
 )
-from agentd.model.session import Policy, Retention, Session, SessionChanges, SessionUsage
+from agentd.model.session import Budget, Policy, Retention, Session, SessionChanges, SessionUsage
 from agentd.model.task import Cause, CauseCode, State, Task, Value
 from agentd.service.hand_edits import HandEdits
 from agentd.service.listing import (
@@ -311,4 +311,6 @@ def merged(policy: Policy, changes: PolicyChanges) -> Policy:
     given = {k: v for k, v in msgspec.structs.asdict(changes).items() if v is not UNSET}
     if given.get("retention") is not None:
         given["retention"] = plain(given["retention"], Retention)
+    if given.get("budget") is not None:
+        given["budget"] = plain(given["budget"], Budget)
     return replace(policy, **given)

@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace
 from agentd.errors import FieldError, Invalid
 from agentd.model.reading import UNREADABLE, prepared, read
 from agentd.model.requests import PolicyChanges, SessionPatch, plain
-from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
+from agentd.model.session import Budget, Keep, Policy, Retention, Session, SessionChanges
 from agentd.model.task import Value
 from agentd.store import layout
 from agentd.store.views import metadata_fields
@@ -49,6 +49,8 @@ def edited(current: Session, text: bytes) -> SessionChanges | None:
             given = {k: v for k, v in asdict(value).items() if v is not UNSET}
             if isinstance(value.retention, Retention):
                 given["retention"] = plain(value.retention, Retention)
+            if isinstance(value.budget, Budget):
+                given["budget"] = plain(value.budget, Budget)
             value = replace(current.policy, **given)
         if value is not UNSET and value != getattr(current, name):
             wanted[name] = value
@@ -101,6 +103,8 @@ def _strangers(was: dict[str, Any], found: dict[str, Any]) -> list[FieldError]:
     policy = found.get("policy")
     if isinstance(policy, dict):
         wrong += _unknown(policy, Policy.__struct_fields__, "policy.")
+        if isinstance(budget := policy.get("budget"), dict):
+            wrong += _unknown(budget, Budget.__struct_fields__, "policy.budget.")
         retention = policy.get("retention")
         if isinstance(retention, dict):
             wrong += _unknown(retention, Retention.__struct_fields__, "policy.retention.")
