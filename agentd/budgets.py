@@ -37,7 +37,7 @@ class Budgets:
         if budget is None or ledger is None:
             self._lanes.hold(session_id, None)
             return
-        running = [task for task_id in ledger.tasks if (task := ledger.head(task_id)) and task.state is State.RUNNING]
+        running = [task for task in ledger.heads() if task.state is State.RUNNING]
         used = spent(ledger.head_session.usage, running, self._service.clock.time())
         why = reached(budget, used)
         self._lanes.hold(session_id, why)

@@ -52,6 +52,8 @@ class Limits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sessions: Count = 100_000
     live_tasks: Count = 100_000  #: not terminal, over all sessions
     live_tasks_per_session: Count = 20_000
+    live_subtasks: Count = 100  #: of one task
+    subtask_depth: Annotated[int, Meta(ge=0, le=100)] = 3  #: tasks that submit one another, after the first
     output_bytes: Size = 10 << 30  #: of one attempt, unless the task says less
     result_bytes: Size = 256 << 10
     line_bytes: Size = 8 << 10  #: of a log line as shown; the raw log has it all

@@ -166,6 +166,13 @@ class Transition(Value, frozen=True, kw_only=True):
     cause: Cause | None = None
 
 
+class WorkflowStep(Value, frozen=True, kw_only=True):
+    """Which step of which run a task is; of a step with a matrix the combination, as `test[python=3.11]`."""
+
+    run_id: str
+    step: str
+
+
 class Task(Value, frozen=True, kw_only=True):
     """One unit of work; the fields are the contract of DESIGN 8."""
 
@@ -207,6 +214,8 @@ class Task(Value, frozen=True, kw_only=True):
     answered: Answer | None = None  #: the last answer that its present attempt got
     retry_of: str | None = None
     parent_id: str | None = None  #: the task that submitted it with its own token
+    depth: int = 0  #: how many tasks submitted one another before it
+    workflow: WorkflowStep | None = None  #: it is a step of a run
     transitions: tuple[Transition, ...] = ()
     seq: int = 0
 

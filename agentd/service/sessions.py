@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from operator import attrgetter, itemgetter
 
 import msgspec
@@ -255,10 +255,18 @@ class SessionVerbs(HandEdits):
         Raises:
             SessionReadOnly, StorageFailed
         """
+        return await self.stop_tasks(ledger, {task.task_id: cause for task in ledger.heads() if not task.terminal})
+
+    async def stop_tasks(self, ledger: Ledger, causes: Mapping[str, Cause]) -> tuple[Task, ...]:
+        """End live tasks of a session, each for its cause; running ones are asked to stop, if they were not yet.
+
+        Raises:
+            SessionReadOnly, StorageFailed
+        """
         at = self.now()
         events: list[TaskEvent] = []
         ended: dict[str, State] = {}
-        for task_id in list(ledger.tasks):
+        for task_id, cause in causes.items():
             task = ledger.head(task_id)
             if task is None or task.terminal:
                 continue

@@ -161,6 +161,7 @@ class Submission(SessionVerbs):
             for place, new in enumerate(asked.tasks):  # noqa: B007 - where it was, if it was wrong
                 self._check(new)
             self._check_room(len(asked.tasks), ledger)
+            parent = self._parent(asked, ledger)
             left: dict[str, Task] = {}  # what is needed and no longer in memory: it has ended
             needed = {need: at for at, new in reversed([*enumerate(asked.tasks)]) for need in new.needs}
             while ledger and (gone := [need for need in needed if need not in left and ledger.head(need) is None]):
@@ -171,7 +172,10 @@ class Submission(SessionVerbs):
             # Nothing is awaited any more: no needed task can end meanwhile.
             for place, new in enumerate(asked.tasks):  # noqa: B007
                 pending = self._pending(new.needs, session_id, left, ledger)
-                tasks.append(self._made(session_id, new, asked, pending))
+                task = self._made(session_id, new, asked.source, pending)
+                if parent is not None:
+                    task = replace(task, parent_id=parent.task_id, depth=parent.depth + 1)
+                tasks.append(task)
         except Invalid as error:
             if not asked.named:
                 raise
@@ -185,6 +189,24 @@ class Submission(SessionVerbs):
         if self.store.live + count > limits.live_tasks or live + count > limits.live_tasks_per_session:
             raise QueueFull("too many unfinished tasks; wait for some to end, or raise limits.live_tasks")
 
+    def _parent(self, asked: _Asked, ledger: Ledger | None) -> Task | None:
+        """The task that submits, if it may submit more."""
+        parent = ledger.head(asked.parent_id) if ledger is not None and asked.parent_id is not None else None
+        if ledger is None or parent is None:
+            return None
+        if parent.stop_cause is not None:
+            raise InvalidTransition(f"task {parent.task_id} was asked to stop; it submits nothing more")
+        limits = self.settings.limits
+        if parent.depth >= limits.subtask_depth:
+            text = f"tasks that submit one another end at {limits.subtask_depth} (limits.subtask_depth)"
+            raise QueueFull(f"{text}; do it in this task, or leave it to the one that submitted this")
+        live = sum(each.parent_id == parent.task_id and not each.terminal for each in ledger.heads())
+        if live + len(asked.tasks) > limits.live_subtasks:
+            raise QueueFull(
+                f"{live} tasks that this one submitted are unfinished; wait for some (limits.live_subtasks)"
+            )
+        return parent
+
     def _check(self, new: NewTask) -> None:
         kind = self.kinds.get(new.kind)
         if kind is None:
@@ -192,7 +214,7 @@ class Submission(SessionVerbs):
         kind.check(new.spec)
         check_labels(new.labels)
 
-    def _made(self, session_id: str, new: NewTask, asked: _Asked, pending: bool) -> Task:
+    def _made(self, session_id: str, new: NewTask, source: str, pending: bool) -> Task:
         not_before = _start_time(new.not_before)
         now = self.clock.time()
         task = Task(
@@ -206,8 +228,7 @@ class Submission(SessionVerbs):
             queue=new.queue,
             needs=tuple(dict.fromkeys(new.needs)),
             labels=new.labels,
-            trigger=Trigger(type=new.trigger.type, source=new.trigger.source or asked.source),
-            parent_id=asked.parent_id,
+            trigger=Trigger(type=new.trigger.type, source=new.trigger.source or source),
             timeout_s=new.timeout_s,
             retry=plain(new.retry, Retry) if new.retry is not None else None,
             on_interrupt=new.on_interrupt,

@@ -15,10 +15,7 @@ from agentd.model.changes import PROGRESS_FIELDS
 from agentd.model.events import (
     Event,
     SessionConversation,
-    TaskEvent,
-    TaskFinished,
     TaskProgress,
-    TaskStopRequested,
 )
 from agentd.model.reports import ProgressReport
 from agentd.model.requests import TASK_SORTS, Page, TaskQuery, plain
@@ -142,7 +139,7 @@ class TaskVerbs(Submission):
     # ------------------------------------------------------------------ change
 
     async def cancel(self, task_id: str) -> Task:
-        """Cancel a task: at once while it waits, by asking its processes to stop while it runs.
+        """Cancel a task: at once while it waits, by asking its processes to stop while it runs; and its sub-tasks.
 
         Raises:
             TaskNotFound, SessionReadOnly, StorageFailed
@@ -153,13 +150,8 @@ class TaskVerbs(Submission):
             await ledger.settled()  # what is told is durable, also in a refusal
             raise InvalidTransition(f"task {task_id} is {task.state}; there is nothing to cancel")
         cause = Cause(code=CauseCode.CANCELLED_BY_USER, message="cancelled by a client")
-        if task.state is not State.RUNNING:
-            event: TaskEvent = TaskFinished(at=self.now(), task_id=task_id, state=State.CANCELLED, cause=cause)
-            await self.stage(ledger, [event, *self.consequences(ledger, {task_id: State.CANCELLED})])
-        elif task.stop_cause is None:
-            await self.stage(ledger, [TaskStopRequested(at=self.now(), task_id=task_id, cause=cause)])
-        else:
-            await ledger.settled()  # another client's cancellation may be on its way to the disk
+        theirs = replace(cause, message=f"task {task_id}, which submitted it, was cancelled by a client")
+        await self.stop_tasks(ledger, {task_id: cause, **dict.fromkeys(_below(ledger.heads(), task_id), theirs)})
         current = ledger.tasks.get(task_id) or await self.find(task_id)
         if current.state is State.RUNNING:
             self.runner.stop(current)
@@ -199,3 +191,15 @@ class TaskVerbs(Submission):
             await ledger.settled()
             raise InvalidTransition(f"task {task_id} is {task.state}; only a running one {does}")
         return ledger, task
+
+
+def _below(tasks: Iterable[Task], task_id: str) -> list[str]:
+    """Live sub-tasks of a task, and theirs, also of those that have ended."""
+    children: dict[str, list[Task]] = {}
+    for task in tasks:
+        if task.parent_id is not None:
+            children.setdefault(task.parent_id, []).append(task)
+    found = [*children.get(task_id, ())]
+    for each in found:  # it grows meanwhile
+        found += children.get(each.task_id, ())
+    return [each.task_id for each in found if not each.terminal]

@@ -104,6 +104,10 @@ class Ledger:
         """The runs that have not ended, staged ones included, as they are on the head."""
         return [run for run in {**self.runs, **self._head_runs}.values() if run.live]
 
+    def heads(self) -> list[Task]:
+        """Every task with all that is staged."""
+        return [*(self.tasks | self._head_tasks).values()]
+
     def head_key(self, key_hash: str) -> KeyRecord | None:
         """What an Idempotency-Key made, staged creations included."""
         return self._head_keys.get(key_hash) or self.keys.get(key_hash)

@@ -11,7 +11,6 @@ from agentd.errors import Invalid, InvalidTransition
 from agentd.model.events import SessionConversation
 from agentd.model.launch import EndedBy, Exit
 from agentd.model.reports import Conversation, NewAnswer, NewQuestion, ProgressReport, ReportedUsage
-from agentd.model.requests import NewTask
 from agentd.model.session import SessionUsage
 from agentd.model.task import State, Task
 from tests.service.conftest import Build
@@ -160,10 +159,3 @@ async def test_a_change_of_the_session_that_is_staged_behind_the_end_of_an_attem
     await asyncio.gather(*staged)
     assert ledger.session.usage == SessionUsage(attempts=1, wall_s=2.0)
     assert ledger.session.conversations == {"a": "c"}
-
-
-async def test_a_task_that_another_submitted_names_it(house: House) -> None:
-    parent = await running(house)
-    new = NewTask(spec={"command": "true"})
-    child = (await house.service.submit("s", new, None, "task", parent.task_id)).value
-    assert (await house.ended(child.task_id)).parent_id == parent.task_id
