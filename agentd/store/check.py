@@ -7,6 +7,7 @@ exactly as it is, with `repair` too; what a start of the daemon would mend is me
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import msgspec
 
@@ -207,6 +208,7 @@ class _SessionCheck:
             snapshot.session == replay.session
             and {task.task_id: task for task in snapshot.tasks if not task.terminal} == live
             and all(replay.keys.get(key.key_hash) == key for key in snapshot.keys)
+            and {run.run_id: run for run in snapshot.runs} == replay.runs
         )
         for task in snapshot.tasks:
             if task.terminal and task.task_id in self._ended:
@@ -295,11 +297,28 @@ class _SessionCheck:
             replay.ended.clear()
 
 
+#: What causes said as null in an earlier version.
+_LEFT_OUT = frozenset({"exit_code", "signal"})
+
+
 def _tells(record: bytes, crc: int) -> bool:
-    """Whether the record is of the task with this CRC, in whatever version's words."""
+    """Whether the record is of the task with this CRC: word for word, or as a version wrote it that said less."""
     if zlib.crc32(record.removesuffix(b"\n")) == crc:
         return True
     try:
-        return zlib.crc32(msgspec.json.encode(read(record, Task))) == crc
+        task, said = read(record, Task), read(record, dict[str, Any])
     except msgspec.MsgspecError:
         return False
+    return zlib.crc32(msgspec.json.encode(task)) == crc and _within(said, msgspec.to_builtins(task))
+
+
+def _within(said: Any, whole: Any) -> bool:
+    """Whether all that is said is so: a name that nobody knows is none that an earlier version wrote."""
+    if isinstance(said, dict) and isinstance(whole, dict):
+        return all(
+            _within(value, whole[name]) if name in whole else value is None and name in _LEFT_OUT
+            for name, value in said.items()
+        )
+    if isinstance(said, list) and isinstance(whole, list):
+        return len(said) == len(whole) and all(map(_within, said, whole))
+    return bool(said == whole)

@@ -85,6 +85,8 @@ def _views(moment: Moment) -> Iterator[_Member]:
         task_lines=[msgspec.json.encode(task) for task in moment.tasks],
         counts=dict(Counter(task.state.value for task in moment.tasks)),
         keys=moment.keys,
+        run_lines=[msgspec.json.encode(run) for run in moment.runs],
+        live_runs=sum(run.live for run in moment.runs),
     )
     yield _held(layout.TASKS, views.snapshot_bytes(view))
 

@@ -31,7 +31,7 @@ DELETED_PREFIX = ".deleted-"  #: of one that is being deleted
 _SEGMENT = re.compile(r"events-([0-9]{6,})\.jsonl")
 _RECORD = re.compile(r"([0-9]{6,})-(completed|failed|timeout|cancelled)-([0-9a-z]+)\.json")
 _STATES = {state.value: state for state in State}  # a fifth of the time of State(…), for 100,000 names
-_OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json)")
+_OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json|\.handed)")
 _TEMPORARY = re.compile(r"\..+\.tmp")
 
 
@@ -128,6 +128,11 @@ def output_index(task_id: str, attempt: int) -> str:
 def output_result(task_id: str, attempt: int) -> str:
     """What the attempt leaves as its result, relative to the session's directory."""
     return f"{OUTPUT}/{task_id}.{attempt}.result.json"
+
+
+def output_handed(task_id: str, attempt: int) -> str:
+    """What the attempt of a workflow's step hands on, its AGENTD_OUTPUT, relative to the session's directory."""
+    return f"{OUTPUT}/{task_id}.{attempt}.handed"
 
 
 def is_output(name: str) -> bool:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 
+from agentd.model.run import RunState, Standing
 from agentd.model.task import CauseCode, State, Task, Value
 from agentd.workflows.definition import Step
 
-
-class Standing(StrEnum):
-    """Where one instance stands. One that has not been started has none."""
-
-    LIVE = "live"  #: its task has not ended
-    COMPLETED = "completed"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"  #: its daemon died or was stopped under it; not its own failure
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
+__all__ = [
+    "InstanceState",
+    "RunStanding",
+    "RunState",
+    "Standing",
+    "States",
+    "passes",
+    "standing_of",
+    "step_passes",
+    "step_standing",
+]
 
 
 class InstanceState(Value, frozen=True, kw_only=True):
@@ -28,16 +29,6 @@ class InstanceState(Value, frozen=True, kw_only=True):
 
 
 States = Mapping[str, InstanceState]  #: by instance id
-
-
-class RunState(StrEnum):
-    """Where a run stands."""
-
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
 
 
 class RunStanding(Value, frozen=True, kw_only=True):
