@@ -8,6 +8,7 @@ Each class carries a stable `code`; the sentence is made where the error is rais
       Unauthorized       Forbidden         RateLimited
       NotFound           SessionNotFound   TaskNotFound   WorkerNotFound   ArtifactNotFound   RouteNotFound
       Conflict           SessionExists     SessionActive  InvalidTransition  IdempotencyConflict  SessionReadOnly
+      InputFull
       PreconditionFailed MethodNotAllowed  RequestTimeout  TooLarge  HeadersTooLarge  UriTooLong  UnsupportedMediaType
                          RangeNotSatisfiable
       Unavailable        Draining          QueueFull
@@ -165,6 +166,12 @@ class SessionReadOnly(Conflict):
     """The session's journal is damaged or its disk failed; it is shown, not changed."""
 
     code = "session_read_only"
+
+
+class InputFull(AgentdError):
+    """A task does not read what it was given."""
+
+    code = "input_full"
 
 
 class PreconditionFailed(AgentdError):

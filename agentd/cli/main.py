@@ -36,6 +36,7 @@ COMMANDS = (
     "progress",
     "ask",
     "answer",
+    "input",
     "export",
     "import",
     "check",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -41,6 +42,9 @@ _OPTIONS = (
     click.option("-C", "--cwd", metavar="DIR", help="Working directory.  [default: the session's workspace]"),
     click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Environment; without a value, yours."),
     click.option("--stdin", type=click.File("rb"), metavar="FILE", help="Standard input; - is that of this command."),
+    click.option(
+        "-i", "--interactive", is_flag=True, help="Keep its input open; `run` sends it yours. See `agentd input`."
+    ),
     click.option("--tty", is_flag=True, help="Give it a terminal; stdout and stderr are then one."),
     click.option("--timeout", "timeout_s", type=DURATION, metavar="TIME", help="End it after so long: 30s, 5m, 2h."),
     click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Try again so often when it fails."),
@@ -80,7 +84,7 @@ def described(options: dict[str, Any], argv: Sequence[str], command: str | None 
 
 
 def _of_agent(options: dict[str, Any], prompt: str) -> dict[str, Any]:
-    for name in ("stdin", "tty"):
+    for name in ("stdin", "tty", "interactive"):
         if options[name]:
             raise click.UsageError(f"--{name} is of commands; an agent is given its prompt")
     if options["agent"] is None:
@@ -96,8 +100,13 @@ def _of_shell(options: dict[str, Any], argv: Sequence[str], command: str | None)
     spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
     if options["stdin"] is not None:
         spec["stdin"] = _text(options["stdin"])
+    if options["interactive"]:
+        spec["interactive"] = True
     if options["tty"]:
         spec["tty"] = True
+        if sys.stdout.isatty():
+            columns, rows = shutil.get_terminal_size()
+            spec["terminal"] = {"rows": rows, "columns": columns}
     return spec
 
 

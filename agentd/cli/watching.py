@@ -26,12 +26,14 @@ SECOND_S = 1.0
 
 
 class TaskLine:
-    """The line of one task, drawn while the context lasts; nothing at all where stderr is no terminal."""
+    """The line of one task, drawn while the context lasts; nothing where stderr is no terminal, or not `drawn`."""
 
-    def __init__(self, agent: Client, task: Task) -> None:
+    def __init__(self, agent: Client, task: Task, *, drawn: bool = True) -> None:
         self._agent = agent
         self._task = task
         self._line = StatusLine()
+        self._line.on = self._line.on and drawn
+        self._drawn = drawn
         self._whole_lines = True
         self._stir = asyncio.Event()
         self._stale = False
@@ -68,7 +70,7 @@ class TaskLine:
         if not self._whole_lines and self._line.on:
             notice_gap()
             self._whole_lines = True
-        notice(text)
+        notice(text if self._drawn else text + "\r")
         self._stir.set()
 
     async def _listen(self) -> None:

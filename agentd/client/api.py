@@ -12,7 +12,7 @@ from agentd.client.calls import if_match, session_path, task_path
 from agentd.client.files import FileCalls
 from agentd.client.transport import segment
 from agentd.model.launch import Capacity
-from agentd.model.reports import NewAnswer, NewQuestion, ProgressReport
+from agentd.model.reports import InputTaken, NewAnswer, NewInput, NewQuestion, NewSize, ProgressReport
 from agentd.model.requests import (
     Batch,
     CheckReport,
@@ -178,6 +178,14 @@ class Client(FileCalls):
     async def answer(self, task_id: str, answer: NewAnswer) -> Task:
         """Answer what a running task asks."""
         return await self._json(Task, "POST", task_path(task_id) + "/answer", body=answer)
+
+    async def give_input(self, task_id: str, new: NewInput) -> InputTaken:
+        """Write to a running interactive task; InputFull while it does not read. Never repeated by itself."""
+        return await self._json(InputTaken, "POST", task_path(task_id) + "/input", body=new)
+
+    async def resize_terminal(self, task_id: str, size: NewSize) -> Task:
+        """Change the size of a running interactive task's terminal."""
+        return await self._json(Task, "POST", task_path(task_id) + "/terminal", body=size)
 
     # -- workers, queue, care --------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ STATUS: dict[str, int] = {
     "invalid": 422,
     "workflow_invalid": 422,
     "rate_limited": 429,
+    "input_full": 429,
     "headers_too_large": 431,
     "internal": 500,
     "storage_failed": 503,
@@ -52,6 +53,7 @@ STATUS: dict[str, int] = {
 #: Seconds after which trying again is sensible, by code; sent as Retry-After.
 RETRY_AFTER_S: dict[str, int] = {
     "rate_limited": 60,
+    "input_full": 1,
     "storage_failed": 5,
     "unavailable": 2,
     "draining": 5,

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from agentd.errors import Invalid
-from agentd.kinds.shell import ONE_PROGRAM, Argv, Command, Cwd, Env
+from agentd.kinds.shell import ONE_PROGRAM, Argv, Command, Cwd, Env, TerminalSize
 from agentd.model.launch import ResourceLimits
 from agentd.model.requests import NewTask
 
-_FLAT = ("command", "argv", "cwd", "env", "stdin", "tty", "limits")
+_FLAT = ("command", "argv", "cwd", "env", "stdin", "interactive", "tty", "terminal", "limits")
 
 
 class ShellTask(NewTask, frozen=True, kw_only=True):
@@ -35,7 +35,9 @@ class ShellTask(NewTask, frozen=True, kw_only=True):
     cwd: Cwd | None = None
     env: Env | None = None
     stdin: str | None = None
+    interactive: bool | None = None
     tty: bool | None = None
+    terminal: TerminalSize | None = None
     limits: ResourceLimits | None = None
 
     def task(self) -> NewTask:
@@ -52,6 +54,8 @@ class ShellTask(NewTask, frozen=True, kw_only=True):
         if self.limits is not None:
             given = msgspec.to_builtins(self.limits)
             flat["limits"] = {name: value for name, value in given.items() if value is not None}
+        if self.terminal is not None:
+            flat["terminal"] = msgspec.to_builtins(self.terminal)
         if self.argv is not None:
             flat["argv"] = list(self.argv)
         shared = {name: getattr(self, name) for name in NewTask.__struct_fields__}

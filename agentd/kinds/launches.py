@@ -15,7 +15,9 @@ def launch_of(
     env: dict[str, str],
     cwd: str,
     stdin: str | None = None,
+    interactive: bool = False,
     tty: bool = False,
+    tty_size: tuple[int, int] | None = None,
     limits: ResourceLimits | None = None,
 ) -> Launch:
     """The launch of the task's current attempt."""
@@ -26,7 +28,9 @@ def launch_of(
         env=env,
         cwd=cwd,
         stdin=stdin,
+        interactive=interactive,
         tty=tty,
+        tty_size=tty_size,
         limits=limits or ResourceLimits(),
         timeout_s=task.timeout_s,
         grace_s=place.grace_s,

@@ -42,6 +42,13 @@ class Limits(Request, frozen=True, kw_only=True):
     files: Annotated[Annotated[int, Meta(ge=3, le=1 << 20)] | None, Meta(description="Files open at once.")] = None
 
 
+class TerminalSize(Request, frozen=True, kw_only=True):
+    """How large a terminal is."""
+
+    rows: Annotated[int, Meta(ge=1, le=10_000, description="Lines.")] = 24
+    columns: Annotated[int, Meta(ge=1, le=10_000, description="Characters of a line.")] = 80
+
+
 class ShellSpec(Request, frozen=True, kw_only=True):
     """What to run: exactly one of `command` (for `sh -c`) and `argv`.
 
@@ -57,7 +64,9 @@ class ShellSpec(Request, frozen=True, kw_only=True):
     cwd: Annotated[Cwd | None, Meta(description="Working directory; relative paths begin in the workspace.")] = None
     env: Annotated[Env, Meta(description="Environment variables over those that tasks inherit.")] = {}
     stdin: Annotated[str | None, Meta(description="Text for its standard input.")] = None
+    interactive: Annotated[bool, Meta(description="Keep its input open for what is sent to it while it runs.")] = False
     tty: Annotated[bool, Meta(description="Give it a terminal; stdout and stderr are then one.")] = False
+    terminal: Annotated[TerminalSize | None, Meta(description="With tty: how large it is.")] = None
     limits: Annotated[Limits, Meta(description="Limits of each of its processes.")] = Limits()
 
 
@@ -90,7 +99,9 @@ class Shell:
             env={**place.env, **spec.env},
             cwd=str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace,
             stdin=spec.stdin,
+            interactive=spec.interactive,
             tty=spec.tty,
+            tty_size=(spec.terminal.rows, spec.terminal.columns) if spec.terminal is not None else None,
             limits=ResourceLimits(
                 memory_bytes=spec.limits.memory_bytes, cpu_s=spec.limits.cpu_s, files=spec.limits.files
             ),
@@ -120,6 +131,8 @@ def _problems(spec: ShellSpec) -> Problems:
     if spec.cwd is not None:
         wrong.text("cwd", spec.cwd, 4095)
     wrong.env(spec.env)
+    if spec.terminal is not None and not spec.tty:
+        wrong.add("terminal", "is of a task with tty: true")
     if spec.stdin is not None:
         wrong.text("stdin", spec.stdin, TEXT_MOST, binary=True)
     return wrong

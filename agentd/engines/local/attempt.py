@@ -20,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .feeding import Feeder
+
 #: An attempt that lives longer than this, in seconds, is worth a log from now on and telling the daemon its pid.
 SPAWNED_AFTER_S = 0.010
 #: What is left when the first process exits by itself may finish within this time before it is asked to end:
@@ -43,6 +45,7 @@ class Attempt:
     def __init__(self, launch: dict[str, Any], poller: select.poll) -> None:
         self.id: str = launch["attempt_id"]
         self.over = False  #: the tree is gone and the output complete
+        self.feeder: Feeder | None = None  #: of one that has a terminal or is interactive
         self.pid = 0
         self.pid_started_at: int | None = None
         self._launch = launch
@@ -66,6 +69,7 @@ class Attempt:
         launch = self._launch
         stdin = launch["stdin"]
         given = stdin.encode() if stdin is not None else None
+        interactive: bool = launch["interactive"]
         launch["env"]["AGENTD_TASK_ID"] = launch["task_id"]  # the tag by which leftovers are known
         log_path: str = launch["log_path"]
         if not os.access(os.path.dirname(log_path), os.W_OK | os.X_OK):
@@ -73,7 +77,7 @@ class Attempt:
         self._recorder = Recorder(log_path, launch["index_path"], launch["max_output_bytes"])
         streams = None
         try:
-            streams = spawning.Streams(given, launch["tty"])
+            streams = spawning.Streams(given, interactive, launch["tty"], launch["tty_size"])
             self.pid = spawning.spawn(launch, streams)
         except BaseException as error:
             if streams is not None:
@@ -89,12 +93,21 @@ class Attempt:
         self._tell_at: float | None = self._started + SPAWNED_AFTER_S
         timeout_s = launch["timeout_s"]
         self._timeout_at: float | None = None if timeout_s is None else self._started + timeout_s
-        self._listener = Listener(self._poller, streams, self._recorder, given)
+        self._listener = Listener(self._poller, streams, self._recorder)
+        if interactive or (streams.tty and given is not None):
+            self._feed(streams, given or b"", interactive)
+
+    def _feed(self, streams: spawning.Streams, given: bytes, interactive: bool) -> None:
+        from .feeding import Feeder  # few attempts need it
+
+        self.feeder = self._listener.feeder = Feeder(self._poller, streams, given, interactive)
 
     # What happens
 
-    def on_ready(self, fd: int, now: float) -> None:
-        """One of its streams can be read (or the terminal written)."""
+    def on_ready(self, fd: int, events: int, now: float) -> None:
+        """One of its streams can be read, or its input written."""
+        if self.feeder is not None:
+            self.feeder.on_ready(fd, events)
         if not self._listener.on_ready(fd, now):
             self._listener.close()
             self._output_limit(now)
@@ -213,6 +226,8 @@ class Attempt:
         if not self._listener.drain(now):
             self._output_limit(now)
         self._recorder.close()
+        if self.feeder is not None:
+            self.feeder.close()
         self._ended = time.monotonic()
         self.over = True
 

@@ -12,16 +12,18 @@ from collections.abc import Callable, Sequence
 from agentd.clock import Clock
 from agentd.config import Workers
 from agentd.engines.local.alarms import Alarms
-from agentd.engines.local.attempts import Attempts
+from agentd.engines.local.attempts import Attempts, Running
 from agentd.engines.local.process_tree import become_subreaper
 from agentd.engines.local.slot import Slot, SlotState
 from agentd.engines.local.supervisor import Supervisor
-from agentd.engines.local.worker_process import encoded_run
-from agentd.errors import Invalid, WorkerNotFound
+from agentd.engines.local.worker_process import WorkerProcess, encoded_run
+from agentd.errors import Conflict, InputFull, Invalid, WorkerNotFound
 from agentd.model.events import AgentEvent
 from agentd.model.launch import Capacity, EndedBy, Exit, Launch
 from agentd.model.requests import WorkerView
 
+#: What an attempt may be given before it reads, in bytes.
+INPUT_MOST = 1 << 20
 #: Workers that start at the same time, at most: each needs some 20 ms of a processor.
 STARTING_MOST = 8
 
@@ -120,6 +122,46 @@ class LocalEngine:
         for slot in self._slots.values():
             if slot.running is not None and slot.running.launch.attempt_id == attempt_id and slot.process is not None:
                 slot.process.stop(attempt_id, slot.running.launch.grace_s if grace_s is None else max(0.0, grace_s))
+
+    def input(self, attempt_id: str, data: bytes, *, eof: bool) -> int:
+        """Hand an interactive attempt more to read; how many bytes its worker still holds for it.
+
+        Raises:
+            KeyError: the engine does not run it.
+            Conflict: it is not interactive, or its input is closed.
+            InputFull: it does not read what it was given before.
+        """
+        running, process = self._spoken_to(attempt_id)
+        if not running.launch.interactive:
+            raise Conflict("it is not interactive; submit it with interactive: true")
+        if not running.input_open:
+            raise Conflict("its input is closed")
+        waiting = running.sent - running.taken + len(data)
+        if waiting > INPUT_MOST:
+            raise InputFull(f"it has not read {running.sent - running.taken} bytes yet; try again when it has")
+        running.sent += len(data)
+        running.input_open = not eof
+        process.input(attempt_id, data, eof)
+        return waiting
+
+    def resize(self, attempt_id: str, rows: int, columns: int) -> None:
+        """Change the size of an attempt's terminal.
+
+        Raises:
+            KeyError: the engine does not run it.
+            Conflict: it has none, or one that is not interactive.
+        """
+        running, process = self._spoken_to(attempt_id)
+        if not (running.launch.tty and running.launch.interactive):
+            raise Conflict("it has no interactive terminal; submit it with interactive and tty")
+        process.resize(attempt_id, rows, columns)
+
+    def _spoken_to(self, attempt_id: str) -> tuple[Running, WorkerProcess]:
+        for slot in self._slots.values():
+            running, process = slot.running, slot.process
+            if running is not None and process is not None and running.launch.attempt_id == attempt_id:
+                return running, process
+        raise KeyError(attempt_id)
 
     def capacity(self) -> Capacity:
         """What it can run now."""

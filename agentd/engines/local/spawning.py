@@ -30,25 +30,30 @@ class SpawnFailed(Exception):
 class Streams:
     """The ends of a process's input and output that the worker holds: `out` and `err`, or one terminal as `out`."""
 
-    __slots__ = ("err", "given", "out", "stdin", "terminal", "tty")
+    __slots__ = ("err", "feed", "given", "out", "stdin", "terminal", "tty")
 
-    def __init__(self, stdin: bytes | None, tty: bool) -> None:
+    def __init__(self, stdin: bytes | None, interactive: bool, tty: bool, size: list[int] | None) -> None:
         self.tty = tty
         self.err = -1
         self.terminal = ""  #: path of the terminal, which the process opens to make it its own
         self.stdin = -1
+        self.feed = -1  #: our end of the input of an interactive one without a terminal
         self.given: list[int] = []  #: ends of the process; closed once it has them
         if tty:
             self.out, slave = os.openpty()
             self.given.append(slave)
             self.terminal = os.ttyname(slave)
-            _set_size(slave)
+            set_size(slave, *(size or (TTY_ROWS, TTY_COLUMNS)))
         else:
             self.out, write_out = os.pipe()
             self.err, write_err = os.pipe()
             self.given += (write_out, write_err)
             os.set_blocking(self.err, False)
-            if stdin is not None:
+            if interactive:
+                self.stdin, self.feed = os.pipe()
+                os.set_blocking(self.feed, False)
+                self.given.append(self.stdin)
+            elif stdin is not None:
                 self.stdin = _as_file(stdin)
                 self.given.append(self.stdin)
         os.set_blocking(self.out, False)
@@ -62,7 +67,7 @@ class Streams:
     def close(self) -> None:
         """Close everything."""
         self.close_given()
-        for fd in (self.out, self.err):
+        for fd in (self.out, self.err, self.feed):
             if fd >= 0:
                 os.close(fd)
 
@@ -201,10 +206,11 @@ def _as_file(text: bytes) -> int:
     return fd
 
 
-def _set_size(terminal: int) -> None:
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    """Say how large a terminal is; what runs in its foreground hears of it by SIGWINCH, if that changes anything."""
     import termios  # only launches with a terminal need it
 
-    termios.tcsetwinsize(terminal, (TTY_ROWS, TTY_COLUMNS))
+    termios.tcsetwinsize(terminal, (rows, columns))
 
 
 def _cwd_sentence(cwd: str, error: OSError) -> str:
