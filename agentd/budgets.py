@@ -61,11 +61,9 @@ class Budgets:
     async def _stop(self, ledger: Ledger, why: str) -> None:
         session_id = ledger.session.session_id
         cause = Cause(code=CauseCode.BUDGET, message=why)
-        running = [task for task in ledger.tasks.values() if task.state is State.RUNNING]
         with contextlib.suppress(StorageFailed, SessionReadOnly):
-            await ledger.settled()  # one that was just started counts
-            running = [task for task in ledger.tasks.values() if task.state is State.RUNNING]
-            await self._service.stop_running(ledger, running, cause)
+            running = [task.task_id for task in ledger.heads() if task.state is State.RUNNING]
+            await self._service.stop_tasks(ledger, dict.fromkeys(running, cause))
         self._stopping.discard(session_id)
         if any(task.state is State.RUNNING and task.stop_cause is None for task in ledger.tasks.values()):
             self._arm(session_id, STORAGE_RETRY_S)

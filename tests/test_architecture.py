@@ -50,6 +50,7 @@ DAEMON = House(
         frozenset({"placing", "lanes", "workflows"}),
         frozenset({"service"}),
         frozenset({"queueing", "deadlines"}),
+        frozenset({"budgets"}),
         frozenset({"scheduler"}),
         frozenset({"http", "client"}),
         frozenset({"daemon"}),
@@ -58,7 +59,8 @@ DAEMON = House(
     {
         "msgspec": None,
         "structlog": {"log", "daemon", "http", "service", "scheduler", "engines", "store"},
-        "aiohttp": {"http", "client", "daemon"},
+        "aiodocker": {"drivers"},
+        "aiohttp": {"http", "client", "daemon", "drivers"},
         "click": {"cli"},
         "filelock": {"store", "http"},
         "multidict": {"http"},  # aiohttp's own, as is yarl

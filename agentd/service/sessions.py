@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from operator import attrgetter, itemgetter
 
 import msgspec
@@ -25,9 +25,6 @@ from agentd.model.events import (
     SessionCreated,
     SessionDeleted,
     SessionUpdated,
-    TaskEvent,
-    TaskFinished,
-    TaskStopRequested,
     decoded,
 )
 from agentd.model.ids import check_session_id, new_session_id, session_id_for_key
@@ -44,8 +41,7 @@ from agentd.model.requests import (
     plain,
 )
 from agentd.model.session import Budget, Policy, Retention, Session, SessionChanges, SessionUsage
-from agentd.model.task import Cause, CauseCode, State, Task, Value
-from agentd.service.hand_edits import HandEdits
+from agentd.model.task import Cause, CauseCode, Task, Value
 from agentd.service.listing import (
     check_labels,
     check_sort,
@@ -55,6 +51,7 @@ from agentd.service.listing import (
     session_state,
     view_of,
 )
+from agentd.service.stopping import Stopping
 from agentd.store.artifacts import Artifacts
 from agentd.store.ledger import Ledger
 
@@ -68,7 +65,7 @@ class EventsPage(Value, frozen=True, kw_only=True):
     seq: int
 
 
-class SessionVerbs(HandEdits):
+class SessionVerbs(Stopping):
     """Create, read, edit, archive, cancel, delete."""
 
     async def list_sessions(self, query: SessionQuery) -> Page[SessionView]:
@@ -248,43 +245,6 @@ class SessionVerbs(HandEdits):
         """
         ledger = await self.store.ledger(session_id)
         return await self.stop_all(ledger, Cause(code=CauseCode.SESSION_CANCELLED, message="the session was cancelled"))
-
-    async def stop_all(self, ledger: Ledger, cause: Cause) -> tuple[Task, ...]:
-        """End every live task of a session for one cause; running ones are asked to stop.
-
-        Raises:
-            SessionReadOnly, StorageFailed
-        """
-        return await self.stop_tasks(ledger, {task.task_id: cause for task in ledger.heads() if not task.terminal})
-
-    async def stop_tasks(self, ledger: Ledger, causes: Mapping[str, Cause]) -> tuple[Task, ...]:
-        """End live tasks of a session, each for its cause; running ones are asked to stop, if they were not yet.
-
-        Raises:
-            SessionReadOnly, StorageFailed
-        """
-        at = self.now()
-        events: list[TaskEvent] = []
-        ended: dict[str, State] = {}
-        for task_id, cause in causes.items():
-            task = ledger.head(task_id)
-            if task is None or task.terminal:
-                continue
-            if task.state is not State.RUNNING:
-                events.append(TaskFinished(at=at, task_id=task_id, state=State.CANCELLED, cause=cause))
-                ended[task_id] = State.CANCELLED
-            elif task.stop_cause is None:
-                events.append(TaskStopRequested(at=at, task_id=task_id, cause=cause))
-        if events:
-            # Consequences: what was submitted to wait for one of these, and is not durable yet.
-            await self.stage(ledger, [*events, *self.consequences(ledger, ended)])
-        else:
-            await ledger.settled()  # what others ended or stopped may be on its way to the disk
-        stopped = tuple(task for each in events if (task := ledger.tasks.get(each.task_id)) is not None)
-        for task in stopped:
-            if task.state is State.RUNNING:
-                self.runner.stop(task)
-        return stopped
 
     async def events(self, session_id: str, after: int, limit: int) -> EventsPage:
         """The session's journal behind `after`, at most `limit` lines.

@@ -33,7 +33,7 @@ class Command:
     def __init__(self, name: str, template: tuple[str, ...]) -> None:
         self.name = name
         self.program = template[0] if template else ""
-        self.install = f"check agents.{name}.argv in agentd.yaml"
+        self.install = f"check agents.{name} in agentd.yaml"
         self._template = template
 
     def argv(self, assignment: Assignment) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from agentd.kinds.agents.protocol import Adapter
 
 
 def adapters(templates: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Adapter]:
-    """Every agent by its name; a template of the settings may not take the name of one that is built in."""
+    """Every agent by its name; a template of the settings takes the place of one that is built in."""
     built_in: tuple[Adapter, ...] = (Claude(), Codex(), OpenCode())
     described = {name: Command(name, template) for name, template in (templates or {}).items()}
-    return {**described, **{adapter.name: adapter for adapter in built_in}}
+    return {**{adapter.name: adapter for adapter in built_in}, **described}

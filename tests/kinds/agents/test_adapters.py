@@ -80,7 +80,7 @@ def test_a_template_is_filled_in_and_empty_blanks_are_left_out() -> None:
     assert Command("tool", ("tool",)).first_input(assignment("tool")) == b"private words"
 
 
-def test_a_template_cannot_take_the_name_of_an_agent_that_is_built_in() -> None:
+def test_a_template_takes_the_place_of_an_agent_that_is_built_in() -> None:
     known = adapters({"claude": ("false",), "mine": ("mine",)})
-    assert known["claude"].program == "claude"
+    assert known["claude"].program == "false"
     assert known["mine"].program == "mine"
