@@ -221,6 +221,7 @@ class Daemon:
         self.service.announce(AgentDraining(at=self.service.now(), drain_s=drain_s))
         limit_s = self.settings.workers.grace_s + STOP_MARGIN_S
         await self._scheduler.drain(drain_s, limit_s, self._hurry)
+        await self.service.close_runs()
         await self.close()
         log.info("agent.stopped")
 
@@ -232,6 +233,7 @@ class Daemon:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         if hasattr(self, "service"):
+            await self.service.close_runs()
             self.service.bus.close()
         if self._web is not None:
             await self._web.cleanup()

@@ -7,6 +7,7 @@ Each class carries a stable `code`; the sentence is made where the error is rais
       Invalid            Malformed         WorkflowInvalid
       Unauthorized       Forbidden         RateLimited
       NotFound           SessionNotFound   TaskNotFound   WorkerNotFound   ArtifactNotFound   RouteNotFound
+                         RunNotFound
       Conflict           SessionExists     SessionActive  InvalidTransition  IdempotencyConflict  SessionReadOnly
       InputFull
       PreconditionFailed MethodNotAllowed  RequestTimeout  TooLarge  HeadersTooLarge  UriTooLong  UnsupportedMediaType
@@ -112,6 +113,12 @@ class TaskNotFound(NotFound):
     """No task has this id."""
 
     code = "task_not_found"
+
+
+class RunNotFound(NotFound):
+    """No run of a workflow has this id."""
+
+    code = "run_not_found"
 
 
 class WorkerNotFound(NotFound):

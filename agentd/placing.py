@@ -45,6 +45,8 @@ class Places:
             "AGENTD_ARTIFACTS": artifacts,
             "AGENTD_RESULT": result_path,
         }
+        if task.workflow is not None:
+            env["AGENTD_OUTPUT"] = f"{session_dir}/{layout.output_handed(task.task_id, task.attempt)}"
         limits = self._settings.limits
         return Place(
             workspace=workspace,

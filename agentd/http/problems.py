@@ -21,6 +21,7 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     "session_not_found": 404,
     "task_not_found": 404,
+    "run_not_found": 404,
     "worker_not_found": 404,
     "artifact_not_found": 404,
     "route_not_found": 404,

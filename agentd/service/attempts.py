@@ -21,11 +21,11 @@ from agentd.model.events import (
 )
 from agentd.model.launch import Exit
 from agentd.model.task import Retry, State, Task
-from agentd.service.inputs import Inputs
+from agentd.service.workflows import WorkflowVerbs
 from agentd.store.ledger import Ledger
 
 
-class Attempts(Inputs):
+class Attempts(WorkflowVerbs):
     """Start and end attempts of tasks."""
 
     def start_attempt(self, ledger: Ledger, task: Task, worker_id: str, wait_s: float) -> asyncio.Future[None]:

@@ -18,6 +18,7 @@ from agentd.model.consequences import after_end
 from agentd.model.events import (
     AgentEvent,
     Event,
+    RunCreated,
     SessionCreated,
     SessionQuarantined,
     SessionUpdated,
@@ -202,7 +203,7 @@ class Ground:
             raise IdempotencyConflict(f"this Idempotency-Key was used for session {home!r}; use a new key")
 
     def _remember_key(self, event: Event, session_id: str) -> None:
-        if isinstance(event, (TaskCreated, SessionCreated)) and event.key_hash is not None:
+        if isinstance(event, (TaskCreated, SessionCreated, RunCreated)) and event.key_hash is not None:
             self._key_homes[event.key_hash] = session_id
             if len(self._key_homes) > KEYS_KEPT:
                 self._key_homes.popitem(last=False)

@@ -106,7 +106,7 @@ class SessionVerbs(Stopping):
         await self.store.created_by_now(session_id)
         if key is not None and session_id in self.store.entries:
             ledger = await self.store.ledger(session_id)
-            if (record := ledger.head_key(key.key_hash)) is not None and record.task_id is None:
+            if (record := ledger.head_key(key.key_hash)) is not None and record.is_of_session:
                 if record.body_hash != key.body_hash:
                     raise IdempotencyConflict("this Idempotency-Key made a session from another body; use a new key")
                 return Created(value=await self._as_created(ledger), replayed=True)
@@ -210,6 +210,8 @@ class SessionVerbs(Stopping):
             ledger = await self.store.ledger(session_id)
         if ledger is not None:
             self._check_version(ledger, if_seq)
+            if ledger.live_runs() and not force:
+                raise SessionActive(f"session {session_id} has a workflow that runs; cancel it or use force")
             with ledger.kept():
                 while ledger.live or ledger.pending:
                     with contextlib.suppress(StorageFailed, SessionReadOnly):

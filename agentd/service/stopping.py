@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentd.model.events import TaskEvent, TaskFinished, TaskStopRequested
+from agentd.model.events import RunCancelRequested, TaskEvent, TaskFinished, TaskStopRequested
 from agentd.model.task import Cause, State, Task
 from agentd.service.hand_edits import HandEdits
 from agentd.store.ledger import Ledger
@@ -14,11 +14,14 @@ class Stopping(HandEdits):
     """End what is live."""
 
     async def stop_all(self, ledger: Ledger, cause: Cause) -> tuple[Task, ...]:
-        """End every live task of a session for one cause; running ones are asked to stop.
+        """End every live task and run of a session for one cause; running ones are asked to stop.
 
         Raises:
             SessionReadOnly, StorageFailed
         """
+        runs = [run.run_id for run in ledger.live_runs() if run.cancel_requested_at is None]
+        if runs:  # or they would go on with what follows; durable with what comes next
+            self.stage(ledger, [RunCancelRequested(at=self.now(), run_id=run_id) for run_id in runs])
         return await self.stop_tasks(ledger, {task.task_id: cause for task in ledger.heads() if not task.terminal})
 
     async def stop_tasks(self, ledger: Ledger, causes: Mapping[str, Cause]) -> tuple[Task, ...]:

@@ -25,7 +25,7 @@ from agentd.store.journal import Scan
 from agentd.store.replay import Replay
 from agentd.store.views import Snapshot, view_of
 
-_OWN_FILES = (layout.FORMAT_FILE, layout.AGENT_FILE, layout.TOKEN_FILE, layout.TOKENS_FILE)
+_OWN_FILES = (layout.FORMAT_FILE, layout.AGENT_FILE, layout.TOKEN_FILE, layout.TOKENS_FILE, layout.CONTAINERS_FILE)
 _TASKS_OWN = (layout.WORKSPACE, layout.HOME)  #: what tasks do in these is theirs
 
 
@@ -297,10 +297,6 @@ class _SessionCheck:
             replay.ended.clear()
 
 
-#: What causes said as null in an earlier version.
-_LEFT_OUT = frozenset({"exit_code", "signal"})
-
-
 def _tells(record: bytes, crc: int) -> bool:
     """Whether the record is of the task with this CRC: word for word, or as a version wrote it that said less."""
     if zlib.crc32(record.removesuffix(b"\n")) == crc:
@@ -309,16 +305,14 @@ def _tells(record: bytes, crc: int) -> bool:
         task, said = read(record, Task), read(record, dict[str, Any])
     except msgspec.MsgspecError:
         return False
-    return zlib.crc32(msgspec.json.encode(task)) == crc and _within(said, msgspec.to_builtins(task))
+    whole = msgspec.json.encode(task)
+    return zlib.crc32(whole) == crc and _within(said, msgspec.json.decode(whole))
 
 
 def _within(said: Any, whole: Any) -> bool:
     """Whether all that is said is so: a name that nobody knows is none that an earlier version wrote."""
     if isinstance(said, dict) and isinstance(whole, dict):
-        return all(
-            _within(value, whole[name]) if name in whole else value is None and name in _LEFT_OUT
-            for name, value in said.items()
-        )
+        return all(name in whole and _within(value, whole[name]) for name, value in said.items())
     if isinstance(said, list) and isinstance(whole, list):
         return len(said) == len(whole) and all(map(_within, said, whole))
     return bool(said == whole)

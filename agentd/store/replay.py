@@ -37,6 +37,11 @@ class KeyRecord(Value, frozen=True, kw_only=True):
     batch: int = 1
     run_id: str | None = None
 
+    @property
+    def is_of_session(self) -> bool:
+        """Whether it made the session itself."""
+        return self.task_id is None and self.run_id is None
+
 
 def key_record(event: TaskCreated | SessionCreated | RunCreated, seq: int) -> KeyRecord | None:
     """What to remember of a creation that carried an Idempotency-Key."""
