@@ -172,7 +172,7 @@ class Scheduler:
                 self.changed([before], ledger.head_session)
             return
         task = ledger.tasks[task_id]
-        exit = await self._executed(ledger, task, worker_id)
+        exit = await self._service.collected(task, await self._executed(ledger, task, worker_id))
         while True:
             current = ledger.head(task_id)
             assert current is not None

@@ -55,6 +55,9 @@ _OPTIONS = (
     ),
     click.option("--priority", type=click.IntRange(-1000, 1000), default=0, help="Higher runs first."),
     click.option("--queue", default="default", metavar="NAME", help="Queue that it waits in."),
+    click.option(
+        "--artifact", "artifacts", multiple=True, metavar="PATTERN", help="Keep such files of the workspace at its end."
+    ),
     click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE", help="Label it; may be repeated."),
 )
 
@@ -128,6 +131,7 @@ def new_task(options: dict[str, Any], kind: str, spec: dict[str, Any]) -> NewTas
         retry=AskedRetry(max=retries, on=on) if retries else None,
         on_interrupt=OnInterrupt(options["on_interrupt"] or "fail"),
         not_before=options["not_before"],
+        artifacts=options["artifacts"],
     )
 
 

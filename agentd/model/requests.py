@@ -145,6 +145,10 @@ class NewTask(Request, frozen=True, kw_only=True):
     max_output_bytes: Annotated[
         Annotated[int, Meta(ge=1, le=1 << 53)] | None, Meta(description="Bytes of output after which it is ended.")
     ] = None
+    artifacts: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=500)], ...],
+        Meta(max_length=50, description="Patterns of files in the workspace that become artifacts at its end."),
+    ] = ()
     not_before: Annotated[Time | None, Meta(description="Start no earlier than this RFC 3339 time.")] = None
 
 

@@ -194,6 +194,7 @@ class Task(Value, frozen=True, kw_only=True):
     retry: Retry | None = None
     on_interrupt: OnInterrupt = OnInterrupt.FAIL
     max_output_bytes: int | None = None
+    artifacts: tuple[str, ...] = ()  #: patterns of workspace files that are kept when an attempt ends
     not_before: str | None = None  #: as it was asked for
     next_attempt_at: str | None = None  #: while a retry pauses
     progress: float | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 
+from msgspec.structs import replace
+
 from agentd.clock import rfc3339
 from agentd.errors import (
     TaskNotFound,
@@ -22,7 +24,11 @@ from agentd.model.events import (
 from agentd.model.launch import Exit
 from agentd.model.task import Retry, State, Task
 from agentd.service.workflows import WorkflowVerbs
+from agentd.store.collecting import collect
 from agentd.store.ledger import Ledger
+
+#: Of files that were not kept, so many are named.
+SAID_MOST = 5
 
 
 class Attempts(WorkflowVerbs):
@@ -39,6 +45,16 @@ class Attempts(WorkflowVerbs):
             wait_s=round(max(0.0, wait_s), 6),
         )
         return self.stage(ledger, [event])
+
+    async def collected(self, task: Task, exit: Exit) -> Exit:
+        """The exit of an attempt, after the files that it asked to keep were; what was not is said in its message."""
+        if not task.artifacts:
+            return exit
+        session_dir, most = self.store.path(task.session_id), self.settings.limits.artifact_bytes
+        found = await self.in_thread(collect, session_dir, task.task_id, task.artifacts, most)
+        more = len(found.problems) - SAID_MOST
+        said = [exit.message, *found.problems[:SAID_MOST], f"and {more} more" if more > 0 else ""]
+        return replace(exit, message="; ".join(filter(None, said)))
 
     def end_attempt(self, ledger: Ledger, task_id: str, exit: Exit, outcome: Outcome) -> asyncio.Future[None]:
         """Stage the end of the running attempt: the task's end, or its next attempt.

@@ -28,6 +28,7 @@ from agentd.model.task import Retry, State, Task, Trigger, TriggerType
 from agentd.service.listing import check_labels
 from agentd.service.sessions import SessionVerbs
 from agentd.store.folder import KeyRecord
+from agentd.store.inside import checked
 from agentd.store.ledger import Ledger
 
 _RETRIED_FIELDS = (
@@ -41,6 +42,7 @@ _RETRIED_FIELDS = (
     "retry",
     "on_interrupt",
     "max_output_bytes",
+    "artifacts",
 )
 
 
@@ -213,6 +215,8 @@ class Submission(SessionVerbs):
             raise Invalid.field("kind", f"{new.kind!r} is not a kind of task; there are: {', '.join(self.kinds)}")
         kind.check(new.spec)
         check_labels(new.labels)
+        for n, pattern in enumerate(new.artifacts):
+            checked(pattern, f"artifacts[{n}]")
 
     def _made(self, session_id: str, new: NewTask, source: str, pending: bool) -> Task:
         not_before = _start_time(new.not_before)
@@ -233,6 +237,7 @@ class Submission(SessionVerbs):
             retry=plain(new.retry, Retry) if new.retry is not None else None,
             on_interrupt=new.on_interrupt,
             max_output_bytes=new.max_output_bytes,
+            artifacts=new.artifacts,
             not_before=not_before,
             created_at="",
         )

@@ -2,8 +2,8 @@
 
 In it are the journal up to that event, the views of it, the output, the artifacts and `home/`: what agents remember of
 their conversations. Not in it: `workspace/`, which is the tasks' own and may hold what must not leave the machine;
-links, as `home/` has to the user's own logins; and the daemon's tokens. Of a task that runs, the output is there as far as it was
-written.
+links, as `home/` has to the user's own logins; and the daemon's tokens. Of a task that runs, the output is there as far
+as it was written.
 """
 
 from __future__ import annotations
