@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from agentd.config import Settings
+from agentd.kinds.containers import ENGINE_VARIABLES
 from agentd.kinds.protocol import Place
 from agentd.model.session import Session
 from agentd.model.task import Task
@@ -19,8 +20,19 @@ from agentd.store import layout
 class Places:
     """Makes the place of each attempt. `url` is where the daemon answers, once it does."""
 
-    def __init__(self, data_dir: str, settings: Settings, tokens: TaskTokens, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data_dir: str,
+        settings: Settings,
+        tokens: TaskTokens,
+        environ: Mapping[str, str],
+        agent_id: str = "",
+        boot_id: str = "",
+    ) -> None:
         self.url = ""
+        self._agent_id = agent_id
+        self._boot_id = boot_id
+        self._container_engine = {name: environ[name] for name in ENGINE_VARIABLES if name in environ}
         self._data_dir = data_dir
         self._settings = settings
         self._tokens = tokens
@@ -60,6 +72,9 @@ class Places:
             max_result_bytes=limits.result_bytes,
             home=layout.home_dir(session_dir),
             conversations=session.conversations,
+            agent_id=self._agent_id,
+            boot_id=self._boot_id,
+            container_engine=self._container_engine,
         )
 
 

@@ -22,6 +22,9 @@ class Place(Value, frozen=True, kw_only=True):
     max_result_bytes: int
     home: str = ""  #: of the session: where the programs of its tasks keep what they remember
     conversations: dict[str, str] = {}  #: the one to continue with each agent, by its name
+    agent_id: str = ""
+    boot_id: str = ""
+    container_engine: dict[str, str] = {}  #: variables that say where it is, as the daemon has them
 
 
 class Outcome(Value, frozen=True, kw_only=True):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from agentd.errors import Invalid
 from agentd.kinds.agent import Agent
+from agentd.kinds.docker import Docker
 from agentd.kinds.protocol import Kind, Outcome, Place
 from agentd.kinds.shell import Shell
 from agentd.model.consequences import stopped_state
@@ -39,6 +42,6 @@ class Kinds(dict[str, Kind]):
         return Outcome(state=stopped_state(cause), cause=cause)
 
 
-def kinds() -> Kinds:
-    """Every kind by its name; a task's `kind` must be one of these."""
-    return Kinds({kind.name: kind for kind in (Shell(), Agent())})
+def kinds(agents: Mapping[str, tuple[str, ...]] | None = None) -> Kinds:
+    """Every kind by its name; a task's `kind` must be one of these. `agents`: templates of the settings."""
+    return Kinds({kind.name: kind for kind in (Shell(), Agent(agents), Docker())})

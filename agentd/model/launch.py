@@ -35,6 +35,7 @@ class Launch(Value, frozen=True, kw_only=True):
     index_path: str
     result_path: str
     max_result_bytes: int = 256 << 10
+    may_leave_container: bool = False  #: what it does in a container engine may outlive its processes
 
 
 class EndedBy(StrEnum):

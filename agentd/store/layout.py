@@ -13,6 +13,7 @@ FORMAT_FILE = "format.json"
 AGENT_FILE = "agent.json"
 TOKEN_FILE = "token"  # noqa: S105 - the name of the file
 TOKENS_FILE = "tokens.json"
+CONTAINERS_FILE = "containers"
 SESSIONS = "sessions"
 QUARANTINE = "quarantine"
 
@@ -43,6 +44,11 @@ def format_path(data_dir: str) -> str:
 def agent_path(data_dir: str) -> str:
     """Who serves the data directory, and where."""
     return f"{data_dir}/{AGENT_FILE}"
+
+
+def containers_path(data_dir: str) -> str:
+    """There while containers of the agent may be."""
+    return f"{data_dir}/{CONTAINERS_FILE}"
 
 
 def sessions_dir(data_dir: str) -> str:
