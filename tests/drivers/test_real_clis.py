@@ -1,23 +1,17 @@
-"""The driver with the real CLIs, against a model that does what the prompt says.
-
-TEST_CLIS names the directory that they are in, if PATH has them not.
-"""
+"""The driver with the real CLIs, against a model that does what the prompt says."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from agentd.kinds.agents.known import adapters
 from agentd.kinds.agents.protocol import Permission
 from agentd.kinds.agents.steps import Detail
+from tests.agent_clis import AGENTS, PATH, needed, set_up, variables
 from tests.drivers.harness import Driven, Run, Told, daemon
 from tests.scripted_model import INPUT_TOKENS, OUTPUT_TOKENS, ScriptedModel, scripted_model
 
@@ -25,8 +19,6 @@ pytestmark = pytest.mark.slow
 
 #: Each test starts a CLI up to three times; the slowest took 30 s for its first start.
 PATIENCE_S = 300.0
-AGENTS = ("claude", "codex", "opencode")
-PATH = os.pathsep.join(filter(None, [os.environ.get("TEST_CLIS"), os.environ.get("PATH", os.defpath)]))
 
 
 class Setting(NamedTuple):
@@ -43,17 +35,8 @@ class Setting(NamedTuple):
         return driven
 
     def run(self, session: Driven, agent: str, prompt: str, **more: Any) -> Run:
-        env = {
-            "claude": {
-                "ANTHROPIC_BASE_URL": self.model.url,
-                "ANTHROPIC_API_KEY": "x",
-                "CLAUDE_CODE_MAX_RETRIES": "1",
-            },
-            "codex": {"SCRIPTED_KEY": "x"},
-            "opencode": {"OPENCODE_DISABLE_MODELS_FETCH": "1"},
-        }[agent]
         more = {"permission": Permission.ALLOW, **more}
-        return session.finish(session.start(agent, prompt, env=env, **more), PATIENCE_S)
+        return session.finish(session.start(agent, prompt, env=variables(agent, self.model), **more), PATIENCE_S)
 
 
 @pytest.fixture(params=AGENTS)
@@ -61,38 +44,10 @@ def agent(request: pytest.FixtureRequest) -> str:
     return needed(request.param)
 
 
-def needed(name: str) -> str:
-    adapter = adapters()[name]
-    if shutil.which(adapter.program, path=PATH) is None:
-        pytest.skip(f"{name} is not installed: {adapter.install}")
-    return name
-
-
 @pytest.fixture
 def setting(tmp_path: Path) -> Iterator[Setting]:
     with scripted_model() as model, daemon() as told:
-        user = tmp_path / "user"
-        codex = user / ".codex"
-        codex.mkdir(parents=True)
-        (codex / "config.toml").write_text(
-            'model = "scripted"\nmodel_provider = "scripted"\n[model_providers.scripted]\nname = "scripted"\n'
-            f'base_url = "{model.url}/v1"\nenv_key = "SCRIPTED_KEY"\nwire_api = "responses"\n'
-            "request_max_retries = 1\nstream_max_retries = 1\n"
-        )
-        opencode = user / ".config" / "opencode"
-        opencode.mkdir(parents=True)
-        provider = {
-            "npm": "@ai-sdk/openai-compatible",
-            "options": {"baseURL": f"{model.url}/v1", "apiKey": "x"},
-            "models": {"scripted": {}},
-        }
-        settings = {
-            "provider": {"scripted": provider},
-            "enabled_providers": ["scripted"],
-            "model": "scripted/scripted",
-            "small_model": "scripted/scripted",
-        }
-        (opencode / "opencode.json").write_text(json.dumps(settings))
+        set_up(tmp_path / "user", model)
         yield Setting(model, told, tmp_path)
 
 
