@@ -14,19 +14,23 @@ from agentd.clock import Clock, epoch, rfc3339
 from agentd.config import Settings
 from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, StorageFailed, TaskNotFound
 from agentd.kinds.registry import Kinds
+from agentd.model.changes import used
 from agentd.model.consequences import after_end
 from agentd.model.events import (
     AgentEvent,
     Event,
-    RunCreated,
     SessionCreated,
     SessionQuarantined,
     SessionUpdated,
     TaskCreated,
     TaskEvent,
+    TaskFinished,
+    TaskRetried,
 )
 from agentd.model.reading import read
 from agentd.model.requests import Key
+from agentd.model.run_events import RunCreated
+from agentd.model.session import SessionUsage
 from agentd.model.task import State, Task
 from agentd.scopes import TaskTokens
 from agentd.service.runner import Runner
@@ -74,6 +78,7 @@ class Ground:
         self.boot_id = boot_id
         self.started_at = self.now()
         self.finished: Counter[tuple[str, str]] = Counter()  #: ended tasks of this boot by state and cause
+        self.usage = SessionUsage()  #: of all attempts that ended in this boot
         self.recovered: Counter[str] = Counter()  #: tasks the last start changed, by what became of them
         self._stop_asked = stop_asked
         self._dependents: dict[str, dict[str, None]] = {}
@@ -266,6 +271,8 @@ class Ground:
             for waiter in self._waiters.get(task.task_id, ()):
                 if not waiter.future.done() and (task.terminal or waiter.ready(task)):
                     waiter.future.set_result(task)
+            if isinstance(event, (TaskFinished, TaskRetried)):
+                self.usage = used(self.usage, event.end) or self.usage
             if not task.terminal:
                 continue
             self.finished[task.state.value, task.cause.code.value if task.cause else ""] += 1
