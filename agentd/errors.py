@@ -78,6 +78,12 @@ class WorkflowInvalid(Invalid):
         super().__init__(detail, errors=errors)
         self.problems = tuple(problems)
 
+    @classmethod
+    def of(cls, detail: str, problems: Sequence[SourceProblem]) -> WorkflowInvalid:
+        """These problems, named as fields too."""
+        errors = [FieldError(each.path, f"line {each.line}, column {each.column}: {each.message}") for each in problems]
+        return cls(detail, errors=errors, problems=problems)
+
 
 class Unauthorized(AgentdError):
     """No token, or one that is not known."""

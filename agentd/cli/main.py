@@ -33,6 +33,7 @@ COMMANDS = (
     "sessions",
     "workers",
     "queue",
+    "workflow",
     "progress",
     "ask",
     "answer",

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from agentd.client import queries
 from agentd.client.calls import if_match, session_path, task_path
-from agentd.client.files import FileCalls
 from agentd.client.transport import segment
+from agentd.client.workflows import WorkflowCalls
 from agentd.model.launch import Capacity
 from agentd.model.reports import InputTaken, NewAnswer, NewInput, NewQuestion, NewSize, ProgressReport
 from agentd.model.requests import (
@@ -36,7 +36,7 @@ from agentd.model.task import Task
 MAX_WAIT_S = 300.0
 
 
-class Client(FileCalls):
+class Client(WorkflowCalls):
     """One daemon, over HTTP. Use it as `async with Client(url, token) as agent:`.
 
     Every method raises what the daemon raised, as the same class of agentd.errors with the same sentence, and

@@ -16,6 +16,7 @@ from agentd.http import (
     tasks,
     transfers,
     workers,
+    workflows,
 )
 from agentd.http.routing import Route
 
@@ -31,6 +32,7 @@ ROUTES: tuple[Route, ...] = (
     *growth.ROUTES,
     *artifacts.ROUTES,
     *events.ROUTES,
+    *workflows.ROUTES,
     *workers.ROUTES,
     *admin.ROUTES,
 )

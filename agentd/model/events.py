@@ -9,16 +9,11 @@ from typing import Any
 
 import msgspec
 
+from agentd.model.event import Event as Event
 from agentd.model.reading import read
-from agentd.model.run import Run, RunState, Standing
+from agentd.model.run_events import RunCancelRequested, RunCreated, RunEnded, RunResumed, RunStepEnded, RunStepRefused
 from agentd.model.session import Session, SessionChanges
 from agentd.model.task import Answer, Cause, Question, State, Task, Usage, Value
-
-
-class Event(Value, tag_field="type", omit_defaults=True, frozen=True, kw_only=True):
-    """One recorded change. The journal adds `seq`, `b`, `session_id` and `crc` to each."""
-
-    at: str
 
 
 class SessionEvent(Event, frozen=True, kw_only=True):
@@ -72,12 +67,6 @@ class SessionPruned(SessionEvent, tag="session.pruned", frozen=True, kw_only=Tru
     tasks: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     bytes: int = 0
-
-
-class RunEvent(Event, frozen=True, kw_only=True):
-    """A change of one run of a workflow."""
-
-    run_id: str
 
 
 class TaskCreated(TaskEvent, tag="task.created", frozen=True, kw_only=True):
@@ -168,49 +157,6 @@ class TaskRetried(TaskEvent, tag="task.retried", frozen=True, kw_only=True):
 
     end: AttemptEnd
     next_attempt_at: str | None = None
-
-
-class RunCreated(RunEvent, tag="run.created", frozen=True, kw_only=True):
-    """A run was accepted. The hashes stand for the Idempotency-Key and body of the request, if it had a key."""
-
-    run: Run
-    key_hash: str | None = None
-    body_hash: str | None = None
-
-
-class RunStepEnded(RunEvent, tag="run.step_ended", frozen=True, kw_only=True):
-    """The task of a step has ended, and what it handed on was read."""
-
-    step: str
-    task_id: str
-    standing: Standing
-    outputs: dict[str, str] = {}
-    refused: tuple[str, ...] = ()
-
-
-class RunStepRefused(RunEvent, tag="run.step_refused", frozen=True, kw_only=True):
-    """A step came to something that its kind does not take: it failed without a task."""
-
-    step: str
-    reason: str
-
-
-class RunCancelRequested(RunEvent, tag="run.cancel_requested", frozen=True, kw_only=True):
-    """The run was asked to end: nothing more starts but what runs always()."""
-
-
-class RunResumed(RunEvent, tag="run.resumed", frozen=True, kw_only=True):
-    """An ended run goes on; these steps run again."""
-
-    again: tuple[str, ...]
-
-
-class RunEnded(RunEvent, tag="run.ended", frozen=True, kw_only=True):
-    """Nothing of the run is live and nothing more can start; `where` are the steps because of which it ended so."""
-
-    state: RunState
-    where: tuple[str, ...] = ()
-    reason: str | None = None
 
 
 class Unknown(Event, tag="?", frozen=True, kw_only=True):

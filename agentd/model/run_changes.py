@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from agentd.errors import InvalidTransition
-from agentd.model.events import (
-    Event,
+from agentd.model.events import Event, TaskCreated, type_of
+from agentd.model.run import Resumption, Run, RunState, RunStep, Standing
+from agentd.model.run_events import (
     RunCancelRequested,
     RunCreated,
     RunEnded,
@@ -14,10 +15,7 @@ from agentd.model.events import (
     RunResumed,
     RunStepEnded,
     RunStepRefused,
-    TaskCreated,
-    type_of,
 )
-from agentd.model.run import Resumption, Run, RunState, RunStep, Standing
 
 
 def run_of(event: Event) -> str | None:
@@ -96,3 +94,18 @@ def applied_to_run(run: Run | None, event: Event, seq: int) -> Run | None:
 
 def _with(run: Run, name: str, step: RunStep, seq: int) -> Run:
     return replace(run, steps={**run.steps, name: step}, seq=seq)
+
+
+def created_run(run: Run, seq: int) -> Run:
+    """The run as its creation, at `seq`, recorded it: what the first answer to its request said."""
+    return replace(
+        run,
+        state=RunState.RUNNING,
+        where=(),
+        reason=None,
+        steps={},
+        ended_at=None,
+        cancel_requested_at=None,
+        resumed=(),
+        seq=seq,
+    )

@@ -16,21 +16,12 @@ import structlog
 from msgspec.structs import replace
 
 from agentd.errors import AgentdError, Invalid, SessionNotFound, SessionReadOnly, StorageFailed, TaskNotFound
-from agentd.model.events import (
-    Event,
-    RunCancelRequested,
-    RunCreated,
-    RunEnded,
-    RunResumed,
-    RunStepEnded,
-    RunStepRefused,
-    TaskCreated,
-    TaskFinished,
-)
+from agentd.model.events import Event, TaskCreated, TaskFinished
 from agentd.model.reading import prepared
 from agentd.model.requests import AskedRetry
 from agentd.model.run import Run, RunState, Standing, output_size
 from agentd.model.run_changes import applied_to_run
+from agentd.model.run_events import RunCancelRequested, RunCreated, RunEnded, RunResumed, RunStepEnded, RunStepRefused
 from agentd.model.task import Task, WorkflowStep
 from agentd.service.inputs import Inputs
 from agentd.store.handed import read_handed

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agentd.model.events import RunCancelRequested, TaskEvent, TaskFinished, TaskStopRequested
+from agentd.model.events import TaskEvent, TaskFinished, TaskStopRequested
+from agentd.model.run_events import RunCancelRequested
 from agentd.model.task import Cause, State, Task
 from agentd.service.hand_edits import HandEdits
 from agentd.store.ledger import Ledger

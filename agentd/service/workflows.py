@@ -16,12 +16,13 @@ from agentd.errors import (
     SessionReadOnly,
     WorkflowInvalid,
 )
-from agentd.model.events import RunCancelRequested, RunCreated, RunResumed
 from agentd.model.ids import new_run_id
 from agentd.model.requests import Created, Key, Page
-from agentd.model.run import Run, RunState, RunStep
+from agentd.model.run import Run, RunStep, Standing
+from agentd.model.run_changes import created_run
+from agentd.model.run_events import RunCancelRequested, RunCreated, RunResumed
 from agentd.model.run_views import InputView, NewRun, RunQuery, RunView, StepState, StepView, WorkflowOutline
-from agentd.model.task import Cause, CauseCode, Task
+from agentd.model.task import Cause, CauseCode, State
 from agentd.service.listing import paged
 from agentd.service.run_driver import RunDriver, states_of
 from agentd.store.ledger import Ledger
@@ -49,7 +50,9 @@ class WorkflowVerbs(RunDriver):
             name=workflow.name,
             description=workflow.description,
             inputs=tuple(InputView(**asdict(each)) for each in workflow.inputs.values()),
-            steps=tuple(_planned(workflow, each) for each in workflow.instances.values()),
+            steps=tuple(
+                _planned(workflow, each, RunStep(), StepState.WAITING, None) for each in workflow.instances.values()
+            ),
         )
 
     async def run_workflow(self, session_id: str, new: NewRun, key: Key | None, by: str) -> Created[RunView]:
@@ -100,17 +103,7 @@ class WorkflowVerbs(RunDriver):
         run = ledger.runs.get(record.run_id)
         if run is None:
             raise RunNotFound("the run that this Idempotency-Key made is not kept any more; use a new key")
-        return replace(
-            run,
-            state=RunState.RUNNING,
-            where=(),
-            reason=None,
-            steps={},
-            ended_at=None,
-            cancel_requested_at=None,
-            resumed=(),
-            seq=record.seq,
-        )
+        return created_run(run, record.seq)
 
     # ------------------------------------------------------------------ look
 
@@ -157,7 +150,7 @@ class WorkflowVerbs(RunDriver):
         try:
             workflow = await self.workflow_of(run.source)
         except WorkflowInvalid:  # of another version; what was recorded is true all the same
-            steps = tuple(_shown(StepView(id=name, step=name), step, ledger) for name, step in run.steps.items())
+            steps = tuple(_recorded(name, step, ledger) for name, step in run.steps.items())
             return replace(self._headline(run), steps=steps, source=run.source)
         return replace(
             self._headline(run),
@@ -249,42 +242,32 @@ def _unknown(run_id: str) -> RunNotFound:
     return RunNotFound(f"no run {run_id!r} of a workflow; `agentd workflow show SESSION` shows those there are")
 
 
-def _planned(workflow: Workflow, instance: Instance) -> StepView:
-    step = workflow.steps[instance.step_id]
+def _planned(workflow: Workflow, instance: Instance, step: RunStep, shown: StepState, reason: str | None) -> StepView:
+    written = workflow.steps[instance.step_id]
     return StepView(
         id=instance.instance_id,
-        step=step.id,
-        kind=step.kind,
-        needs=step.needs,
+        step=written.id,
+        kind=written.kind,
+        needs=written.needs,
         matrix=instance.matrix,
-        line=step.line,
-        continue_on_error=step.continue_on_error,
+        line=written.line,
+        continue_on_error=written.continue_on_error,
+        state=shown,
+        task_id=step.tasks[-1] if step.tasks else None,
+        tasks=step.tasks,
+        outputs=step.outputs,
+        refused=step.refused,
+        reason=reason,
     )
 
 
-def _steps(workflow: Workflow, run: Run, ledger: Ledger | None) -> Iterator[StepView]:
-    plan = next_steps(workflow, run.inputs, states_of(run), cancelled=run.cancel_requested_at is not None)
-    skips = {skip.instance_id: skip.reason for skip in plan.skips}
-    for name, instance in workflow.instances.items():
-        view = _planned(workflow, instance)
-        if (step := run.steps.get(name)) is not None:
-            view = _shown(view, step, ledger)
-        if name in skips:
-            view = replace(view, state=StepState.SKIPPED, reason=skips[name])
-        yield view
-
-
-def _shown(view: StepView, step: RunStep, ledger: Ledger | None) -> StepView:
-    """The view with what is recorded."""
-    task_id = step.tasks[-1] if step.tasks else None
-    state = StepState(step.standing.value) if step.standing is not None and step.standing != "live" else None
-    if state is None:
-        task = ledger.tasks.get(task_id) if ledger is not None and task_id is not None else None
-        state = _state_of(task) if step.standing is not None else StepState.WAITING
-    return replace(
-        view,
-        state=state,
-        task_id=task_id,
+def _recorded(name: str, step: RunStep, ledger: Ledger | None) -> StepView:
+    """Of a workflow that cannot be read any more."""
+    return StepView(
+        id=name,
+        step=name,
+        state=_state_of(step, ledger),
+        task_id=step.tasks[-1] if step.tasks else None,
         tasks=step.tasks,
         outputs=step.outputs,
         refused=step.refused,
@@ -292,8 +275,23 @@ def _shown(view: StepView, step: RunStep, ledger: Ledger | None) -> StepView:
     )
 
 
-def _state_of(task: Task | None) -> StepState:
-    """Of a step whose end is not recorded yet."""
-    if task is None or not task.terminal:
-        return StepState.RUNNING if task is not None and task.state == "running" else StepState.QUEUED
-    return StepState(standing_of(task).value)
+def _steps(workflow: Workflow, run: Run, ledger: Ledger | None) -> Iterator[StepView]:
+    plan = next_steps(workflow, run.inputs, states_of(run), cancelled=run.cancel_requested_at is not None)
+    skips = {skip.instance_id: skip.reason for skip in plan.skips}
+    for name, instance in workflow.instances.items():
+        step = run.steps.get(name, RunStep())
+        if name in skips:
+            yield _planned(workflow, instance, step, StepState.SKIPPED, skips[name])
+        else:
+            yield _planned(workflow, instance, step, _state_of(step, ledger), step.reason)
+
+
+def _state_of(step: RunStep, ledger: Ledger | None) -> StepState:
+    if step.standing is None:
+        return StepState.WAITING
+    if step.standing is not Standing.LIVE:
+        return StepState(step.standing.value)
+    task = ledger.tasks.get(step.tasks[-1]) if ledger is not None else None
+    if task is not None and task.terminal:  # its end is not recorded yet
+        return StepState(standing_of(task).value)
+    return StepState.RUNNING if task is not None and task.state is State.RUNNING else StepState.QUEUED

@@ -18,18 +18,10 @@ from msgspec.structs import replace
 
 from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.model.changes import applied_to_session, applied_to_task, used
-from agentd.model.events import (
-    Event,
-    RunCreated,
-    SessionEvent,
-    SessionPruned,
-    TaskCreated,
-    TaskEvent,
-    TaskFinished,
-    TaskRetried,
-)
+from agentd.model.events import Event, SessionEvent, SessionPruned, TaskCreated, TaskEvent, TaskFinished, TaskRetried
 from agentd.model.run import Run, surplus
 from agentd.model.run_changes import applied_to_run, run_of
+from agentd.model.run_events import RunCreated
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.commits import GroupCommit, Staged

@@ -7,18 +7,10 @@ from typing import NamedTuple
 import msgspec
 
 from agentd.model.changes import active, applied_to_session, applied_to_task
-from agentd.model.events import (
-    Event,
-    RunCreated,
-    RunEvent,
-    SessionCreated,
-    SessionEvent,
-    SessionPruned,
-    TaskCreated,
-    TaskEvent,
-)
+from agentd.model.events import Event, SessionCreated, SessionEvent, SessionPruned, TaskCreated, TaskEvent
 from agentd.model.run import Run, surplus
 from agentd.model.run_changes import applied_to_run, run_of
+from agentd.model.run_events import RunCreated, RunEvent
 from agentd.model.session import Session
 from agentd.model.task import State, Task, Value
 

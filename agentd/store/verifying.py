@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from agentd.errors import Invalid, InvalidTransition, SessionReadOnly
-from agentd.model.events import AttemptEnd, Event, RunEnded, TaskFinished
+from agentd.model.events import AttemptEnd, Event, TaskFinished
 from agentd.model.ids import is_task_id, session_tag
 from agentd.model.reading import UNREADABLE, prepared, read
 from agentd.model.requests import PolicyChanges
 from agentd.model.run import Run, RunState
+from agentd.model.run_events import RunEnded
 from agentd.model.session import Session
 from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.store import layout

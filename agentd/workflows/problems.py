@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Collection
 from difflib import get_close_matches
 
-from agentd.errors import FieldError, SourceProblem, WorkflowInvalid
+from agentd.errors import SourceProblem, WorkflowInvalid
 
 #: Problems that are told; what is beyond is counted.
 MOST = 100
@@ -55,8 +55,7 @@ class Problems:
         first = found[0]
         more = len(found) - 1 + self._beyond
         detail = f"line {first.line}, column {first.column}: {first.message}" + (f" (and {more} more)" if more else "")
-        errors = [FieldError(each.path, f"line {each.line}, column {each.column}: {each.message}") for each in found]
-        return WorkflowInvalid(detail, errors=errors, problems=found)
+        return WorkflowInvalid.of(detail, found)
 
     def check(self) -> None:
         """Nothing, if nothing was found.

@@ -53,6 +53,7 @@ class Life:
         self.started: dict[str, int] = {}  #: seq of the latest start of each task
         self.completed: dict[str, int] = {}  #: seq at which it completed
         self.wrong: list[str] = []
+        self.runs: dict[str, str] = {}  #: states of runs of workflows
         self.owed = 0  #: creations that came in one request with the last one, and must follow at once
         self._running: set[str] = set()
 
@@ -67,6 +68,9 @@ class Life:
                 self._session(kind, record)
             elif kind.startswith("task."):
                 self._task(kind, record)
+                self._active(record)
+            elif kind.startswith("run."):
+                self._run(kind, record)
                 self._active(record)
         except (KeyError, TypeError, IndexError) as error:
             self._say(f"{kind} lacks what it needs: {error!r}")
@@ -119,10 +123,24 @@ class Life:
             self.pruned.add(task_id)
         self.pruned_outputs.update(record.get("outputs", ()))
 
-    def _key(self, record: Json, task_id: str | None) -> None:
+    def _run(self, kind: str, record: Json) -> None:
+        run_id = record["run_id"]
+        if not self.session:
+            return  # it may have begun before the journal that is kept
+        if kind == "run.created":
+            self._key(record, None, made="a run")
+            self.runs[run_id] = "running"
+        elif run_id not in self.runs:
+            self._say(f"{kind} is of run {run_id}, which nobody made")
+        elif (self.runs[run_id] == "running") is (kind == "run.resumed"):
+            self._say(f"{kind} came to run {run_id}, which was {self.runs[run_id]}")
+        else:
+            self.runs[run_id] = {"run.resumed": "running", "run.ended": record.get("state", "")}.get(kind, "running")
+
+    def _key(self, record: Json, task_id: str | None, made: str = "a session") -> None:
         if (key := record.get("key_hash")) is not None:
             if key in self.keys and task_id is None:
-                self._say("a session was made twice")
+                self._say(f"{made} was made twice")
             self.keys[key] = (record["body_hash"], task_id, self.seq)
 
     def _trim(self) -> None:

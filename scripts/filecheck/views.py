@@ -102,9 +102,24 @@ class Session:
             counts[task["state"]] = counts.get(task["state"], 0) + 1
         if counts != snapshot["counts"]:
             self.wrong.append(f"tasks.json counts {snapshot['counts']} and shows {counts}")
+        self._compare_runs(snapshot)
         for key in snapshot["keys"]:
             if life.session and life.keys.get(key["key_hash"]) != (key["body_hash"], key["task_id"], key["seq"]):
                 self.wrong.append(f"tasks.json has a key that no event made: {key}")
+
+    def _compare_runs(self, snapshot: Json) -> None:
+        runs = {run["run_id"]: run["state"] for run in snapshot.get("runs", ())}
+        going_on = {run_id for run_id, state in runs.items() if state == "running"}
+        if snapshot.get("live_runs", 0) != len(going_on):
+            self.wrong.append(
+                f"tasks.json counts {snapshot.get('live_runs')} runs that go on and shows {len(going_on)}"
+            )
+        if self.life.session:
+            for run_id in going_on | {run_id for run_id, state in self.life.runs.items() if state == "running"}:
+                runs.setdefault(run_id, "absent")
+            for run_id, state in runs.items():
+                if self.life.runs.get(run_id) != state:
+                    self.wrong.append(f"run {run_id} is {state}, by the journal {self.life.runs.get(run_id)}")
 
     # ------------------------------------------------------------------ metadata.json and history/
 
