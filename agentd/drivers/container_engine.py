@@ -54,6 +54,11 @@ def host_of(environ: Mapping[str, str]) -> str:
     )
 
 
+def _check_socket(host: str) -> None:
+    if host.startswith("unix://") and not os.path.exists(host.removeprefix("unix://")):
+        raise Away(f"there is no container engine at {host}: no such socket; start it, or set another DOCKER_HOST")
+
+
 @contextlib.asynccontextmanager
 async def engine_at(host: str) -> AsyncIterator[Engine]:
     """The engine there, once it has answered.
@@ -63,8 +68,7 @@ async def engine_at(host: str) -> AsyncIterator[Engine]:
     """
     import aiodocker  # some 0.4 s
 
-    if host.startswith("unix://") and not os.path.exists(host.removeprefix("unix://")):
-        raise Away(f"there is no container engine at {host}: no such socket; start it, or set another DOCKER_HOST")
+    _check_socket(host)
     docker = aiodocker.Docker(url=host)
     try:
         engine = Engine(docker, host)
@@ -137,12 +141,6 @@ class Engine:
 
     async def remove(self, container_id: str) -> None:
         """Kill and remove it, with its own volumes; one that is gone, or is being removed, is no error."""
-        try:  # otherwise Podman would ask it to end, and wait for 10 s
-            await self.kill(container_id)
-        except Away:
-            raise
-        except Refused:
-            pass  # it does not run
         try:
             await self._soon(self._container(container_id).delete(force=True, v=True))
         except (Missing, Conflicting):

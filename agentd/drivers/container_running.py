@@ -254,6 +254,7 @@ def _config(told: Assignment) -> dict[str, Any]:
         "Image": told.image,
         "Env": [f"{name}={value}" for name, value in told.env.items()],
         "Tty": told.tty,
+        "StopTimeout": 0,  # seconds that Podman gives one that is removed while it runs: it was asked before, by us
         "Labels": {
             AGENT_LABEL: told.agent_id,
             BOOT_LABEL: told.boot_id,

@@ -23,6 +23,7 @@ from agentd.errors import (
     Unavailable,
 )
 from agentd.http import answers, preconditions
+from agentd.http.docker_task import DockerTask
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.shell_task import ShellTask
 from agentd.http.tokens import Role
@@ -56,6 +57,12 @@ async def submit(call: Call) -> web.StreamResponse:
 async def submit_shell(call: Call) -> web.StreamResponse:
     """Take a new shell task."""
     body: ShellTask = call.body
+    return await _submitted(call, body.task())
+
+
+async def submit_docker(call: Call) -> web.StreamResponse:
+    """Take a new container task."""
+    body: DockerTask = call.body
     return await _submitted(call, body.task())
 
 
@@ -208,6 +215,13 @@ ROUTES = (
         "Submit a shell task; its spec may be given flat",
         handler=submit_shell,
         body=ShellTask,
+    ),
+    _submit_route(
+        "/tasks/docker",
+        "submit_docker",
+        "Submit a container task; its spec may be given flat",
+        handler=submit_docker,
+        body=DockerTask,
     ),
     Route(
         method="GET",

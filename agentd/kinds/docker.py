@@ -10,7 +10,7 @@ import posixpath
 import re
 import sys
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -19,14 +19,14 @@ from agentd.kinds.containers import Assignment, Bind, Operation, Pull, Record
 from agentd.kinds.launches import launch_of
 from agentd.kinds.outcomes import finished, outcome_of, stopped, unfinished
 from agentd.kinds.protocol import Outcome, Place
-from agentd.kinds.specs import ARGUMENT_MOST, TEXT_MOST, TEXT_SCHEMA, Env, Problems, decoded
+from agentd.kinds.specs import ARGUMENT_MOST, SOME_TEXT, TEXT_MOST, TEXT_SCHEMA, Env, Problems, decoded
 from agentd.model.launch import Exit, Launch
 from agentd.model.reading import read
 from agentd.model.requests import Request
 from agentd.model.task import Cause, CauseCode, State, Task
 
 _PATH_MOST = 4095
-_IMAGE = r"^[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,511}$"
+_IMAGE = r"^(?!.*/\.\.(/|$))[A-Za-z0-9][A-Za-z0-9_.:@/-]{0,511}$"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,254}$"
 _USER = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,99})?$"
 _ABSOLUTE = {**TEXT_SCHEMA, "pattern": r"^/[^\u0000]*$", "maxLength": _PATH_MOST}
@@ -41,7 +41,28 @@ _FIELDS: dict[Operation, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Operation.LOGS: (("id",), ("follow",)),
 }
 
-Text = Annotated[str, Meta(extra_json_schema=TEXT_SCHEMA)]
+#: The same as the document says it.
+BY_OPERATION: list[dict[str, Any]] = [
+    {
+        "required": ["operation", *needed],
+        "properties": {"operation": {"const": operation.value}}
+        | {name: {"type": "string"} for name in needed}
+        | {
+            name: {"type": "null"}
+            for fields in _FIELDS.values()
+            for name in (*fields[0], *fields[1])
+            if name not in (*needed, *allowed)
+        },
+    }
+    for operation, (needed, allowed) in _FIELDS.items()
+]
+
+Command = (
+    Annotated[str, Meta(extra_json_schema={**TEXT_SCHEMA, "pattern": SOME_TEXT})]
+    | Annotated[
+        tuple[Annotated[str, Meta(extra_json_schema=TEXT_SCHEMA)], ...], Meta(extra_json_schema={"minItems": 1})
+    ]
+)
 Image = Annotated[str, Meta(extra_json_schema={"pattern": _IMAGE})]
 Name = Annotated[str, Meta(extra_json_schema={"pattern": _NAME})]
 User = Annotated[str, Meta(extra_json_schema={"pattern": _USER})]
@@ -49,7 +70,7 @@ Absolute = Annotated[str, Meta(extra_json_schema=_ABSOLUTE)]
 Source = Annotated[str, Meta(extra_json_schema={**TEXT_SCHEMA, "minLength": 1, "maxLength": _PATH_MOST})]
 
 
-class Mount(Request, frozen=True, kw_only=True):
+class Mount(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A file or directory of this machine that the container sees."""
 
     source: Annotated[Source, Meta(description="It must exist; relative paths begin in the workspace.")]
@@ -57,7 +78,10 @@ class Mount(Request, frozen=True, kw_only=True):
     read_only: Annotated[bool, Meta(description="The container cannot change it.")] = False
 
 
-class ContainerLimits(Request, frozen=True, kw_only=True):
+Mounts = Annotated[tuple[Mount, ...], Meta(max_length=100)]
+
+
+class ContainerLimits(Request, frozen=True, kw_only=True, omit_defaults=True):
     """Limits of the whole container; what is absent is the engine's own."""
 
     memory_bytes: Annotated[
@@ -70,15 +94,17 @@ class ContainerLimits(Request, frozen=True, kw_only=True):
 class DockerSpec(Request, frozen=True, kw_only=True):
     """What to do with which container: each operation takes its own fields only."""
 
+    RULES: ClassVar[dict[str, Any]] = {"oneOf": BY_OPERATION}
+
     operation: Annotated[Operation, Meta(description="run a new container; start, stop or read an existing one.")]
     image: Annotated[Image | None, Meta(description="run: the image, as in busybox:1.37.")] = None
     id: Annotated[Name | None, Meta(description="start, stop, logs: the container's id or name.")] = None
     command: Annotated[
-        Text | tuple[Text, ...] | None,
+        Command | None,
         Meta(description="run: a line for its `sh -c`, or a list of arguments; else the image's own."),
     ] = None
     env: Annotated[Env, Meta(description="run: its environment variables, over the image's.")] = {}
-    mounts: Annotated[tuple[Mount, ...], Meta(max_length=100, description="run: what it sees of this machine.")] = ()
+    mounts: Annotated[Mounts, Meta(description="run: what it sees of this machine.")] = ()
     network: Annotated[Name | None, Meta(description="run: none, bridge, host or a network's name; else none.")] = None
     limits: Annotated[ContainerLimits | None, Meta(description="run: limits of the whole container.")] = None
     user: Annotated[User | None, Meta(description="run: as whom it runs, as in 1000:1000; else the image's.")] = None
@@ -173,7 +199,7 @@ def _problems(spec: DockerSpec, given: dict[str, Any]) -> Problems:
         ("user", _USER, "must be a user, or user:group, by name or number"),
     ):
         value = getattr(spec, field)
-        if value is not None and (re.fullmatch(pattern[1:-1], value) is None or "/../" in f"/{value}/"):
+        if value is not None and re.fullmatch(pattern[1:-1], value) is None:
             wrong.add(field, what)
     _check_command(wrong, spec.command)
     if spec.workdir is not None:
