@@ -24,6 +24,8 @@ from agentd.kinds.agents.steps import Ask, Conversation, Detail, Final, Step, Tu
 PASS_ON_S, KILL_S, DRAIN_S = 1.0, 5.0, 2.0
 #: Bytes read at a time, and kept of stderr.
 PIECE, COMPLAINT_MOST = 64 << 10, 4 << 10
+#: What becomes of one that stalls.
+STALL_OPTIONS = ("wait", "end")
 
 
 class Conducted:
@@ -52,6 +54,9 @@ class Conductor:
         self._complaint = bytearray()
         self._answers: deque[tuple[Ask, str]] = deque()
         self._asking = 0
+        self._stalls = 0
+        self._stall_asked = False  #: a person is asked what becomes of it
+        self._stall_answers: deque[str | None] = deque()
         self._before = (
             home.counted(assignment.conversation) if assignment.conversation and adapter.cumulative else (0, 0)
         )
@@ -145,9 +150,26 @@ class Conductor:
         _print_error(f"agentd: {sentence}")
         self._reports.progress(message=sentence)
         if self._assignment.stall_ends:
-            self.known.stalled = True
-            self.known.final = Final(False, "", Detail.STALLED, f"{sentence} and was ended", None, self.known.turns)
-            self._end()
+            self._end_stalled(f"{sentence} and was ended")
+            return
+        self._stalls += 1
+        self._stall_asked = True
+        ask_id, prompt = f"stall-{self._stalls}", f"{sentence.capitalize()}. Wait for it, or end it?"
+
+        def wait() -> None:
+            self._stall_answers.append(self._reports.ask(ask_id, prompt, STALL_OPTIONS))
+            self._wake()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+    def _end_stalled(self, message: str) -> None:
+        self.known.stalled = True
+        self.known.final = Final(False, "", Detail.STALLED, message, None, self.known.turns)
+        self._end()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._wake_write, b"a")
 
     def _end(self) -> None:
         self._child.close_input()
@@ -179,6 +201,9 @@ class Conductor:
                 self._step(step)
             if not steps:
                 continue
+            if self._stall_asked:
+                self._stall_asked = False
+                threading.Thread(target=self._reports.withdraw, args=(f"stall-{self._stalls}",), daemon=True).start()
             if self._assignment.stall_s is not None and self._child.code is None:
                 self._due["stall"] = time.monotonic() + self._assignment.stall_s
             if "linger" in self._due:
@@ -234,12 +259,19 @@ class Conductor:
         def wait() -> None:
             answer = self._reports.ask(ask.id, ask.prompt, ask.options)
             self._answers.append((ask, "nobody could be asked" if answer is None else answer))
-            with contextlib.suppress(OSError):
-                os.write(self._wake_write, b"a")
+            self._wake()
 
         threading.Thread(target=wait, daemon=True).start()
 
     def _answer(self) -> None:
+        while self._stall_answers:
+            if (answer := self._stall_answers.popleft()) is None or not self._stall_asked:
+                continue  # it went on
+            self._stall_asked = False
+            if answer == STALL_OPTIONS[1]:
+                self._end_stalled("it said nothing for too long and was ended by a person")
+            elif self._assignment.stall_s is not None:
+                self._due["stall"] = time.monotonic() + self._assignment.stall_s
         while self._answers:
             ask, answer = self._answers.popleft()
             if self._assignment.permission is Permission.ASK:

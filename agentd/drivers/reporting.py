@@ -51,18 +51,24 @@ class Reports:
             self._changed.notify()
 
     def ask(self, ask_id: str, prompt: str, options: tuple[str, ...]) -> str | None:
-        """The answer to a question; blocks until there is one. None when nobody can be asked."""
-        body = {"ask_id": ask_id[:100], "prompt": prompt[:PROMPT_MOST], "options": list(options)}
+        """The answer to a question; blocks until there is one. None when nobody can be asked, or it was withdrawn."""
+        ask_id = ask_id[:100]
+        body = {"ask_id": ask_id, "prompt": prompt[:PROMPT_MOST], "options": list(options)}
         while not self._closing:
-            status, answer = self._request(f"{self._path}/ask?timeout_s={WAIT_S:g}", body, REQUEST_S + WAIT_S)
+            status, answer = self._request("POST", f"{self._path}/ask?timeout_s={WAIT_S:g}", body, REQUEST_S + WAIT_S)
             answered = answer.get("answered")
-            if status == 200 and isinstance(answered, dict) and isinstance(answered.get("answer"), str):
-                return str(answered["answer"])
+            if status == 200:
+                ours = isinstance(answered, dict) and answered.get("ask_id") == ask_id
+                return str(answered["answer"]) if ours else None
             if status and status != 202 and status not in _LATER:
                 self._complain(f"could not ask: the daemon answered {status}")
                 return None
             time.sleep(PAUSE_S if status == 202 else AGAIN_S)
         return None
+
+    def withdraw(self, ask_id: str) -> None:
+        """Take a question back, which nobody need answer any more."""
+        self._request("DELETE", f"{self._path}/ask?ask_id={ask_id}", None, REQUEST_S)
 
     def close(self, patience_s: float = LAST_S) -> None:
         """Send what is left and end; at most `patience_s` are spent on it."""
@@ -81,7 +87,7 @@ class Reports:
                 last = self._closing
             if not report:
                 return
-            status, _ = self._request(f"{self._path}/progress", report, REQUEST_S)
+            status, _ = self._request("POST", f"{self._path}/progress", report, REQUEST_S)
             again = not status or status in _LATER
             with self._changed:
                 if again and not last:
@@ -91,12 +97,14 @@ class Reports:
                 if not self._closing:
                     self._changed.wait_for(lambda: self._closing, AGAIN_S if again else PAUSE_S)
 
-    def _request(self, path: str, body: dict[str, Any], timeout_s: float) -> tuple[int, dict[str, Any]]:
+    def _request(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float
+    ) -> tuple[int, dict[str, Any]]:
         """Status and answer; 0 when there was none."""
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout_s)
         try:
-            connection.request("POST", path, json.dumps(body), self._headers)
+            connection.request(method, path, None if body is None else json.dumps(body), self._headers)
             response = connection.getresponse()
             answer = json.loads(response.read() or b"{}")
             return response.status, answer if isinstance(answer, dict) else {}

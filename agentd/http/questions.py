@@ -23,6 +23,12 @@ class AskPatience(Value, frozen=True, kw_only=True):
     timeout_s: Annotated[float, Meta(ge=0, le=300)] = 0.0
 
 
+class Withdrawn(Value, frozen=True, kw_only=True):
+    """Parameters of DELETE /tasks/{task_id}/ask."""
+
+    ask_id: Annotated[str, Meta(max_length=100)] | None = None
+
+
 async def ask(call: Call) -> web.StreamResponse:
     """Put a question: 200 with the answer, 202 while there is none."""
     loop = asyncio.get_running_loop()
@@ -47,7 +53,7 @@ async def answer(call: Call) -> web.StreamResponse:
 
 async def withdraw(call: Call) -> web.StreamResponse:
     """Take a question back."""
-    task = await call.service.withdraw(call.params["task_id"])
+    task = await call.service.withdraw(call.params["task_id"], call.query.ask_id)
     return answers.json(call, task, ETag=answers.version_tag(task.seq))
 
 
@@ -78,6 +84,7 @@ ROUTES = (
         handler=withdraw,
         role=Role.OPERATOR,
         for_tasks=True,
+        query=Withdrawn,
         answers={200: Task},
         errors=(TaskNotFound, InvalidTransition, SessionReadOnly, StorageFull),
     ),

@@ -61,15 +61,15 @@ class Questions(TaskVerbs):
         await self.stage(ledger, [TaskAnswered(at=answered.at, task_id=task_id, answered=answered)])
         return ledger.tasks.get(task_id) or await self.find(task_id)
 
-    async def withdraw(self, task_id: str) -> Task:
-        """Take a running task's question back; without one, no effect.
+    async def withdraw(self, task_id: str, ask_id: str | None = None) -> Task:
+        """Take a running task's question back, with `ask_id` that one only; without one, no effect.
 
         Raises:
             TaskNotFound, SessionReadOnly, StorageFailed
             InvalidTransition: the task is not running.
         """
         ledger, task = await self.find_running(task_id, "takes a question back")
-        if task.awaiting is not None:
+        if task.awaiting is not None and ask_id in (None, task.awaiting.ask_id):
             await self.stage(ledger, [TaskAwaiting(at=self.now(), task_id=task_id)])
         return ledger.tasks.get(task_id) or await self.find(task_id)
 

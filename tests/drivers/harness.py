@@ -31,6 +31,7 @@ class Told:
         self.reports: list[dict[str, Any]] = []
         self.questions: list[dict[str, Any]] = []
         self.answers: list[str] = []
+        self.withdrawn: list[str] = []
         self.waits = 0  #: how many times a question is answered 202 first
 
     def last(self, field: str) -> Any:
@@ -51,14 +52,16 @@ def daemon() -> Iterator[Told]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             assert self.headers["authorization"] == "Bearer token-of-the-task"
             assert self.path.startswith("/tasks/task-1/")
-            status, answer = told.status, {}
+            status, answer = told.status, dict[str, Any]()
             if "/ask" in self.path:
                 told.questions.append(body)
-                if told.waits > 0:
+                if body["ask_id"] in told.withdrawn:
+                    answer["answered"] = None
+                elif told.waits > 0 or not told.answers:
                     told.waits -= 1
                     status = 202
                 else:
-                    answer = {"answered": {"ask_id": body["ask_id"], "answer": told.answers.pop(0)}}
+                    answer["answered"] = {"ask_id": body["ask_id"], "answer": told.answers.pop(0)}
             else:
                 told.reports.append(body)
             text = json.dumps(answer).encode()
@@ -66,6 +69,12 @@ def daemon() -> Iterator[Told]:
             self.send_header("content-length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
+
+        def do_DELETE(self) -> None:
+            told.withdrawn.append(self.path.partition("?ask_id=")[2])
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     told.url = f"http://127.0.0.1:{server.server_address[1]}"

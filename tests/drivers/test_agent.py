@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,8 @@ import pytest
 
 from agentd.kinds.agents.protocol import Permission
 from agentd.kinds.agents.steps import Detail
-from tests.drivers.harness import PATIENCE_S, Driven, Told, daemon, line_of
+from benchlib.processes import until
+from tests.drivers.harness import Driven, Told, daemon, line_of
 
 INIT = '{"type":"system","subtype":"init","session_id":"c-1"}'
 ANSWER = json.dumps(
@@ -162,15 +162,32 @@ def test_a_process_that_holds_its_output_does_not_hold_the_driver(driven: Driven
     assert driven.run("claude").succeeded.text == "done"
 
 
-def test_one_that_stalls_is_reported_and_goes_on(driven: Driven, told: Told) -> None:
-    driven.program("claude", f"{says(INIT)}\nwhile [ ! -e go ]; do sleep 0.05; done\necho '{RESULT}'")
+def test_one_that_stalls_is_reported_and_asked_about_and_goes_on(driven: Driven, told: Told) -> None:
+    more = "while [ ! -e end ]; do sleep 0.05; done"
+    first = "while [ ! -e go ]; do sleep 0.05; done"
+    driven.program("claude", "\n".join((says(INIT), first, f"echo '{ANSWER}'", more, f"echo '{RESULT}'")))
     process = driven.start("claude", stall_s=0.3)
-    end = time.monotonic() + PATIENCE_S
-    while told.last("message") != "it has said nothing for 0.3 s" and time.monotonic() < end:
-        time.sleep(0.02)
+    until(lambda: told.questions)
+    assert told.questions[0]["options"] == ["wait", "end"]
+    assert told.questions[0]["prompt"].startswith("It has said nothing for 0.3 s.")
     (driven.workspace / "go").touch()
+    until(lambda: told.withdrawn)
+    assert told.withdrawn == ["stall-1"]
+    (driven.workspace / "end").touch()
     assert driven.finish(process).succeeded.text == "done"
     assert "it has said nothing for 0.3 s" in [report.get("message") for report in told.reports]
+
+
+@pytest.mark.parametrize(("answers", "stalls"), [(["end"], 1), (["wait", "end"], 2)])
+def test_a_person_may_end_one_that_stalls_or_wait_for_it(
+    driven: Driven, told: Told, answers: list[str], stalls: int
+) -> None:
+    driven.program("claude", f"{says(INIT)}\nexec sleep 1000")
+    told.answers = answers
+    run = driven.run("claude", stall_s=0.3)
+    assert run.failed.detail is Detail.STALLED
+    assert run.failed.message == "it said nothing for too long and was ended by a person"
+    assert {question["ask_id"] for question in told.questions} == {f"stall-{n}" for n in range(1, stalls + 1)}
 
 
 def test_one_that_stalls_is_ended_where_that_was_asked_for(driven: Driven) -> None:
