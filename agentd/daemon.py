@@ -23,6 +23,7 @@ from agentd.bus import Bus
 from agentd.clock import SystemClock, rfc3339
 from agentd.config import Settings
 from agentd.engines.containers import LocalEngineWithContainers
+from agentd.engines.local import system
 from agentd.engines.local.orphans import end_leftovers, left_behind
 from agentd.engines.local.process_tree import started_at
 from agentd.errors import AgentdError, AlreadyRunning, ConfigInvalid, StorageFailed
@@ -30,6 +31,7 @@ from agentd.http import unix_socket
 from agentd.http.app import make_runner
 from agentd.http.server import Runner
 from agentd.kinds.registry import kinds
+from agentd.kinds.sandbox import options
 from agentd.log import configure
 from agentd.model.events import AgentDraining, AgentEvent, type_of
 from agentd.placing import Places
@@ -68,7 +70,6 @@ class Daemon:
         self._disk = RealDisk()
         self._lock: DirectoryLock | None = None
         self._engine: LocalEngineWithContainers
-        self._scheduler: Scheduler
         self._store: Store
         self._web: Runner | None = None
         self._watch: MetadataWatch | None = None
@@ -100,7 +101,7 @@ class Daemon:
             store=self._store,
             bus=bus,
             clock=self._clock,
-            kinds=kinds(self.settings.agents),
+            kinds=kinds(self.settings.agents, await asyncio.to_thread(system.found, options)),
             agent_id=agent_id,
             boot_id=boot_id,
             stop_asked=self._stop_asked,
@@ -177,12 +178,11 @@ class Daemon:
 
     def _show_itself(self, agent_id: str, boot_id: str) -> None:
         """Write agent.json, as soon as the disk takes it; until then clients must be told where to knock."""
-        pid = os.getpid()
         agent = AgentFile(
             agent_id=agent_id,
             boot_id=boot_id,
-            pid=pid,
-            pid_started_at=started_at(pid) or 0,
+            pid=os.getpid(),
+            pid_started_at=started_at(os.getpid()) or 0,
             url=self.url,
             socket=self.settings.http.socket,
             data_dir=str(self.data_dir),

@@ -34,6 +34,8 @@ class Places:
         self._boot_id = boot_id
         self._container_engine = {name: environ[name] for name in ENGINE_VARIABLES if name in environ}
         self._data_dir = data_dir
+        sessions = os.path.realpath(f"{data_dir}/{layout.SESSIONS}")  # which may be a link to another disk
+        self._private = (data_dir,) if sessions.startswith(f"{data_dir}/") else (data_dir, sessions)
         self._settings = settings
         self._tokens = tokens
         self._inherited = inherited(environ, settings.tasks.env_pass)
@@ -72,6 +74,7 @@ class Places:
             max_result_bytes=limits.result_bytes,
             home=layout.home_dir(session_dir),
             conversations=session.conversations,
+            private=self._private,
             agent_id=self._agent_id,
             boot_id=self._boot_id,
             container_engine=self._container_engine,

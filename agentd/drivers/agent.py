@@ -44,7 +44,7 @@ def main() -> None:
         raise SystemExit(NOT_FOUND)
     home = Home(adapter, assignment, environ)
     home.prepare()
-    child = Child((program, *adapter.argv(assignment)[1:]), _env(adapter, assignment, environ))
+    child = Child((*assignment.within, program, *adapter.argv(assignment)[1:]), _env(adapter, assignment, environ))
     reports = Reports(environ.get("AGENTD_URL", ""), environ.get("AGENTD_TOKEN", ""), environ.get("AGENTD_TASK_ID", ""))
     conductor = Conductor(adapter, assignment, child, reports, home)
     try:

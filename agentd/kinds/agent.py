@@ -14,13 +14,16 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from agentd.kinds import sandbox
 from agentd.kinds.agents.known import adapters
 from agentd.kinds.agents.protocol import Assignment, Permission, Record
 from agentd.kinds.agents.steps import Detail
 from agentd.kinds.launches import launch_of
 from agentd.kinds.outcomes import finished, outcome_of, stopped, unfinished
 from agentd.kinds.protocol import Outcome, Place
+from agentd.kinds.sandbox import Sandbox
 from agentd.kinds.specs import SOME_TEXT, TEXT_MOST, TEXT_SCHEMA, Cwd, Env, Problems, decoded
+from agentd.model.facts import Facts
 from agentd.model.launch import Exit, Launch
 from agentd.model.reading import read
 from agentd.model.requests import Request
@@ -63,6 +66,9 @@ class AgentSpec(Request, frozen=True, kw_only=True):
     ] = "warn"
     cwd: Annotated[Cwd | None, Meta(description="Working directory; relative paths begin in the workspace.")] = None
     env: Annotated[Env, Meta(description="Environment variables over those that tasks inherit.")] = {}
+    sandbox: Annotated[Sandbox | None, Meta(description="bubblewrap: what it may write to and reach is bounded.")] = (
+        None
+    )
 
 
 class Agent:
@@ -72,7 +78,14 @@ class Agent:
     title = "Agent"
     Spec: type = AgentSpec
 
-    def __init__(self, templates: Mapping[str, tuple[str, ...]] | None = None, *, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        templates: Mapping[str, tuple[str, ...]] | None = None,
+        *,
+        facts: Facts | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        self._facts = facts or Facts()
         self._templates = dict(templates or {})
         self._adapters = adapters(self._templates)
         self._python = python
@@ -83,11 +96,19 @@ class Agent:
         Raises:
             Invalid: naming each wrong field, as in `spec.prompt`.
         """
-        self._problems(decoded(spec, AgentSpec)).raise_any()
+        agent = decoded(spec, AgentSpec)
+        wrong = self._problems(agent)
+        sandbox.check(wrong, agent.sandbox, self._facts)
+        wrong.raise_any()
 
     def launch(self, task: Task, place: Place) -> Launch:
         """What to execute for the task's current attempt: the driver, told on its standard input."""
         spec = decoded(task.spec, AgentSpec)
+        cwd = str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace
+        home = f"{place.home}/{spec.agent}"
+        within: tuple[str, ...] = ()
+        if spec.sandbox is not None:  # of the CLI: the driver goes on reporting
+            within = sandbox.prefix(spec.sandbox, self._facts, place, cwd, directories=(home,))
         assignment = Assignment(
             agent=spec.agent,
             prompt=spec.prompt,
@@ -99,7 +120,8 @@ class Agent:
             # One that was delegated runs beside the conversation of the session.
             conversation=place.conversations.get(spec.agent) if self.exclusive(task) is not None else None,
             env=spec.env,
-            home=f"{place.home}/{spec.agent}",
+            home=home,
+            within=within,
             template=self._templates.get(spec.agent, ()),
             stall_s=spec.stall_s,
             stall_ends=spec.stall == "end",
@@ -111,7 +133,7 @@ class Agent:
             # -P: the workspace is the working directory, and what is named agentd in there is not ours.
             argv=(self._python, "-P", "-m", "agentd.drivers.agent"),
             env=place.env,
-            cwd=str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace,
+            cwd=cwd,
             stdin=msgspec.json.encode(assignment).decode(),
         )
 

@@ -22,6 +22,7 @@ class Place(Value, frozen=True, kw_only=True):
     max_result_bytes: int
     home: str = ""  #: of the session: where the programs of its tasks keep what they remember
     conversations: dict[str, str] = {}  #: the one to continue with each agent, by its name
+    private: tuple[str, ...] = ()  #: directories of the daemon that a task in a sandbox does not see into
     agent_id: str = ""
     boot_id: str = ""
     container_engine: dict[str, str] = {}  #: variables that say where it is, as the daemon has them

@@ -10,6 +10,7 @@ from agentd.kinds.docker import Docker
 from agentd.kinds.protocol import Kind, Outcome, Place
 from agentd.kinds.shell import Shell
 from agentd.model.consequences import stopped_state
+from agentd.model.facts import Facts
 from agentd.model.launch import Exit, Launch
 from agentd.model.task import Cause, CauseCode, Task
 
@@ -42,6 +43,10 @@ class Kinds(dict[str, Kind]):
         return Outcome(state=stopped_state(cause), cause=cause)
 
 
-def kinds(agents: Mapping[str, tuple[str, ...]] | None = None) -> Kinds:
-    """Every kind by its name; a task's `kind` must be one of these. `agents`: templates of the settings."""
-    return Kinds({kind.name: kind for kind in (Shell(), Agent(agents), Docker())})
+def kinds(agents: Mapping[str, tuple[str, ...]] | None = None, facts: Facts | None = None) -> Kinds:
+    """Every kind by its name; a task's `kind` must be one of these.
+
+    `agents`: templates of the settings. `facts`: what the system can do; without them, no sandbox and no cgroup.
+    """
+    facts = facts or Facts()
+    return Kinds({kind.name: kind for kind in (Shell(facts), Agent(agents, facts=facts), Docker())})

@@ -7,12 +7,15 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
+from agentd.kinds import sandbox
 from agentd.kinds.launches import launch_of
 from agentd.kinds.outcomes import finished, outcome_of, result, stopped, unfinished
 from agentd.kinds.protocol import Outcome, Place
+from agentd.kinds.sandbox import Sandbox as Sandbox
 from agentd.kinds.specs import ARGUMENT_MOST, SOME_TEXT, TEXT_MOST, TEXT_SCHEMA, Problems, decoded
 from agentd.kinds.specs import Cwd as Cwd
 from agentd.kinds.specs import Env as Env
+from agentd.model.facts import Facts
 from agentd.model.launch import Exit, Launch, ResourceLimits
 from agentd.model.requests import Request
 from agentd.model.task import Task
@@ -67,6 +70,9 @@ class ShellSpec(Request, frozen=True, kw_only=True):
     interactive: Annotated[bool, Meta(description="Keep its input open for what is sent to it while it runs.")] = False
     tty: Annotated[bool, Meta(description="Give it a terminal; stdout and stderr are then one.")] = False
     terminal: Annotated[TerminalSize | None, Meta(description="With tty: how large it is.")] = None
+    sandbox: Annotated[Sandbox | None, Meta(description="bubblewrap: what it may write to and reach is bounded.")] = (
+        None
+    )
     limits: Annotated[Limits, Meta(description="Limits of each of its processes.")] = Limits()
 
 
@@ -77,13 +83,19 @@ class Shell:
     title = "Shell command"
     Spec: type = ShellSpec
 
+    def __init__(self, facts: Facts | None = None) -> None:
+        self._facts = facts or Facts()
+
     def check(self, spec: dict[str, Any]) -> None:
         """Accept a spec.
 
         Raises:
             Invalid: naming each wrong field, as in `spec.command`.
         """
-        _problems(decoded(spec, ShellSpec)).raise_any()
+        shell = decoded(spec, ShellSpec)
+        wrong = _problems(shell)
+        sandbox.check(wrong, shell.sandbox, self._facts)
+        wrong.raise_any()
 
     def exclusive(self, task: Task) -> str | None:
         """Commands exclude nothing."""
@@ -92,13 +104,20 @@ class Shell:
     def launch(self, task: Task, place: Place) -> Launch:
         """What to execute for the task's current attempt."""
         spec = decoded(task.spec, ShellSpec)
+        cwd = str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace
+        argv = spec.argv if spec.argv is not None else ("/bin/sh", "-c", spec.command or "")
+        premade: tuple[str, ...] = ()
+        if spec.sandbox is not None:  # only what is there can be shown inside, so what it leaves is there before
+            premade = tuple(place.env[name] for name in ("AGENTD_RESULT", "AGENTD_OUTPUT") if name in place.env)
+            argv = (*sandbox.prefix(spec.sandbox, self._facts, place, cwd, files=premade), *argv)
         return launch_of(
             task,
             place,
-            argv=spec.argv if spec.argv is not None else ("/bin/sh", "-c", spec.command or ""),
+            argv=argv,
             env={**place.env, **spec.env},
-            cwd=str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace,
+            cwd=cwd,
             stdin=spec.stdin,
+            premade=premade,
             interactive=spec.interactive,
             tty=spec.tty,
             tty_size=(spec.terminal.rows, spec.terminal.columns) if spec.terminal is not None else None,

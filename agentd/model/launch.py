@@ -24,6 +24,7 @@ class Launch(Value, frozen=True, kw_only=True):
     env: dict[str, str]
     cwd: str
     stdin: str | None = None
+    premade: tuple[str, ...] = ()  #: files that are there, empty, before it starts
     interactive: bool = False  #: its input stays open after `stdin`, for what is sent to it while it runs
     tty: bool = False
     tty_size: tuple[int, int] | None = None  #: rows and columns of the terminal

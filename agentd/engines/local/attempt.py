@@ -77,6 +77,8 @@ class Attempt:
         self._recorder = Recorder(log_path, launch["index_path"], launch["max_output_bytes"])
         streams = None
         try:
+            for path in launch["premade"]:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             streams = spawning.Streams(given, interactive, launch["tty"], launch["tty_size"])
             self.pid = spawning.spawn(launch, streams)
         except BaseException as error:
@@ -84,7 +86,7 @@ class Attempt:
                 streams.close()
             self._recorder.close()
             if isinstance(error, OSError):
-                raise spawning.SpawnFailed(f"no pipe or terminal for the output: {error.strerror}") from None
+                raise spawning.SpawnFailed(f"no pipe, terminal or file for what it leaves: {error.strerror}") from None
             raise
         finally:
             os.chdir("/")  # not to hold the launch's directory
@@ -190,6 +192,10 @@ class Attempt:
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
         result, problem = evidence.result(self._launch["result_path"], self._launch["max_result_bytes"])
+        for path in self._launch["premade"]:
+            evidence.remove_empty(path)
+        if result == "" and self._launch["premade"]:
+            result = None
         problems = [*self._recorder.problems(), *([problem] if problem else [])]
         return {
             "ended_by": self._verdict(code),

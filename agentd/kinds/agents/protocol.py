@@ -33,6 +33,7 @@ class Assignment(Value, frozen=True, kw_only=True):
     conversation: str | None = None  #: to continue; None begins one
     env: dict[str, str] = {}  #: of the CLI, over the driver's own
     home: str  #: where the CLI keeps what it remembers
+    within: tuple[str, ...] = ()  #: the sandbox: what stands in front of the CLI's own command line
     template: tuple[str, ...] = ()  #: of the agent `command`, and of those in the settings
     stall_s: float | None = None
     stall_ends: bool = False
