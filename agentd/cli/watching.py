@@ -109,7 +109,12 @@ def described(task: Task, now: float) -> str:
     since = task.started_at if task.state is State.RUNNING and task.started_at else task.created_at
     told = ": ".join(part for part in (task.phase, task.message) if part)
     items = "" if task.items_processed is None else f"{task.items_processed} items"
-    parts = (task.task_id, wording.state(task), wording.duration(now - epoch(since)), items, told)
+    if task.items_failed:
+        items += f", {task.items_failed} failed"
+    bar = "" if task.progress is None or task.state is not State.RUNNING else wording.bar(task.progress)
+    if task.awaiting is not None:
+        told = f"asks: {wording.question(task.awaiting)}; agentd answer {task.task_id}"
+    parts = (task.task_id, bar, wording.state(task), wording.duration(now - epoch(since)), items, told)
     return "  ".join(part for part in parts if part)
 
 

@@ -116,6 +116,12 @@ def state(task: Task) -> str:
     return " ".join(words)
 
 
+def bar(progress: float, width: int = 20) -> str:
+    """A progress of 0 to 100 as `[########------------]`."""
+    done = int(progress / 100 * width)
+    return f"[{'#' * done}{'-' * (width - done)}]"
+
+
 def question(asked: Question) -> str:
     """What a task asks, and what may be answered."""
     return asked.prompt + (f" [{' / '.join(asked.options)}]" if asked.options else "")
