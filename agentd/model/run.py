@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from agentd.model.task import Value
 
-#: Ended runs that a session keeps: so many of the latest, and of these, but for the last, so many bytes of text.
+#: Ended runs that a session keeps: the latest, and before it so many as are, with it, this many and this much text.
 ENDED_KEPT = 100
 ENDED_KEPT_BYTES = 8 << 20
 
@@ -89,8 +89,6 @@ def output_size(outputs: dict[str, str]) -> int:
 def surplus(runs: Iterable[Run]) -> list[str]:
     """The ended runs that are no longer kept, whoever asks, and in whatever order they come."""
     ended = sorted((run for run in runs if not run.live), key=lambda run: -run.seq)
-    if len(ended) < 2:
-        return []
-    before = accumulate((run.weight for run in ended), initial=0)  # of those that ended later
-    kept = sum(size <= ENDED_KEPT_BYTES for size in list(before)[1:ENDED_KEPT])
-    return [run.run_id for run in ended[1 + kept :]]
+    sizes = accumulate(run.weight for run in ended)
+    kept = [size <= ENDED_KEPT_BYTES for size in islice(sizes, 1, ENDED_KEPT)]
+    return [run.run_id for run in ended[1 + sum(kept) :]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -389,3 +391,44 @@ async def test_500_steps_in_a_row_and_beside_each_other(build: Build) -> None:
     over = await ended(house, run)
     assert over.state is RunState.COMPLETED
     assert all(len(step.tasks) == 1 for step in steps(over).values())
+
+
+async def test_wherever_a_crash_cuts_the_journal_the_run_goes_on_and_no_step_is_started_twice(
+    build: Build, tmp_path: Path
+) -> None:
+    house = build(workers=WORKERS)
+    await house.open()
+    await house.session()
+    source = """
+steps:
+  - {id: a, run: 'echo "v=1" >> "$AGENTD_OUTPUT"', outputs: [v]}
+  - {id: b, needs: [a], run: 'test "$V" = 1', env: {V: "${{ steps.a.outputs.v }}"}}
+"""
+    run = await done(house, source)
+    await house.close()
+    whole = tmp_path / "whole"
+    shutil.copytree(house.store.path("s"), whole)
+    head, *records = (whole / "history/events-000001.jsonl").read_bytes().splitlines(keepends=True)
+    ends = set()
+    for cut in range(2, len(records) + 1):  # from the run's creation on
+        home = tmp_path / f"cut-{cut}"
+        house = House(home, workers=WORKERS)
+        session = house.store.path("s")
+        session.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(whole, session)
+        (session / "tasks.json").unlink()
+        for record in (session / "history").glob("*.json"):
+            record.unlink()
+        (session / "history/events-000001.jsonl").write_bytes(b"".join([head, *records[:cut]]))
+        try:
+            await house.open()
+            over = await ended(house, run)
+        finally:
+            await house.close()
+        kinds = [json.loads(record)["type"] for record in records[:cut]]
+        is_running = kinds.count("task.started") > kinds.count("task.finished")
+        assert over.state is (RunState.INTERRUPTED if is_running else RunState.COMPLETED), kinds
+        assert all(len(step.tasks) == (step.state is not StepState.SKIPPED) for step in steps(over).values()), kinds
+        assert is_running or steps(over)["a"].outputs == {"v": "1"}
+        ends.add(over.state)
+    assert ends == {RunState.INTERRUPTED, RunState.COMPLETED}
