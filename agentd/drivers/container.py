@@ -52,23 +52,36 @@ def main() -> None:
 
 
 class Stops:
-    """The signals that ask for an end: the first asks for a kind one, the second for one at once."""
+    """The signals that ask for an end: the first asks for a kind one, the second for one at once.
+
+    So does the end of the daemon, the worker's parent: its worker then leaves no time for kindness.
+    """
 
     def __init__(self) -> None:
         self.first, self.second = asyncio.Event(), asyncio.Event()
-        worker = read_process(os.getppid())
-        self._daemon = worker.parent if worker is not None else 0
+        self.abandoned = False
+        loop = asyncio.get_running_loop()
         for number in STOPS:
-            asyncio.get_running_loop().add_signal_handler(number, self._asked)
+            loop.add_signal_handler(number, self._asked)
+        worker = read_process(os.getppid())
+        try:
+            self._daemon = os.pidfd_open(worker.parent if worker is not None else 0)
+        except OSError:  # it is gone already, and a signal about to come
+            self._abandon()
+        else:
+            loop.add_reader(self._daemon, self._ended)
 
     def _asked(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
 
-    @property
-    def abandoned(self) -> bool:
-        """Whether the daemon is gone: then its worker leaves no time for kindness."""
-        worker = read_process(os.getppid())
-        return worker is None or worker.parent != self._daemon
+    def _ended(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._daemon)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        self.abandoned = True
+        self.first.set()
+        self.second.set()
 
 
 class Driver:
@@ -120,7 +133,7 @@ class Driver:
                 ended = await _before(work, stops.second, kind_s)
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
-            if not ended:
+            if not ended and not stops.abandoned:
                 with contextlib.suppress(Refused, TimeoutError):
                     async with asyncio.timeout(over - clock()):
                         await errand.kill()
