@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from agentd.kinds import sandbox
 from agentd.kinds.launches import launch_of
@@ -34,7 +34,7 @@ ONE_PROGRAM: list[dict[str, Any]] = [
 
 
 class Limits(Request, frozen=True, kw_only=True):
-    """Limits of each process of the task (setrlimit); what is absent is the daemon's own."""
+    """Limits of each process (setrlimit), or of the whole task in a cgroup; what is absent is the daemon's own."""
 
     memory_bytes: Annotated[
         Annotated[int, Meta(ge=1 << 20, le=1 << 62)] | None, Meta(description="Bytes of address space.")
@@ -43,6 +43,12 @@ class Limits(Request, frozen=True, kw_only=True):
         None
     )
     files: Annotated[Annotated[int, Meta(ge=3, le=1 << 20)] | None, Meta(description="Files open at once.")] = None
+    processes: Annotated[
+        Annotated[int, Meta(ge=1, le=1 << 22)] | None, Meta(description="Processes and threads at once.")
+    ] = None
+    cpus: Annotated[
+        Annotated[float, Meta(gt=0, le=10_000)] | None, Meta(description="Processors' time; needs a delegated cgroup.")
+    ] = None
 
 
 class TerminalSize(Request, frozen=True, kw_only=True):
@@ -95,6 +101,8 @@ class Shell:
         shell = decoded(spec, ShellSpec)
         wrong = _problems(shell)
         sandbox.check(wrong, shell.sandbox, self._facts)
+        if shell.limits.cpus is not None and not self._facts.cgroup:
+            wrong.add("limits.cpus", f"cannot be held here: {self._facts.cgroup_problem}")
         wrong.raise_any()
 
     def exclusive(self, task: Task) -> str | None:
@@ -117,19 +125,22 @@ class Shell:
             env={**place.env, **spec.env},
             cwd=cwd,
             stdin=spec.stdin,
+            cgroup=self._facts.cgroup if _of_a_tree(spec.limits) and self._facts.cgroup else None,
             premade=premade,
             interactive=spec.interactive,
             tty=spec.tty,
             tty_size=(spec.terminal.rows, spec.terminal.columns) if spec.terminal is not None else None,
-            limits=ResourceLimits(
-                memory_bytes=spec.limits.memory_bytes, cpu_s=spec.limits.cpu_s, files=spec.limits.files
-            ),
+            limits=ResourceLimits(**structs.asdict(spec.limits)),
         )
 
     def outcome(self, task: Task, exit: Exit) -> Outcome:
         """What the exit means. The task's recorded `stop_cause` decides over the exit code."""
         state, cause = stopped(task, exit) or unfinished(task, exit) or finished(exit)
         return outcome_of(exit, state, cause, result(exit))
+
+
+def _of_a_tree(limits: Limits) -> bool:
+    return any(each is not None for each in (limits.memory_bytes, limits.cpus, limits.processes))
 
 
 def _problems(spec: ShellSpec) -> Problems:

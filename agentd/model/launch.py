@@ -8,11 +8,16 @@ from agentd.model.task import Usage, Value
 
 
 class ResourceLimits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of each process of a launch (setrlimit); `None` is the daemon's own."""
+    """Limits of each process of a launch (setrlimit); `None` is the daemon's own.
+
+    In a cgroup, those of memory, processes and cpus are of all its processes together.
+    """
 
     memory_bytes: int | None = None
     cpu_s: int | None = None
     files: int | None = None
+    processes: int | None = None  #: of all of the user together, unless the launch has a cgroup
+    cpus: float | None = None  #: how many processors' time; of a cgroup only
 
 
 class Launch(Value, frozen=True, kw_only=True):
@@ -24,6 +29,7 @@ class Launch(Value, frozen=True, kw_only=True):
     env: dict[str, str]
     cwd: str
     stdin: str | None = None
+    cgroup: str | None = None  #: where a cgroup is made for it; the limits of memory, cpus and processes are then its
     premade: tuple[str, ...] = ()  #: files that are there, empty, before it starts
     interactive: bool = False  #: its input stays open after `stdin`, for what is sent to it while it runs
     tty: bool = False

@@ -12,7 +12,7 @@ import select
 import signal
 import time
 
-from . import evidence, spawning
+from . import cgroups, evidence, spawning
 from .listener import Listener
 from .recorder import Recorder
 
@@ -46,6 +46,7 @@ class Attempt:
         self.id: str = launch["attempt_id"]
         self.over = False  #: the tree is gone and the output complete
         self.feeder: Feeder | None = None  #: of one that has a terminal or is interactive
+        self._group = ""  # its cgroup
         self.pid = 0
         self.pid_started_at: int | None = None
         self._launch = launch
@@ -80,11 +81,15 @@ class Attempt:
             for path in launch["premade"]:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             streams = spawning.Streams(given, interactive, launch["tty"], launch["tty_size"])
-            self.pid = spawning.spawn(launch, streams)
+            if launch["cgroup"] is not None:
+                self._enter_group(launch)
+            self.pid = spawning.spawn(launch, streams, self._group)
         except BaseException as error:
             if streams is not None:
                 streams.close()
             self._recorder.close()
+            if self._group:
+                cgroups.remove(self._group)
             if isinstance(error, OSError):
                 raise spawning.SpawnFailed(f"no pipe, terminal or file for what it leaves: {error.strerror}") from None
             raise
@@ -98,6 +103,15 @@ class Attempt:
         self._listener = Listener(self._poller, streams, self._recorder)
         if interactive or (streams.tty and given is not None):
             self._feed(streams, given or b"", interactive)
+
+    def _enter_group(self, launch: dict[str, Any]) -> None:
+        group = cgroups.group_of(launch["cgroup"], self.id)
+        limits = launch["limits"]
+        try:
+            cgroups.make(group, {name: limits[name] for name in cgroups.LIMITS if limits[name] is not None})
+        except OSError as error:
+            raise spawning.SpawnFailed(f"its cgroup {group} could not be made: {error.strerror}") from None
+        self._group = group
 
     def _feed(self, streams: spawning.Streams, given: bytes, interactive: bool) -> None:
         from .feeding import Feeder  # few attempts need it
@@ -191,6 +205,9 @@ class Attempt:
         """How it ended, with the fields of `Exit`. Only when it is over."""
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
+        verdict = self._verdict(code)
+        if self._group:
+            cgroups.remove(self._group)
         result, problem = evidence.result(self._launch["result_path"], self._launch["max_result_bytes"])
         for path in self._launch["premade"]:
             evidence.remove_empty(path)
@@ -198,7 +215,7 @@ class Attempt:
             result = None
         problems = [*self._recorder.problems(), *([problem] if problem else [])]
         return {
-            "ended_by": self._verdict(code),
+            "ended_by": verdict,
             "exit_code": code if code >= 0 else None,
             "signal": -code if code < 0 else None,
             "message": "; ".join(problems),
@@ -241,6 +258,8 @@ class Attempt:
         if self._ended_by and self._ended_by != "exit":
             return self._ended_by
         killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)  # itself, or what its shell waited for
+        if self._group:
+            return "out_of_memory" if killed and cgroups.oom_kills(self._group) else "exit"
         if killed and self._oom_kills is not None and (evidence.oom_kills() or 0) > self._oom_kills:
             return "out_of_memory"
         return "exit"
@@ -278,4 +297,6 @@ class Attempt:
         from .process_tree import descendants, kill_trees, snapshot
 
         self._ending_rest = True
+        if self._group:
+            cgroups.kill(self._group)
         kill_trees(descendants(snapshot(), (os.getpid(),)))

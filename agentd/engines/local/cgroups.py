@@ -10,6 +10,8 @@ import errno
 import os
 import time
 
+#: What is a limit of the group, not of each of its processes.
+LIMITS = ("memory_bytes", "cpus", "processes")
 CONTROLLERS = ("memory", "cpu", "pids")
 #: Where the daemon itself goes: a group with limits for groups within must have no process of its own.
 OWN = "agentd"
@@ -59,6 +61,11 @@ def _enable(group: str) -> None:
         _write(f"{group}/cgroup.procs", str(os.getpid()))
         os.rmdir(own)
         raise
+
+
+def group_of(parent: str, attempt_id: str) -> str:
+    """The group of an attempt."""
+    return f"{parent}/{ATTEMPT}{attempt_id}"
 
 
 def make(group: str, limits: dict[str, float]) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agentd.clock import Clock, rfc3339
 from agentd.config import Workers
+from agentd.engines.local import cgroups
 from agentd.engines.local.alarms import Alarms
 from agentd.engines.local.attempts import Attempts
 from agentd.engines.local.losses import Losses
@@ -188,6 +189,9 @@ class Supervisor:
         if not await asyncio.get_running_loop().run_in_executor(self._cleaner, end_strays, self._brood):
             reason += "; some of its processes could not be ended"
         running, slot.running = slot.running, None
+        if running is not None and running.launch.cgroup is not None:
+            group = cgroups.group_of(running.launch.cgroup, running.launch.attempt_id)
+            await asyncio.get_running_loop().run_in_executor(self._cleaner, cgroups.remove, group)
         if running is not None:
             self._attempts.end(running.launch.attempt_id, running.lost(reason))
         if self._closing:
