@@ -145,9 +145,11 @@ def test_a_run_under_a_daemon_that_is_killed_again_and_again_does_each_step_once
     assert agentd.json("check", "--data-dir", str(agentd.data_dir))["findings"] == []
 
 
+BUILD_S = 600.0
 PACKAGE = """
 name: build-and-test
 inputs: {package: {default: six==1.17.0}, module: {default: six}}
+env: {PYTHONDONTWRITEBYTECODE: "1"}  # one step copies the source that others import
 steps:
   - id: fetch
     run: |
@@ -188,10 +190,11 @@ def test_a_real_package_is_downloaded_built_and_tested_in_parallel_steps(own_dae
     if subprocess.run(probe, capture_output=True, timeout=PATIENCE_S).returncode != 0:
         pytest.skip("pip reaches no registry")
     source = PACKAGE.replace('"$PYTHON"', f'"{sys.executable}"')
-    done = own_daemon("workflow", "run", "-s", "six", written(tmp_path, source), code=None)
+    own_daemon.text("workflow", "run", "-d", "-s", "six", written(tmp_path, source))
+    until(lambda: own_daemon.json("workflow", "show", "six")["state"] != "running", BUILD_S, step_s=0.2)
     run = own_daemon.json("workflow", "show", "six")
     logs = {each["id"]: own_daemon.text("logs", each["task_id"]) for each in run["steps"] if each["task_id"]}
-    assert run["state"] == "completed", "\n".join([done.stderr.decode(), *logs.values()])[-6000:]
+    assert run["state"] == "completed", (run["where"], "\n".join(logs.values())[-6000:])
     steps = {each["id"]: each for each in run["steps"]}
     assert steps["fetch"]["outputs"] == {"version": "1.17.0"}
     assert steps["build"]["outputs"]["wheel"].endswith(".whl")

@@ -89,7 +89,7 @@ async def test_what_is_wrong_with_a_file_is_told_with_line_and_column_and_nothin
         assert (answer.status, answer.code) == (422, "workflow_invalid")
         assert [(each["line"], each["column"], each["field"]) for each in answer.json["errors"]] == [
             (2, 21, "steps[0].neds"),
-            (3, 22, "steps[1].needs[0]"),
+            (3, 21, "steps[1].needs[0]"),
         ]
         assert "line 2, column 21" in answer.json["detail"]
     assert (await made.get("/sessions/s/workflows"))["data"] == []
