@@ -210,7 +210,7 @@ def test_who_may_do_what_is_as_for_tasks() -> None:
 
     roles = {(route.method, route.path.rpartition("/")[2]): (route.role, route.for_tasks) for route in ROUTES}
     assert roles == {
-        ("POST", "validate"): (Role.VIEWER, False),
+        ("POST", "validate"): (Role.OPERATOR, False),
         ("POST", "workflow"): (Role.OPERATOR, False),
         ("GET", "workflows"): (Role.VIEWER, True),
         ("GET", "{run_id}"): (Role.VIEWER, True),
