@@ -20,6 +20,8 @@ EVENTS = 40
 #: More than EVENTS, for those that came while the session was asked.
 MOST_EVENTS = 2 * EVENTS
 ARTIFACTS = 100
+#: Tasks that await an answer of which the page says so at its top.
+ASKING = 5
 
 #: Fields that the page has a place for; the others are listed as they are.
 _KNOWN = {
@@ -60,6 +62,7 @@ async def session(visit: Visit) -> Page:
         "counts": _counts(row),
         "policy": _policy(row),
         "first_failed": first_failed(tasks),
+        "asking": [task for task in tasks if task["awaiting"] and task["state"] == "running"][:ASKING],
         "timeline": timeline(tasks, now),
         "happenings": [happening(event) for event in events["events"] or []],
         "names": {task["task_id"]: words.command_of(task) for task in (*tasks, *listing.rows)},

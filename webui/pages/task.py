@@ -35,7 +35,7 @@ _KNOWN = {
     *("labels", "trigger", "attempt", "attempts", "timeout_s", "retry", "on_interrupt", "max_output_bytes"),
     *("not_before", "next_attempt_at", "progress", "phase", "message", "items_processed", "items_failed", "result"),
     *("created_at", "queued_at", "started_at", "ended_at", "duration_s", "wait_s", "cancel_requested_at"),
-    *("stop_cause", "awaiting", "retry_of", "transitions", "seq"),
+    *("stop_cause", "awaiting", "answered", "retry_of", "parent_id", "depth", "workflow", "transitions", "seq"),
 }
 _KNOWN_OF_ATTEMPT = {
     *("n", "worker_id", "boot_id", "pid", "pid_started_at", "started_at", "ended_at", "duration_s", "exit_code"),
