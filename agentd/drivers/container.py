@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,7 @@ class Driver:
     async def run(self, environ: Mapping[str, str]) -> int:
         """Do it, and leave a record; the exit code to end with."""
         stops = Stops()
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=1))  # output stays in order
         problem = ""
         try:
             async with engine_at(host_of(environ)) as engine:

@@ -86,6 +86,8 @@ class Engine:
         import aiohttp
 
         self.local = host.startswith("unix://")  #: it sees the files that we see
+        #: Podman looks whether a container runs, not whether all of its output was read (4.3: seen under load).
+        self.leaves_early = True
         self._docker = docker
         self._host = host
         self._error = aiodocker.DockerError
@@ -93,10 +95,12 @@ class Engine:
         self._unbounded = aiohttp.ClientTimeout()
 
     async def greet(self) -> None:
-        """See whether it is there."""
+        """See whether it is there, and what it is."""
         with self._sentences():
             async with asyncio.timeout(ANSWER_S):
-                await self._docker.version()
+                version = await self._docker.version()
+        names = [str(each.get("Name")) for each in version.get("Components") or ()]
+        self.leaves_early = "Podman Engine" in names
 
     async def has_image(self, image: str) -> bool:
         """Whether it need not be fetched."""
@@ -163,11 +167,9 @@ class Engine:
         found = await self._soon(self._docker.containers.list(all=True, filters=json.dumps({"label": wanted})))
         return {each.id: dict(each["Labels"] or {}) for each in found}
 
-    async def output(self, container_id: str, *, follow: bool, since: str | None) -> AsyncIterator[bytes]:
-        """What it has written since a time in unix seconds, as the engine frames it, piece by piece."""
+    async def output(self, container_id: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """What it has written, as the engine frames it, piece by piece; with `follow`, until it has ended."""
         asked = {"stdout": "1", "stderr": "1", "follow": "1" if follow else "0"}
-        if since is not None:
-            asked["since"] = since
         with self._sentences():
             # aiodocker's own `log` decodes each frame as text.
             path = f"containers/{container_id}/logs"

@@ -64,7 +64,7 @@ class Frames:
 
 
 class Output:
-    """Our stdout and stderr, and how much of the container's was written to each."""
+    """Our stdout and stderr, and how much was written to each. The loop's executor has one thread: it keeps the order."""
 
     def __init__(self) -> None:
         self._written = {_STDOUT: 0, _STDERR: 0}
@@ -74,24 +74,27 @@ class Output:
         """What was written so far."""
         return sum(self._written.values())
 
-    async def take(
-        self, engine: Engine, container_id: str, *, raw: bool, follow: bool, since: str | None = None
-    ) -> None:
+    async def take(self, engine: Engine, container_id: str, *, raw: bool, follow: bool, aloud: bool = True) -> None:
         """Write what the container has written and was not written yet; with `follow`, until it has ended.
+
+        Not `aloud`: count it as written.
 
         Raises:
             Refused, Missing, Away: what comes next can be had by another call.
         """
         frames = Frames(raw=raw)
         passed = dict.fromkeys(self._written, 0)
-        async for data in engine.output(container_id, follow=follow, since=since):
+        async for data in engine.output(container_id, follow=follow):
             for stream, piece in frames.feed(data):
                 known = min(len(piece), self._written[stream] - passed[stream])
                 passed[stream] += len(piece)
                 if known < len(piece):
                     self._written[stream] += len(piece) - known
-                    # A worker that is busy must not keep a stop from being heard.
-                    await asyncio.to_thread(_write, stream, piece[known:])
+                    if not aloud:
+                        continue
+                    # In a thread: a worker that is busy must not keep a stop from being heard. What was counted is
+                    # written whatever happens to us.
+                    await asyncio.shield(asyncio.to_thread(_write, stream, piece[known:]))
 
 
 def _write(stream: int, data: bytes) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Any, TypeVar
 
 from agentd.drivers.container_engine import Away, Engine, Missing, Refused
@@ -46,7 +45,6 @@ class Errand:
         self._output = Output()
         self._creating: asyncio.Task[str] | None = None
         self._tty = assignment.tty
-        self._since: str | None = None
 
     @property
     def ours(self) -> bool:
@@ -65,6 +63,7 @@ class Errand:
                 return await self._run()
             case Operation.START:
                 await self._find()
+                await self._pass_over()
                 return await self._run()
             case Operation.STOP:
                 return await self._stop()
@@ -103,6 +102,11 @@ class Errand:
         self._tell(self.known())
         return found
 
+    async def _pass_over(self) -> None:
+        """Not to tell again what it wrote when it ran before: counted, since times of engines are not exact enough."""
+        assert self.container_id is not None
+        await self._output.take(self._engine, self.container_id, raw=self._tty, follow=False, aloud=False)
+
     async def _run(self) -> Record:
         container_id = self.container_id
         assert container_id is not None
@@ -110,9 +114,6 @@ class Errand:
         await self._engine.start(container_id)
         self.started = True
         self._tell(self.known())
-        if not self.ours:
-            found = await self._engine.show(container_id)
-            self._since = _unix(found["State"]["StartedAt"])
         code = await self._until_gone(container_id)
         return self.known(exit_code=code, out_of_memory=await self._was_out_of_memory(container_id))
 
@@ -129,8 +130,10 @@ class Errand:
                 await asyncio.wait({following}, timeout=DRAIN_S)
                 if self._output.bytes == before:
                     break
-            if not following.done() or following.exception() is not None or ended[0] + LATE_S < clock():
-                # It was left too early, or not at all: the container may have written more.
+            left_well = following.done() and following.exception() is None and ended[0] + LATE_S > clock()
+            if not left_well or self._engine.leaves_early:  # the container may have written more
+                following.cancel()
+                await asyncio.wait({following})
                 await self._patiently(lambda: self._write(container_id, follow=False))
             return code
         finally:
@@ -156,7 +159,7 @@ class Errand:
         return self.known(exit_code=None if state.get("Running") else state.get("ExitCode"))
 
     async def _write(self, container_id: str, *, follow: bool) -> None:
-        await self._output.take(self._engine, container_id, raw=self._tty, follow=follow, since=self._since)
+        await self._output.take(self._engine, container_id, raw=self._tty, follow=follow)
 
     async def _patiently(self, request: Callable[[], Awaitable[T]]) -> T:
         """Ask again while the engine is away, for a while: a container may outlive its engine's restart."""
@@ -226,11 +229,6 @@ def _check_sources(told: Assignment) -> None:
         if not os.path.exists(mount.source):
             what = f"mounts[{n}].source {mount.source} does not exist"
             raise Refused(f"{what}; make it first, or correct the path")
-
-
-def _unix(moment: str) -> str:
-    """Unix seconds, as engines take them, of a time of theirs: RFC 3339 with nanoseconds."""
-    return f"{datetime.fromisoformat(moment).timestamp():.6f}"
 
 
 def _config(told: Assignment) -> dict[str, Any]:

@@ -120,6 +120,7 @@ def test_five_megabytes_come_whole(driver: Driver) -> None:
     assert ended.out == b"x" * (5 << 20) + b"end\n"
 
 
+@pytest.mark.slow
 def test_with_a_terminal_there_is_one_stream(driver: Driver) -> None:
     ended = driver.run(command=("sh", "-c", "test -t 1 && echo out; echo err >&2"), tty=True)
     assert (ended.code, ended.out, ended.err) == (0, b"out\r\nerr\r\n", b"")
@@ -140,6 +141,7 @@ def test_it_sees_its_mounts_and_no_network(driver: Driver, tmp_path: Path) -> No
     assert (tmp_path / "closed" / "file").read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_limits_and_the_user_are_those_of_the_container(driver: Driver, engine: ContainerEngine) -> None:
     process = driver.running(
         command=("sh", "-c", "echo runs; id -u; sleep 100"),
@@ -158,6 +160,7 @@ def test_limits_and_the_user_are_those_of_the_container(driver: Driver, engine: 
     driver.finish(process)
 
 
+@pytest.mark.slow
 def test_one_that_is_asked_to_end_may_say_so(driver: Driver, engine: ContainerEngine) -> None:
     process = driver.running(command=POLITE)
     process.send_signal(signal.SIGTERM)
@@ -176,6 +179,7 @@ def test_one_that_ignores_it_is_killed_within_the_grace(driver: Driver, engine: 
     assert engine.containers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grace_s", [PATIENCE_S, 0.9])
 def test_a_second_stop_and_a_short_grace_kill_at_once(driver: Driver, engine: ContainerEngine, grace_s: float) -> None:
     process = driver.running(command=STUBBORN, grace_s=grace_s)
@@ -190,6 +194,7 @@ def test_a_second_stop_and_a_short_grace_kill_at_once(driver: Driver, engine: Co
     assert engine.containers() == []
 
 
+@pytest.mark.slow
 def test_a_stop_before_there_is_a_container_leaves_none(driver: Driver, engine: ContainerEngine) -> None:
     process = driver.start(command=STUBBORN, pull=Pull.ALWAYS, image="registry.invalid/name:tag")
     assert process.stderr is not None
@@ -205,13 +210,21 @@ def test_a_stop_before_there_is_a_container_leaves_none(driver: Driver, engine: 
     ("told", "sentence"),
     [
         ({"image": "absent:1"}, "there is no image 'absent:1' here, and pull is never"),
-        ({"image": "registry.invalid/absent:1", "pull": Pull.MISSING}, "could not be pulled"),
-        ({"command": ("/absent",)}, "/absent"),
+        pytest.param(
+            {"image": "registry.invalid/absent:1", "pull": Pull.MISSING}, "could not be pulled", marks=pytest.mark.slow
+        ),
+        pytest.param({"command": ("/absent",)}, "/absent", marks=pytest.mark.slow),
         ({"mounts": (Bind(source="/absent/file", target="/x"),)}, "mounts[0].source /absent/file does not exist"),
-        ({"network": "absent", "command": ("true",)}, "network"),
-        ({"operation": Operation.START, "id": "absent"}, "there is no container 'absent'"),
-        ({"operation": Operation.STOP, "id": "absent"}, "there is no container 'absent'"),
-        ({"operation": Operation.LOGS, "id": "absent"}, "there is no container 'absent'"),
+        pytest.param({"network": "absent", "command": ("true",)}, "network", marks=pytest.mark.slow),
+        pytest.param(
+            {"operation": Operation.START, "id": "absent"}, "there is no container 'absent'", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"operation": Operation.STOP, "id": "absent"}, "there is no container 'absent'", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"operation": Operation.LOGS, "id": "absent"}, "there is no container 'absent'", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said(
@@ -240,6 +253,7 @@ def test_no_engine_is_said_with_where_it_was_looked_for(tmp_path: Path, host: st
     assert sentence in driver.reap("--agent", "agent").problem
 
 
+@pytest.mark.slow
 def test_an_existing_container_is_started_read_and_stopped_and_stays(driver: Driver, engine: ContainerEngine) -> None:
     made = engine.podman("create", "--name=theirs", IMAGE, "sh", "-c", "echo once; echo err >&2; exit 4").strip()
     for _ in range(2):
@@ -254,6 +268,7 @@ def test_an_existing_container_is_started_read_and_stopped_and_stays(driver: Dri
     assert [each["Id"] for each in engine.containers()] == [made]
 
 
+@pytest.mark.slow
 def test_a_stop_of_one_that_is_not_ours_ends_it_and_never_removes_it(driver: Driver, engine: ContainerEngine) -> None:
     engine.podman("create", "--name=theirs", IMAGE, *STUBBORN)
     process = driver.running(operation=Operation.START, id="theirs", grace_s=3.0)
@@ -262,6 +277,7 @@ def test_a_stop_of_one_that_is_not_ours_ends_it_and_never_removes_it(driver: Dri
     assert [each["State"] for each in engine.containers()] == ["exited"]
 
 
+@pytest.mark.slow
 def test_logs_that_are_followed_can_be_left_and_the_container_runs_on(driver: Driver, engine: ContainerEngine) -> None:
     engine.podman("run", "--detach", "--name=theirs", IMAGE, *STUBBORN)
     process = driver.running(operation=Operation.LOGS, id="theirs", follow=True)
@@ -273,6 +289,7 @@ def test_logs_that_are_followed_can_be_left_and_the_container_runs_on(driver: Dr
     assert driver.finish(process).code == 0
 
 
+@pytest.mark.slow
 def test_what_a_killed_driver_leaves_is_removed_and_what_others_have_is_not(
     driver: Driver, engine: ContainerEngine
 ) -> None:
@@ -296,6 +313,7 @@ def test_what_a_killed_driver_leaves_is_removed_and_what_others_have_is_not(
     assert engine.running() == [theirs]
 
 
+@pytest.mark.slow
 def test_an_engine_that_is_restarted_meanwhile_costs_no_output(driver: Driver, engine: ContainerEngine) -> None:
     script = "echo runs; i=0; while test -e /go/wait; do sleep 0.1; done; echo more; exit 5"
     go = driver.result.parent / "go"

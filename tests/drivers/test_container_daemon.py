@@ -66,6 +66,7 @@ def test_a_container_runs_in_the_workspace_and_its_streams_are_output(
     until(lambda: not mark(daemon).exists())
 
 
+@pytest.mark.slow
 def test_the_shorthand_takes_the_spec_flat(daemon: RealDaemon, engine: ContainerEngine) -> None:
     flat = {"operation": "run", "image": IMAGE, "command": "echo $A", "env": {"A": "b"}, "session_id": "s"}
     answer = daemon.request("POST", "/tasks/docker", flat)
@@ -74,6 +75,7 @@ def test_the_shorthand_takes_the_spec_flat(daemon: RealDaemon, engine: Container
     assert daemon.request("GET", f"/tasks/{answer.json['task_id']}/output").body == b"b\n"
 
 
+@pytest.mark.slow
 def test_a_cancelled_one_and_one_that_takes_too_long_leave_no_container(
     daemon: RealDaemon, engine: ContainerEngine
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_killed_driver_leaves_no_container_when_its_task_has_ended(
     assert engine.containers() == []
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_no_container_when_its_task_has_ended(
     daemon: RealDaemon, engine: ContainerEngine
 ) -> None:
@@ -122,6 +125,7 @@ def test_a_killed_daemon_leaves_no_container_once_another_answers(daemon: RealDa
     assert not mark(daemon).exists()
 
 
+@pytest.mark.slow
 def test_a_killed_daemon_takes_its_containers_along_before_another_starts(
     daemon: RealDaemon, engine: ContainerEngine
 ) -> None:
@@ -130,6 +134,7 @@ def test_a_killed_daemon_takes_its_containers_along_before_another_starts(
     until(lambda: engine.containers() == [])
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stops_leaves_no_container(daemon: RealDaemon, engine: ContainerEngine) -> None:
     daemon.stop()
     daemon.settings["drain_s"] = 0
@@ -141,6 +146,7 @@ def test_a_daemon_that_stops_leaves_no_container(daemon: RealDaemon, engine: Con
     assert daemon.wait(task_id)["cause"]["code"] == "shutdown"
 
 
+@pytest.mark.slow
 def test_without_an_engine_the_cause_says_what_is_left_and_it_is_removed_later(
     daemon: RealDaemon, engine: ContainerEngine
 ) -> None:
@@ -163,6 +169,7 @@ def test_without_an_engine_the_cause_says_what_is_left_and_it_is_removed_later(
     assert not mark(daemon).exists()
 
 
+@pytest.mark.slow
 def test_no_engine_and_no_image_fail_with_a_sentence(daemon: RealDaemon, engine: ContainerEngine) -> None:
     task = daemon.wait(submit(daemon, ["true"], spec={"image": "absent:1", "pull": "never"}))
     assert (task["state"], task["cause"]["code"]) == ("failed", "spawn_failed")

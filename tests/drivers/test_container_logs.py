@@ -58,7 +58,7 @@ class Flaky(Engine):
     def __init__(self, data: bytes, steps: list[int]) -> None:
         self.data, self.steps = data, steps
 
-    async def output(self, container_id: str, *, follow: bool, since: str | None) -> AsyncIterator[bytes]:
+    async def output(self, container_id: str, *, follow: bool) -> AsyncIterator[bytes]:
         if self.steps:
             yield self.data[: self.steps.pop(0)]
             raise Away("gone")
