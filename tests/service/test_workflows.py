@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agentd.errors import (
     InvalidTransition,
     RunNotFound,
     SessionActive,
+    SessionReadOnly,
     WorkflowInvalid,
 )
 from agentd.model.requests import NewTask, TaskQuery
@@ -380,6 +382,58 @@ async def test_what_is_shown_is_what_the_journal_says(build: Build) -> None:
     assert await house.service.workflow_run(run.run_id) == before
     findings = (await house.service.check()).findings
     assert [each for each in findings if each.session_id is not None] == []
+
+
+async def test_a_session_that_is_moved_takes_its_runs_along_and_one_that_went_on_resumes_there(
+    build: Build, tmp_path: Path
+) -> None:
+    house = build(workers=WORKERS)
+    await house.open()
+    await house.session(max_parallel=2)
+    over = await done(house, JOIN)
+    source = f"steps: [{{id: a, run: 'test -e {tmp_path}/go || sleep 60'}}, {{id: b, needs: [a], run: 'true'}}]"
+    run = await begun(house, source)
+    ledger = await house.store.ledger("s")
+    await until(lambda: ledger.counts["running"] == 1)
+    archive = b"".join((await house.service.export_session("s")).blocks)
+    await house.service.delete_session("s", force=True, if_seq=None)
+
+    async def blocks() -> AsyncIterator[bytes]:
+        yield archive
+
+    await house.service.import_session("s", blocks())
+    assert await house.service.workflow_run(over.run_id) == over
+    found = await house.service.workflow_run(run.run_id)
+    assert (found.state, states(found)) == (RunState.INTERRUPTED, {"a": "interrupted", "b": "skipped"})
+    assert "exported" in (found.reason or "")
+    (tmp_path / "go").touch()
+    await house.service.resume_run("s", run.run_id)
+    assert (await ended(house, run)).state is RunState.COMPLETED
+
+
+async def test_a_damaged_session_shows_its_runs_as_far_as_they_can_be_read(build: Build) -> None:
+    house = build(workers=WORKERS)
+    await house.open()
+    await house.session()
+    over = await done(house, JOIN)
+    await house.close()
+    session = house.store.path("s")
+    snapshot = (session / "tasks.json").read_bytes()
+    house = build(workers=WORKERS)
+    await house.open()
+    sound = (session / "history/events-000001.jsonl").stat().st_size
+    await house.ended((await house.submit()).task_id)
+    await house.close()
+    (session / "tasks.json").write_bytes(snapshot)
+    journal = bytearray((session / "history/events-000001.jsonl").read_bytes())
+    journal[sound + 50] ^= 1  # records that are sound follow
+    (session / "history/events-000001.jsonl").write_bytes(journal)
+    house = build(workers=WORKERS)
+    await house.open()
+    with pytest.raises(SessionReadOnly):
+        await begun(house, JOIN)
+    assert (await house.service.workflow_run(over.run_id)).state is RunState.COMPLETED
+    assert [each.run_id for each in (await house.service.workflow_runs("s", RunQuery())).data] == [over.run_id]
 
 
 async def test_500_steps_in_a_row_and_beside_each_other(build: Build) -> None:
