@@ -24,6 +24,7 @@ from agentd.kinds.agents.command import Command
 from agentd.kinds.agents.known import adapters
 from agentd.kinds.agents.protocol import Adapter, Assignment, Record
 from agentd.kinds.agents.steps import Detail
+from agentd.kinds.sandbox import known_inside
 
 #: As a shell says that it found no such command.
 NOT_FOUND = 127
@@ -70,7 +71,7 @@ def _adapter(assignment: Assignment) -> Adapter:
 
 def _env(adapter: Adapter, assignment: Assignment, environ: Mapping[str, str]) -> dict[str, str]:
     ours = adapter.env(assignment)
-    env = {**environ, **ours, **assignment.env}
+    env = {**(known_inside(environ) if assignment.within else environ), **ours, **assignment.env}
     if (home := adapter.home_variable) is not None and home in ours:
         env[home] = ours[home]  # what belongs to the session stays in it
     return env

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -63,6 +63,11 @@ def prefix(
     for path in place.private:
         words += ("--remount-ro", path)
     return (*facts.sandbox, *words, "--chdir", cwd, *facts.sandbox_end)
+
+
+def known_inside(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the way to the daemon: by it, a task could submit another without a sandbox."""
+    return {name: value for name, value in env.items() if name not in ("AGENTD_URL", "AGENTD_TOKEN")}
 
 
 def options(facts: Facts, *, network: bool = False) -> tuple[str, ...]:

@@ -114,15 +114,17 @@ class Shell:
         spec = decoded(task.spec, ShellSpec)
         cwd = str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace
         argv = spec.argv if spec.argv is not None else ("/bin/sh", "-c", spec.command or "")
+        env = place.env
         premade: tuple[str, ...] = ()
         if spec.sandbox is not None:  # only what is there can be shown inside, so what it leaves is there before
             premade = tuple(place.env[name] for name in ("AGENTD_RESULT", "AGENTD_OUTPUT") if name in place.env)
+            env = sandbox.known_inside(env)
             argv = (*sandbox.prefix(spec.sandbox, self._facts, place, cwd, files=premade), *argv)
         return launch_of(
             task,
             place,
             argv=argv,
-            env={**place.env, **spec.env},
+            env={**env, **spec.env},
             cwd=cwd,
             stdin=spec.stdin,
             cgroup=self._facts.cgroup if _of_a_tree(spec.limits) and self._facts.cgroup else None,

@@ -165,6 +165,14 @@ def test_there_is_no_network_unless_it_is_allowed(daemon: RealDaemon, run: Run) 
 
 
 @needs_bubblewrap
+def test_it_is_not_told_the_way_to_the_daemon_by_which_it_could_have_a_task_without_a_sandbox(run: Run) -> None:
+    _, output = run("env", sandbox={"type": "bubblewrap", "network": True})
+    assert "AGENTD_TASK_ID=" in output
+    assert "AGENTD_TOKEN=" not in output
+    assert "AGENTD_URL=" not in output
+
+
+@needs_bubblewrap
 def test_a_socket_of_another_program_in_tmp_is_not_there(run: Run, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
@@ -308,7 +316,7 @@ def test_what_is_no_sandbox_is_refused(sandbox: Any) -> None:
 
 @needs_bubblewrap
 def test_an_agent_works_in_one(tmp_path: Path) -> None:
-    script = "cat > /dev/null; echo x > inside; cat $DATA/token && exit 1; echo x > /etc/agentd-x && exit 1; echo $HOME"
+    script = "cat > /dev/null; echo x > inside; cat $DATA/token && exit 1; echo x > /etc/agentd-x && exit 1; env"
     daemon = RealDaemon(tmp_path / "data", agents={"robot": ["/bin/sh", "-c", script]}).start()
     try:
         spec = {"agent": "robot", "prompt": "go", "sandbox": "bubblewrap", "env": {"DATA": str(daemon.data_dir)}}
@@ -319,5 +327,6 @@ def test_an_agent_works_in_one(tmp_path: Path) -> None:
         assert task["state"] == "completed", (task["cause"], output)
         assert (daemon.data_dir / "sessions/s/workspace/inside").read_text() == "x\n"
         assert daemon.token.encode() not in output
+        assert b"AGENTD_TOKEN=" not in output
     finally:
         daemon.end()
