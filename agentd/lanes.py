@@ -128,6 +128,7 @@ class Lanes:
         self._lanes: dict[str, dict[str | None, Lane]] = {}  #: by session and parent
         self._rotation: OrderedDict[_LaneId, None] = OrderedDict()
         self._held: dict[str, str] = {}  #: sessions of which nothing may start, and why
+        self._delegated: set[str] = set()  #: sessions that may have lanes of sub-tasks
 
     def queue(self, task: Task, max_parallel: int, exclusive: str | None = None) -> None:
         """The task could run; again: no effect. Of those in a lane with the same `exclusive`, one runs at a time."""
@@ -199,6 +200,8 @@ class Lanes:
 
     def _lane(self, task: Task, max_parallel: int) -> Lane:
         lane = self._lanes.setdefault(task.session_id, {}).setdefault(task.parent_id, Lane())
+        if task.parent_id is not None:
+            self._delegated.add(task.session_id)
         lane.max_parallel, lane.held = max_parallel, self._held.get(task.session_id)
         return lane
 
@@ -217,6 +220,17 @@ class Lanes:
     def turns(self) -> list[_LaneId]:
         """Session and parent of the lanes that could start a task, in the order of their turns."""
         return list(self._rotation)
+
+    def delegating(self) -> int:
+        """How many running tasks have sub-tasks that run or are queued: they may be waiting for them."""
+        found = 0
+        for session_id in list(self._delegated):
+            lanes = self._lanes.get(session_id, {})
+            parents = lanes.keys() - {None}
+            if not parents:
+                self._delegated.discard(session_id)
+            found += sum(len(parents & lane.running.keys()) for lane in lanes.values())
+        return found
 
     def of(self, task: Task) -> Lane | None:
         """The task's lane, if that has anything to run."""

@@ -133,6 +133,7 @@ class Scheduler:
             return
         self._dispatching = True  # staging a start tells `changed`, which would come back here
         try:
+            self._engine.lend(self._lanes.delegating())
             while (following := self._lanes.next()) is not None:
                 worker_id = self._engine.claim()
                 if worker_id is None:

@@ -82,5 +82,8 @@ class Engine(Protocol):
     def scale(self, minimum: int | None, maximum: int | None) -> Capacity:
         """Change the bounds of the pool; busy workers beyond them leave when done."""
 
+    def lend(self, waiting: int) -> None:
+        """So many of those that run only wait for others, for which as many more may run."""
+
     async def close(self) -> None:
         """Let idle workers go. The caller has stopped all attempts before."""

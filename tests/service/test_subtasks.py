@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentd.config import Limits
+from agentd.config import Limits, Workers
 from agentd.errors import InvalidTransition, QueueFull
 from agentd.model.requests import NewTask
 from agentd.model.task import State, Task
@@ -30,6 +30,19 @@ async def test_a_sub_task_runs_while_the_one_that_submitted_it_waits_for_it(hous
     first = await house.ended((await child(house, parent, "true")).task_id)
     assert (first.state, first.parent_id, first.depth) == (State.COMPLETED, parent.task_id, 1)
     assert (await house.service.task(behind.task_id)).state is State.QUEUED
+
+
+async def test_tasks_that_wait_for_their_sub_tasks_never_use_up_the_workers(build: Build) -> None:
+    house = build(workers=Workers(min=1, max=1, grace_s=0.2))
+    await house.open()
+    await house.session()
+    top = await running(house, await house.submit("sleep 60"))
+    middle = await running(house, await child(house, top))
+    assert (await house.ended((await child(house, middle, "true")).task_id)).state is State.COMPLETED
+    behind = await house.submit(session_id="s")
+    await house.service.cancel(top.task_id)
+    assert (await house.ended(behind.task_id)).state is State.COMPLETED
+    await until(lambda: len(house.engine.workers()) == 1)
 
 
 async def test_a_task_is_cancelled_with_all_that_it_submitted(house: House) -> None:

@@ -44,6 +44,7 @@ class LocalEngine:
         self._clock = clock
         self._min = settings.min
         self._max = max(settings.min, settings.max)
+        self._lent = 0
         self._idle: list[Slot] = []  # the last one used is the first one taken: the others age, and go
         self._burst = 1
         self._closing = False
@@ -201,11 +202,16 @@ class LocalEngine:
         if low < 0 or high < 1 or low > high:
             raise Invalid.field("min", f"must be from 0 to max; min {low} with max {high} is not")
         self._min, self._max = low, high
-        while len(self._slots) > self._max and self._idle:
-            self._supervisor.retire(self._idle.pop(0))
+        self._shrink()
         self._watch_age()
         self._on_room()
         return self.capacity()
+
+    def lend(self, waiting: int) -> None:
+        """So many of those that run only wait for others, for which as many more may run."""
+        if waiting != self._lent:
+            self._lent = waiting
+            self._shrink()
 
     async def close(self) -> None:
         """Let idle workers go. The caller has stopped all attempts before; what runs all the same ends as lost."""
@@ -219,11 +225,19 @@ class LocalEngine:
 
     # How many there are
 
+    @property
+    def _most(self) -> int:
+        return self._max + self._lent
+
+    def _shrink(self) -> None:
+        while len(self._slots) > self._most and self._idle:
+            self._supervisor.retire(self._idle.pop(0))
+
     def _grow(self) -> None:
         """One more is wanted. Wishes that stay unmet double what is started at once: a crowd is soon served."""
         if self._supervisor.count(SlotState.STARTING):
             return
-        for _ in range(min(self._burst, self._max - len(self._slots))):
+        for _ in range(min(self._burst, self._most - len(self._slots))):
             if not self._supervisor.add():
                 return
         self._burst = min(self._burst * 2, STARTING_MOST)
@@ -240,9 +254,9 @@ class LocalEngine:
         if self._closing:
             return
         worn = slot.tasks_done >= self._settings.max_tasks
-        if worn or len(self._slots) > self._max:
+        if worn or len(self._slots) > self._most:
             self._supervisor.retire(slot)
-            if worn and len(self._slots) < self._max:
+            if worn and len(self._slots) < self._most:
                 self._supervisor.add()
             return
         fresh = slot.state is SlotState.STARTING
@@ -261,7 +275,7 @@ class LocalEngine:
             self._idle.remove(slot)
 
     def _on_vacant(self, slot: Slot) -> None:
-        if len(self._slots) > self._max:
+        if len(self._slots) > self._most:
             self._supervisor.retire(slot)
         else:
             self._supervisor.fill(slot)
