@@ -58,8 +58,9 @@ class Reports:
             status, answer = self._request("POST", f"{self._path}/ask?timeout_s={WAIT_S:g}", body, REQUEST_S + WAIT_S)
             answered = answer.get("answered")
             if status == 200:
-                ours = isinstance(answered, dict) and answered.get("ask_id") == ask_id
-                return str(answered["answer"]) if ours else None
+                if isinstance(answered, dict) and answered.get("ask_id") == ask_id:
+                    return str(answered["answer"])
+                return None
             if status and status != 202 and status not in _LATER:
                 self._complain(f"could not ask: the daemon answered {status}")
                 return None

@@ -68,6 +68,12 @@ class ScriptedEngine:
         if attempt_id in self.running:
             self.asked_to_stop.add(attempt_id)
 
+    def input(self, attempt_id: str, data: bytes, *, eof: bool) -> int:
+        raise KeyError(attempt_id)
+
+    def resize(self, attempt_id: str, rows: int, columns: int) -> None:
+        raise KeyError(attempt_id)
+
     def end(self, attempt_id: str, exit: Exit) -> None:
         """The attempt is over, in this way; again: no effect."""
         if attempt_id not in self.running:
