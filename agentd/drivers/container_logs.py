@@ -64,7 +64,7 @@ class Frames:
 
 
 class Output:
-    """Our stdout and stderr, and how much was written to each. The loop's executor has one thread: it keeps the order."""
+    """Our stdout and stderr, and how much was written to each. One thread of the loop's executor keeps the order."""
 
     def __init__(self) -> None:
         self._written = {_STDOUT: 0, _STDERR: 0}

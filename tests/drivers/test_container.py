@@ -23,6 +23,7 @@ from tests.drivers.harness import PATIENCE_S, with_group_gone
 DRIVER = [sys.executable, "-P", "-m", "agentd.drivers.container"]
 #: A container that tells when it runs, and does not care about SIGTERM.
 STUBBORN = ("sh", "-c", "trap 'echo asked' TERM; echo runs; while :; do sleep 0.1; done")
+SLOW = pytest.mark.slow
 POLITE = ("sh", "-c", "trap 'echo bye; exit 7' TERM; echo runs; while :; do sleep 0.1; done")
 
 
@@ -213,9 +214,9 @@ def test_a_stop_before_there_is_a_container_leaves_none(driver: Driver, engine: 
         pytest.param(
             {"image": "registry.invalid/absent:1", "pull": Pull.MISSING}, "could not be pulled", marks=pytest.mark.slow
         ),
-        pytest.param({"command": ("/absent",)}, "/absent", marks=pytest.mark.slow),
+        pytest.param({"command": ("/absent",)}, "/absent", marks=SLOW),
         ({"mounts": (Bind(source="/absent/file", target="/x"),)}, "mounts[0].source /absent/file does not exist"),
-        pytest.param({"network": "absent", "command": ("true",)}, "network", marks=pytest.mark.slow),
+        pytest.param({"network": "absent", "command": ("true",)}, "network", marks=SLOW),
         pytest.param(
             {"operation": Operation.START, "id": "absent"}, "there is no container 'absent'", marks=pytest.mark.slow
         ),

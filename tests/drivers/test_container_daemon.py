@@ -114,7 +114,12 @@ def test_a_killed_worker_leaves_no_container_when_its_task_has_ended(
 
 def test_a_killed_daemon_leaves_no_container_once_another_answers(daemon: RealDaemon, engine: ContainerEngine) -> None:
     task_id = stubborn(daemon, engine)
-    os.kill(driver_of(daemon, task_id), signal.SIGSTOP)  # it cannot remove its container by itself
+    driver = driver_of(daemon, task_id)
+    [worker] = [each for each in daemon.workers() if each["task_id"] == task_id]
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGSTOP)  # nobody shall remove the container
+    for pid in (worker["pid"], driver):
+        os.kill(pid, signal.SIGKILL)
     daemon.kill9()
     assert len(engine.running()) == 1
     assert mark(daemon).exists()
