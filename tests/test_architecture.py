@@ -74,7 +74,7 @@ VIEWER = House(
     "webui",
     (
         frozenset({"__init__", "contact", "identity", "refusals", "settings", "schema_form", "words"})
-        | {"blotting", "charts", "log", "packing", "running", "turns"},
+        | {"blotting", "charts", "graph", "log", "packing", "running", "turns"},
         frozenset({"assets", "failures", "forms", "links", "secret", "upstream"})
         | {"analysis", "causes", "clocks", "connections", "typed"},
         frozenset({"commands", "doorkeeper", "feed", "passing", "roster"}),

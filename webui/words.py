@@ -25,6 +25,8 @@ LOOKS = {
     "failed": Look("✕", "bad"),
     "timeout": Look("◔", "bad"),
     "cancelled": Look("⊘", "off"),
+    "interrupted": Look("⚠", "bad"),
+    "skipped": Look("↷", "off"),
     "working": Look("▶", "run"),
     "idle": Look("·", "off"),
     "damaged": Look("⚠", "bad"),

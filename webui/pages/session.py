@@ -20,6 +20,8 @@ EVENTS = 40
 #: More than EVENTS, for those that came while the session was asked.
 MOST_EVENTS = 2 * EVENTS
 ARTIFACTS = 100
+#: The latest runs of workflows; all are on a page of their own.
+RUNS = 5
 #: Tasks that await an answer of which the page says so at its top.
 ASKING = 5
 
@@ -44,16 +46,18 @@ async def session(visit: Visit) -> Page:
     if row is None:
         return _page(agent, session_id, {"session": None}, {})
     tasks = _tasks(row, given)
-    listing, events, artifacts = await asyncio.gather(
+    listing, events, artifacts, (runs, more_runs) = await asyncio.gather(
         tasklist.page(visit, agent, session_id, tasks),
         _events(visit, agent, session_id, row, tasks),
         _artifacts(visit, agent, session_id),
+        _runs(visit, agent, session_id),
     )
     now = time_at(answer.contact)
     model = {
         "session": row,
         "tasks": listing.rows,
         "next": listing.next,
+        "runs": runs,
         **events,
         **artifacts,
     }
@@ -62,6 +66,9 @@ async def session(visit: Visit) -> Page:
         "counts": _counts(row),
         "policy": _policy(row),
         "first_failed": first_failed(tasks),
+        "agent": agent.name,
+        "session_id": session_id,
+        "more_runs": more_runs,
         "asking": [task for task in tasks if task["awaiting"] and task["state"] == "running"][:ASKING],
         "timeline": timeline(tasks, now),
         "happenings": [happening(event) for event in events["events"] or []],
@@ -114,6 +121,18 @@ async def _artifacts(visit: Visit, agent: Agent, session_id: str) -> dict[str, A
     rows = many(visit, answer, "path")
     following = answer.value.get("next") if rows is not None else None
     return {"artifacts": rows, "artifacts_next": following if isinstance(following, str) else None}
+
+
+async def _runs(visit: Visit, agent: Agent, session_id: str) -> tuple[list[Row], bool]:
+    """The latest runs of workflows, and whether there are more; none at an agent of a version without them."""
+    path = f"/sessions/{segment(session_id)}/workflows"
+    token = visit.token_for(agent)
+    window = [("limit", str(RUNS))]
+    answer = await visit.upstream.ask(agent, "GET", path, token=token, within_s=visit.patience_s, params=window)
+    if not answer.ok and answer.contact.reason_code != "no_such_route":
+        visit.note(answer.contact)
+    rows = many(visit, answer, "run_id") if answer.ok else None
+    return rows or [], rows is not None and answer.value.get("next") is not None
 
 
 def first_failed(tasks: list[Row]) -> Row | None:
