@@ -91,10 +91,12 @@ async def _run(
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 def _validate(files: tuple[str, ...]) -> int:
     """Check files, without a daemon: `FILE:LINE:COLUMN: problem` for each problem, and exit code 2."""
+    from agentd.engines.local import system
     from agentd.kinds.registry import kinds
+    from agentd.kinds.sandbox import options
     from agentd.workflows.reading import read
 
-    code, known = exits.OK, kinds()
+    code, known = exits.OK, kinds(facts=system.found(options))
     for file in files:
         try:
             workflow = read(_raw(file), known)

@@ -107,8 +107,10 @@ class Agent:
         cwd = str(PurePosixPath(place.workspace, spec.cwd)) if spec.cwd else place.workspace
         home = f"{place.home}/{spec.agent}"
         within: tuple[str, ...] = ()
+        premade: tuple[str, ...] = ()
         if spec.sandbox is not None:  # of the CLI: the driver goes on reporting
-            within = sandbox.prefix(spec.sandbox, self._facts, place, cwd, directories=(home,))
+            premade = (place.env["AGENTD_OUTPUT"],) if "AGENTD_OUTPUT" in place.env else ()
+            within = sandbox.prefix(spec.sandbox, self._facts, place, cwd, directories=(home,), files=premade)
         assignment = Assignment(
             agent=spec.agent,
             prompt=spec.prompt,
@@ -133,6 +135,7 @@ class Agent:
             # -P: the workspace is the working directory, and what is named agentd in there is not ours.
             argv=(self._python, "-P", "-m", "agentd.drivers.agent"),
             env=place.env,
+            premade=premade,
             cwd=cwd,
             stdin=msgspec.json.encode(assignment).decode(),
         )

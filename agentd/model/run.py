@@ -10,7 +10,8 @@ from agentd.model.task import Value
 
 #: Ended runs that a session keeps: the latest, and before it so many as are, with it, this many and this much text.
 ENDED_KEPT = 100
-ENDED_KEPT_BYTES = 8 << 20
+ENDED_KEPT_BYTES = 4 << 20
+_STEP = 64  #: characters that a step takes, without its outputs
 
 
 class Standing(StrEnum):
@@ -77,8 +78,8 @@ class Run(Value, frozen=True, kw_only=True):
 
     @property
     def weight(self) -> int:
-        """Characters of text in it."""
-        return len(self.source) + sum(output_size(step.outputs) for step in self.steps.values())
+        """Characters that it takes, about."""
+        return len(self.source) + sum(_STEP + output_size(step.outputs) for step in self.steps.values())
 
 
 def output_size(outputs: dict[str, str]) -> int:

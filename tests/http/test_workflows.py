@@ -6,10 +6,14 @@ from typing import Any
 
 import pytest
 
+from agentd.engines.local import system
 from agentd.http.tokens import Role
+from agentd.kinds.sandbox import options
 from agentd.model.run_views import SOURCE_BYTES
 
 from .talk import Api, until
+
+FACTS = system.found(options)
 
 STEPS = """
 name: two
@@ -187,6 +191,13 @@ async def test_the_events_of_a_run_come_with_those_of_its_tasks(made: Api) -> No
     assert types == ["run.created", "task.created", "task.finished", "run.step_ended", "run.ended"]
     step = next(event.json for event in seen if event.type == "run.step_ended")
     assert (step["run_id"], step["step"], step["outputs"]) == (begun["run_id"], "a", {"v": "3"})
+
+
+@pytest.mark.skipif(not FACTS.sandbox, reason=FACTS.sandbox_problem)
+async def test_a_step_in_a_sandbox_hands_on_as_any_other(made: Api) -> None:
+    line = "{id: a, run: 'echo v=1 >> \"$AGENTD_OUTPUT\"', sandbox: bubblewrap, outputs: [v]}"
+    found = await ended(made, (await run(made, f"steps: [{line}]"))["run_id"])
+    assert (found["state"], found["steps"][0]["outputs"]) == ("completed", {"v": "1"}), found
 
 
 async def test_a_step_reads_runs_of_its_session_with_its_own_token_and_changes_none(made: Api) -> None:
