@@ -19,7 +19,7 @@ Json = dict[str, Any]
 _OF_TASKS = ("workspace", "home", "artifacts")
 _RECORD = re.compile(r"(\d{6,})-(completed|failed|timeout|cancelled)-([0-9a-z]+)\.json")
 _UNLISTED = re.compile(r"the stream of (\d+) bytes of output is not known")
-_OUTPUT = re.compile(r"([0-9a-z]+)\.(\d+)\.(log|idx|result\.json)")
+_OUTPUT = re.compile(r"([0-9a-z]+)\.(\d+)\.(log|idx|result\.json|handed)")
 
 
 class Session:

@@ -13,6 +13,7 @@ import pytest
 from benchlib.processes import PATIENCE_S, until
 from tests.cli.daemon_process import Agentd
 
+CHECK_FILES = Path(__file__).parents[2] / "scripts" / "check_files"
 GOOD = """
 name: greet
 inputs: {who: {default: world}}
@@ -143,6 +144,8 @@ def test_a_run_under_a_daemon_that_is_killed_again_and_again_does_each_step_once
     assert sorted(lines) == sorted(f"{step['id']} {task}" for step in run["steps"] for task in step["tasks"])
     agentd.end()
     assert agentd.json("check", "--data-dir", str(agentd.data_dir))["findings"] == []
+    proof = subprocess.run([CHECK_FILES, str(agentd.data_dir)], capture_output=True, timeout=PATIENCE_S)
+    assert proof.returncode == 0, proof.stdout
 
 
 BUILD_S = 600.0
