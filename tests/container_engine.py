@@ -114,6 +114,8 @@ class ContainerEngine:
             self.podman("rm", "--all", "--force", "--time=0")
             return
         for container in self.containers():
+            if container["State"] == "running":  # or it would be asked to end, and waited for
+                self.ask("POST", f"containers/{container['Id']}/kill?signal=KILL")
             self.ask("DELETE", f"containers/{container['Id']}?force=true&timeout=0&ignore=true")
 
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from agentd.drivers.container_engine import Refused, engine_at
 from agentd.drivers.container_reaping import Reaped
 from agentd.kinds.containers import Assignment, Bind, Operation, Pull, Record
 from tests.container_engine import IMAGE, ContainerEngine
 from tests.daemon.harness import until
 from tests.drivers.harness import PATIENCE_S, with_group_gone
+from tests.users import NOBODY, as_root
 
 DRIVER = [sys.executable, "-P", "-m", "agentd.drivers.container"]
 #: A container that tells when it runs, and does not care about SIGTERM.
@@ -252,6 +257,54 @@ def test_no_engine_is_said_with_where_it_was_looked_for(tmp_path: Path, host: st
     assert sentence in ended.record.problem
     assert (ended.code, ended.record.started, ended.record.gone) == (125, False, True)
     assert sentence in driver.reap("--agent", "agent").problem
+
+
+@as_root
+def test_an_engine_that_this_user_may_not_use_is_said(open_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(open_path / "s"))
+        listening.listen()
+        os.chmod(open_path / "s", 0o600)
+
+        async def ask() -> None:
+            async with engine_at(f"unix://{open_path}/s"):
+                raise AssertionError("it may use it")
+
+        asyncio.run(_refused(ask()))  # imports what another user may not read
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            os.write(write, asyncio.run(_refused(ask())).encode())
+            os._exit(0)
+        os.close(write)
+        with open(read) as end:
+            said = end.read()
+        os.waitpid(child, 0)
+    assert f"unix://{open_path}/s may not be used by this user: Permission denied" in said
+
+
+async def _refused(asking: Coroutine[Any, Any, None]) -> str:
+    try:
+        async with asyncio.timeout(1):
+            await asking
+    except (Refused, TimeoutError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that every user may look into."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+def test_the_daemon_loads_nothing_that_speaks_to_engines() -> None:
+    program = "import sys, agentd.daemon; print(sorted(name for name in sys.modules if 'docker' in name))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=PATIENCE_S)
+    assert done.stdout.decode().strip() == "['agentd.http.docker_task', 'agentd.kinds.docker']"
 
 
 @pytest.mark.slow

@@ -175,6 +175,17 @@ def test_without_an_engine_the_cause_says_what_is_left_and_it_is_removed_later(
 
 
 @pytest.mark.slow
+def test_what_could_not_be_removed_is_once_the_engine_is_back(daemon: RealDaemon, engine: ContainerEngine) -> None:
+    task_id = stubborn(daemon, engine)
+    engine.stop()
+    os.kill(driver_of(daemon, task_id), signal.SIGKILL)
+    assert "may be left" in daemon.wait(task_id)["cause"]["message"]
+    engine.start()
+    until(lambda: not mark(daemon).exists())
+    assert engine.containers() == []
+
+
+@pytest.mark.slow
 def test_no_engine_and_no_image_fail_with_a_sentence(daemon: RealDaemon, engine: ContainerEngine) -> None:
     task = daemon.wait(submit(daemon, ["true"], spec={"image": "absent:1", "pull": "never"}))
     assert (task["state"], task["cause"]["code"]) == ("failed", "spawn_failed")
