@@ -76,12 +76,12 @@ VIEWER = House(
         frozenset({"__init__", "contact", "identity", "refusals", "settings", "schema_form", "words"})
         | {"blotting", "charts", "graph", "log", "packing", "running", "turns"},
         frozenset({"assets", "failures", "forms", "links", "secret", "upstream"})
-        | {"analysis", "causes", "clocks", "connections", "typed"},
+        | {"analysis", "causes", "clocks", "connections", "spending", "typed"},
         frozenset({"commands", "doorkeeper", "feed", "passing", "roster"}),
         frozenset({"visit"}),
         frozenset({"rendering", "rows"}),
         frozenset({"routes", "description", "happenings", "login", "merging", "tasklist", "totals"}),
-        frozenset({"logs", "timeline"}),
+        frozenset({"logs", "phases", "timeline"}),
         frozenset({"ticks"}),
         frozenset({"actions", "api", "pages"}),
         frozenset({"app"}),

@@ -55,16 +55,16 @@ def graph(steps: Sequence[dict[str, Any]]) -> Graph | None:
     drawn = dict(list(instances.items())[:MAX_NODES])
     if not drawn:
         return None
-    needs = {step: [need for need in _needs(each[0]) if need in drawn] for step, each in drawn.items()}
+    needs = {step: [need for need in _needs(group[0]) if need in drawn] for step, group in drawn.items()}
     level = _levels(needs)
     rows: Counter[int] = Counter()
     nodes: dict[str, Node] = {}
-    for step, each in drawn.items():
+    for step, group in drawn.items():
         x, y = MARGIN + level[step] * STEP_X, MARGIN + rows[level[step]] * STEP_Y
         rows[level[step]] += 1
-        state, words = _standing(each)
+        state, words = _standing(group)
         name = step if len(step) <= MAX_NAME else step[: MAX_NAME - 1] + "…"
-        nodes[step] = Node(step, name, state, words, each, x, y)
+        nodes[step] = Node(step, name, state, words, group, x, y)
     pairs = [(nodes[need], nodes[step]) for step, all_needs in needs.items() for need in all_needs]
     levels = max(level.values()) + 1
     return Graph(

@@ -48,6 +48,7 @@ class Renderer:
         self._jinja.filters.update(
             duration=words.duration,
             size=words.size,
+            usd=words.usd,
             coded=words.coded,
             pretty=_pretty,
             segment=segment,

@@ -85,6 +85,13 @@ def size(number: float | None) -> str:
     return f"{value:.1f} TiB"
 
 
+def usd(amount: float | None) -> str:
+    """US dollars as a person reads them, small amounts too; empty for None."""
+    if not isinstance(amount, int | float):
+        return ""
+    return f"{amount:.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.3g} USD"
+
+
 def moment(text: object) -> datetime | None:
     """The time that an agent wrote, in UTC; None when it is none, or lies outside of the years 1 to 9999."""
     try:

@@ -12,6 +12,7 @@ from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
 from webui.rows import Row, many, subject
+from webui.spending import limits, spent
 from webui.timeline import timeline
 from webui.upstream import Agent, segment
 from webui.visit import Visit
@@ -28,7 +29,7 @@ ASKING = 5
 #: Fields that the page has a place for; the others are listed as they are.
 _KNOWN = {
     *("agent", "session_id", "title", "labels", "policy", "owner", "archived", "conversations"),
-    *("created_at", "updated_at", "seq", "state", "counts", "reason"),
+    *("created_at", "updated_at", "seq", "state", "counts", "reason", "usage"),
 }
 
 
@@ -53,6 +54,8 @@ async def session(visit: Visit) -> Page:
         _runs(visit, agent, session_id),
     )
     now = time_at(answer.contact)
+    budget = row["policy"]["budget"] if isinstance(row["policy"], Row) else None
+    budget_limits = limits(budget, spent(row["usage"], tasks, now))
     model = {
         "session": row,
         "tasks": listing.rows,
@@ -66,6 +69,9 @@ async def session(visit: Visit) -> Page:
         "counts": _counts(row),
         "policy": _policy(row),
         "first_failed": first_failed(tasks),
+        "usage": row["usage"] if isinstance(row["usage"], Row) and row["usage"]["attempts"] else None,
+        "limits": budget_limits,
+        "nested": tasklist.nested,
         "agent": agent.name,
         "session_id": session_id,
         "more_runs": more_runs,
@@ -150,9 +156,9 @@ def _counts(row: Row) -> list[tuple[str, Any]]:
 
 
 def _policy(row: Row) -> dict[str, Any]:
-    """What the policy sets, without what is not set."""
+    """What the policy sets, without what is not set, and its budget, which stands beside what is used of it."""
     given = row["policy"] if isinstance(row["policy"], dict) else {}
-    return {name: value for name, value in given.items() if value is not None and value is not False}
+    return {name: each for name, each in given.items() if name != "budget" and each is not None and each is not False}
 
 
 ROUTES: tuple[Route, ...] = (("GET", "/a/{agent}/s/{session}", session),)
