@@ -114,8 +114,11 @@ class Errand:
         await self._engine.start(container_id)
         self.started = True
         self._tell(self.known())
-        code = await self._until_gone(container_id)
-        return self.known(exit_code=code, out_of_memory=await self._was_out_of_memory(container_id))
+        try:
+            code = await self._until_gone(container_id)
+            return self.known(exit_code=code, out_of_memory=await self._was_out_of_memory(container_id))
+        except Missing:
+            raise Refused(f"container {container_id} was removed by somebody else, and its exit code with it") from None
 
     async def _until_gone(self, container_id: str) -> int:
         """Follow it to its end; its exit code."""

@@ -361,7 +361,7 @@ def test_what_a_killed_driver_leaves_is_removed_and_what_others_have_is_not(
     assert driver.reap("--agent", "agent", "--spare-boot", "now").removed == ()
     assert len(engine.running()) == 3
     assert len(driver.reap("--agent", "agent", "--spare-boot", "later").removed) == 1
-    driver.finish(now)
+    assert "was removed by somebody else" in driver.finish(now).record.problem
     assert len(driver.reap("--agent", "other").removed) == 1
     driver.finish(other)
     assert engine.running() == [theirs]
