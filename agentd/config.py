@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -52,6 +53,8 @@ class Limits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sessions: Count = 100_000
     live_tasks: Count = 100_000  #: not terminal, over all sessions
     live_tasks_per_session: Count = 20_000
+    live_subtasks: Count = 100  #: of one task
+    subtask_depth: Annotated[int, Meta(ge=0, le=100)] = 3  #: tasks that submit one another, after the first
     output_bytes: Size = 10 << 30  #: of one attempt, unless the task says less
     result_bytes: Size = 256 << 10
     line_bytes: Size = 8 << 10  #: of a log line as shown; the raw log has it all
@@ -107,6 +110,7 @@ class Settings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
     http: Http = Http()
     log: Log = Log()
     tasks: Tasks = Tasks()
+    agents: dict[str, tuple[str, ...]] = {}  #: more agents of the kind `agent`: how each is called
 
 
 FILE_NAME = "agentd.yaml"
@@ -267,6 +271,11 @@ def _contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "http.host", f"is {http.host!r}, which other machines can reach; set http.allow_remote: true to mean it"
     if any("/" in name for name in http.allowed_hosts):
         yield "http.allowed_hosts", "holds a URL; name hosts alone, as agentd.example.org"
+    for name, template in settings.agents.items():
+        if not re.fullmatch("[a-z][a-z0-9_-]{0,62}", name):
+            yield "agents", f"has {name!r}; names are small letters, digits, - and _, and begin with a letter"
+        elif not template:
+            yield "agents", f"has {name!r} without a program; write it first"
     if http.socket is not None and not 0 < len(os.fsencode(http.socket)) <= 107:
         yield "http.socket", "must be a path of 1 to 107 bytes (unix(7)); choose a shorter one"
 

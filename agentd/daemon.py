@@ -22,23 +22,25 @@ from agentd import __version__
 from agentd.bus import Bus
 from agentd.clock import SystemClock, rfc3339
 from agentd.config import Settings
-from agentd.engines.local.orphans import LeftAttempt, end_leftovers
-from agentd.engines.local.pool import LocalEngine
+from agentd.engines.containers import LocalEngineWithContainers
+from agentd.engines.local import system
+from agentd.engines.local.orphans import end_leftovers, left_behind
 from agentd.engines.local.process_tree import started_at
 from agentd.errors import AgentdError, AlreadyRunning, ConfigInvalid, StorageFailed
 from agentd.http import unix_socket
 from agentd.http.app import make_runner
 from agentd.http.server import Runner
 from agentd.kinds.registry import kinds
+from agentd.kinds.sandbox import options
 from agentd.log import configure
 from agentd.model.events import AgentDraining, AgentEvent, type_of
-from agentd.model.task import Task
 from agentd.placing import Places
 from agentd.scheduler import Scheduler
 from agentd.scopes import TaskTokens
 from agentd.service import Service
 from agentd.store import agent_file, layout
 from agentd.store.agent_file import AgentFile
+from agentd.store.container_mark import ContainerMark
 from agentd.store.datadir import has_room, make_private, prepare, sweep
 from agentd.store.disk import RealDisk
 from agentd.store.locks import DirectoryLock
@@ -67,8 +69,7 @@ class Daemon:
         self._clock = SystemClock()
         self._disk = RealDisk()
         self._lock: DirectoryLock | None = None
-        self._engine: LocalEngine
-        self._scheduler: Scheduler
+        self._engine: LocalEngineWithContainers
         self._store: Store
         self._web: Runner | None = None
         self._watch: MetadataWatch | None = None
@@ -100,23 +101,27 @@ class Daemon:
             store=self._store,
             bus=bus,
             clock=self._clock,
-            kinds=kinds(),
+            kinds=kinds(self.settings.agents, await asyncio.to_thread(system.found, options)),
             agent_id=agent_id,
             boot_id=boot_id,
             stop_asked=self._stop_asked,
         )
         self.service.task_tokens = tokens
-        self._engine = LocalEngine(self.settings.workers, agent_id=agent_id, boot_id=boot_id, clock=self._clock)
+        mark = ContainerMark(str(self.data_dir))
+        self._engine = LocalEngineWithContainers(
+            self.settings.workers, agent_id=agent_id, boot_id=boot_id, clock=self._clock, mark=mark
+        )
         self._engine.on_event = self._announce
-        places = Places(str(self.data_dir), self.settings, tokens, os.environ)
+        places = Places(str(self.data_dir), self.settings, tokens, os.environ, agent_id, boot_id)
         self._scheduler = Scheduler(self.service, self._engine, places)
         if not has_room(self._disk, str(self.data_dir)):
             log.warning("agent.disk_full", data_dir=str(self.data_dir))
             self._store.room.missing()
         found = await self._store.open()
         # In a copy, what ran at the time belongs to the original and may well be alive there.
-        left = [] if copied else [_left_behind(task) for task in self.service.running_at_start(found)]
+        left = [] if copied else [left_behind(task) for task in self.service.running_at_start(found)]
         killed = await asyncio.to_thread(end_leftovers, agent_id, left)
+        await self._engine.clear_earlier()
         report = await self.service.recover(found, killed=killed, began=began)
         for session_id, reason in found.damaged:
             log.error("session.quarantined", session_id=session_id, reason=reason)
@@ -173,12 +178,11 @@ class Daemon:
 
     def _show_itself(self, agent_id: str, boot_id: str) -> None:
         """Write agent.json, as soon as the disk takes it; until then clients must be told where to knock."""
-        pid = os.getpid()
         agent = AgentFile(
             agent_id=agent_id,
             boot_id=boot_id,
-            pid=pid,
-            pid_started_at=started_at(pid) or 0,
+            pid=os.getpid(),
+            pid_started_at=started_at(os.getpid()) or 0,
             url=self.url,
             socket=self.settings.http.socket,
             data_dir=str(self.data_dir),
@@ -221,6 +225,7 @@ class Daemon:
         self.service.announce(AgentDraining(at=self.service.now(), drain_s=drain_s))
         limit_s = self.settings.workers.grace_s + STOP_MARGIN_S
         await self._scheduler.drain(drain_s, limit_s, self._hurry)
+        await self.service.close_runs()
         await self.close()
         log.info("agent.stopped")
 
@@ -232,6 +237,7 @@ class Daemon:
             chore.cancel()
         await asyncio.gather(*self._chores, return_exceptions=True)
         if hasattr(self, "service"):
+            await self.service.close_runs()
             self.service.bus.close()
         if self._web is not None:
             await self._web.cleanup()
@@ -271,11 +277,6 @@ class Daemon:
         self._chores.discard(chore)
         if not chore.cancelled() and (error := chore.exception()) is not None:
             log.error("agent.chore_failed", exc_info=error)
-
-
-def _left_behind(task: Task) -> LeftAttempt:
-    last = task.attempts[-1]
-    return task.task_id, last.pid, last.pid_started_at
 
 
 def _fields(event: AgentEvent) -> dict[str, Any]:

@@ -4,10 +4,12 @@ Each class carries a stable `code`; the sentence is made where the error is rais
 `http/problems.py` turns a code into a status, `client.py` turns it back into the class, `cli/` into an exit code.
 
     AgentdError
-      Invalid            Malformed
+      Invalid            Malformed         WorkflowInvalid
       Unauthorized       Forbidden         RateLimited
       NotFound           SessionNotFound   TaskNotFound   WorkerNotFound   ArtifactNotFound   RouteNotFound
+                         RunNotFound
       Conflict           SessionExists     SessionActive  InvalidTransition  IdempotencyConflict  SessionReadOnly
+      InputFull
       PreconditionFailed MethodNotAllowed  RequestTimeout  TooLarge  HeadersTooLarge  UriTooLong  UnsupportedMediaType
                          RangeNotSatisfiable
       Unavailable        Draining          QueueFull
@@ -56,6 +58,33 @@ class Malformed(Invalid):
     code = "malformed"
 
 
+class SourceProblem(NamedTuple):
+    """Something wrong in a text: line and column from 1, the path of the part, and a sentence with the remedy."""
+
+    line: int
+    column: int
+    path: str
+    message: str
+
+
+class WorkflowInvalid(Invalid):
+    """A workflow cannot be run as it is written; `problems` has all that is wrong, in the order of the text."""
+
+    code = "workflow_invalid"
+
+    def __init__(
+        self, detail: str, *, errors: Sequence[FieldError] = (), problems: Sequence[SourceProblem] = ()
+    ) -> None:
+        super().__init__(detail, errors=errors)
+        self.problems = tuple(problems)
+
+    @classmethod
+    def of(cls, detail: str, problems: Sequence[SourceProblem]) -> WorkflowInvalid:
+        """These problems, named as fields too."""
+        errors = [FieldError(each.path, f"line {each.line}, column {each.column}: {each.message}") for each in problems]
+        return cls(detail, errors=errors, problems=problems)
+
+
 class Unauthorized(AgentdError):
     """No token, or one that is not known."""
 
@@ -90,6 +119,12 @@ class TaskNotFound(NotFound):
     """No task has this id."""
 
     code = "task_not_found"
+
+
+class RunNotFound(NotFound):
+    """No run of a workflow has this id."""
+
+    code = "run_not_found"
 
 
 class WorkerNotFound(NotFound):
@@ -144,6 +179,12 @@ class SessionReadOnly(Conflict):
     """The session's journal is damaged or its disk failed; it is shown, not changed."""
 
     code = "session_read_only"
+
+
+class InputFull(AgentdError):
+    """A task does not read what it was given."""
+
+    code = "input_full"
 
 
 class PreconditionFailed(AgentdError):

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
 from agentd.config import Settings
+from agentd.kinds.containers import ENGINE_VARIABLES
 from agentd.kinds.protocol import Place
+from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.scopes import TaskTokens
 from agentd.store import layout
@@ -18,14 +20,27 @@ from agentd.store import layout
 class Places:
     """Makes the place of each attempt. `url` is where the daemon answers, once it does."""
 
-    def __init__(self, data_dir: str, settings: Settings, tokens: TaskTokens, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data_dir: str,
+        settings: Settings,
+        tokens: TaskTokens,
+        environ: Mapping[str, str],
+        agent_id: str = "",
+        boot_id: str = "",
+    ) -> None:
         self.url = ""
+        self._agent_id = agent_id
+        self._boot_id = boot_id
+        self._container_engine = {name: environ[name] for name in ENGINE_VARIABLES if name in environ}
         self._data_dir = data_dir
+        sessions = os.path.realpath(f"{data_dir}/{layout.SESSIONS}")  # which may be a link to another disk
+        self._private = (data_dir,) if sessions.startswith(f"{data_dir}/") else (data_dir, sessions)
         self._settings = settings
         self._tokens = tokens
         self._inherited = inherited(environ, settings.tasks.env_pass)
 
-    def __call__(self, task: Task) -> Place:
+    def __call__(self, task: Task, session: Session) -> Place:
         """The place of the task's current attempt; its directories are there again if an earlier task removed them."""
         session_dir = layout.session_dir(self._data_dir, task.session_id)
         workspace, artifacts = layout.workspace_dir(session_dir), layout.artifacts_dir(session_dir)
@@ -44,6 +59,8 @@ class Places:
             "AGENTD_ARTIFACTS": artifacts,
             "AGENTD_RESULT": result_path,
         }
+        if task.workflow is not None:
+            env["AGENTD_OUTPUT"] = f"{session_dir}/{layout.output_handed(task.task_id, task.attempt)}"
         limits = self._settings.limits
         return Place(
             workspace=workspace,
@@ -55,6 +72,12 @@ class Places:
             grace_s=self._settings.workers.grace_s,
             max_output_bytes=min(task.max_output_bytes or limits.output_bytes, limits.output_bytes),
             max_result_bytes=limits.result_bytes,
+            home=layout.home_dir(session_dir),
+            conversations=session.conversations,
+            private=self._private,
+            agent_id=self._agent_id,
+            boot_id=self._boot_id,
+            container_engine=self._container_engine,
         )
 
 

@@ -34,9 +34,9 @@ def queue_view(
     """
     rows = []
     for ledger in ledgers:
-        lane = lanes.of(ledger.session.session_id)
         for task in ledger.tasks.values():
             if task.state in (State.QUEUED, State.WAITING):
+                lane = lanes.of(task)
                 ready = lane is not None and task.task_id in lane.queued
                 rows.append(Row(task, ledger, lane, ready))
     start = max(0, key_in(window.cursor, "queue", int)) if window.cursor else 0
@@ -63,15 +63,15 @@ def _age(row: Row) -> tuple[str, str]:
     return row.task.created_at, row.task.task_id
 
 
-def _in_turn(rows: Iterable[Row], rotation: Sequence[str], count: int) -> list[Row]:
+def _in_turn(rows: Iterable[Row], rotation: Sequence[tuple[str, str | None]], count: int) -> list[Row]:
     """The first so many that are ready, in the order in which they would run."""
-    turn = {session_id: index for index, session_id in enumerate(rotation)}
-    nth: dict[str, int] = {}
+    turn = {lane_id: index for index, lane_id in enumerate(rotation)}
+    nth: dict[tuple[str, str | None], int] = {}
     ordered = []
     for row in sorted((r for r in rows if r.ready), key=lambda r: (-r.task.priority, r.task.seq)):
-        session_id = row.task.session_id
-        rank = nth[session_id] = nth.get(session_id, -1) + 1
-        ordered.append((rank, turn.get(session_id, len(turn)), row.task.created_at, row.task.task_id, row))
+        lane_id = (row.task.session_id, row.task.parent_id)
+        rank = nth[lane_id] = nth.get(lane_id, -1) + 1
+        ordered.append((rank, turn.get(lane_id, len(turn)), row.task.created_at, row.task.task_id, row))
     return [row for *_, row in heapq.nsmallest(count, ordered)]  # an id is there once: rows are not compared
 
 
@@ -86,8 +86,13 @@ def _reason(row: Row, capacity: Capacity, draining: bool, now: float) -> str:
         return f"no worker serves queue {task.queue!r}"
     if task.next_attempt_at is not None and epoch(task.next_attempt_at) > now:
         return f"its next attempt is due at {task.next_attempt_at}"
+    if lane is not None and lane.held is not None:
+        return lane.held
     if lane is not None and len(lane.running) >= lane.max_parallel:
-        return f"the session runs {len(lane.running)} of max_parallel {lane.max_parallel}"
+        runs = "the session" if task.parent_id is None else f"of task {task.parent_id} the session"
+        return f"{runs} runs {len(lane.running)} of max_parallel {lane.max_parallel}"
+    if lane is not None and (waiting := lane.queued.get(task.task_id)) is not None and lane.is_excluded(waiting):
+        return f"task {lane.user_of(waiting)} has the session's {waiting.exclusive} for itself"
     if capacity.degraded:
         return "the workers are degraded and back off"
     return f"all workers are busy ({capacity.busy} of {capacity.max})"

@@ -12,15 +12,16 @@ from typing import Any
 
 import structlog
 
+from agentd.budgets import Budgets
 from agentd.clock import epoch
 from agentd.deadlines import STORAGE_RETRY_S, Deadlines, Pauses, StartTimes
 from agentd.engines.protocol import Engine
-from agentd.errors import AgentdError, Invalid, InvalidTransition, SessionReadOnly, StorageFailed
-from agentd.kinds.protocol import Outcome, Place
-from agentd.lanes import Lanes
-from agentd.model.consequences import open_needs, stopped_state
+from agentd.errors import AgentdError, InvalidTransition, SessionReadOnly, StorageFailed
+from agentd.kinds.protocol import Place
+from agentd.lanes import Lanes, Next
+from agentd.model.consequences import open_needs
 from agentd.model.events import TaskQueued, TaskSpawned
-from agentd.model.launch import Capacity, EndedBy, Exit, Launch
+from agentd.model.launch import Capacity, EndedBy, Exit
 from agentd.model.requests import QueueView, Scale, Window, WorkerView
 from agentd.model.session import Session
 from agentd.model.task import Cause, CauseCode, State, Task
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 class Scheduler:
     """The service's runner. All of it lives on the event loop."""
 
-    def __init__(self, service: Service, engine: Engine, place: Callable[[Task], Place]) -> None:
+    def __init__(self, service: Service, engine: Engine, place: Callable[[Task, Session], Place]) -> None:
         self.draining = False
         self._service = service
         self._engine = engine
@@ -44,13 +45,14 @@ class Scheduler:
         self._start_times = StartTimes(self._clock.time, self._look)
         self._pauses = Pauses(self._clock, self._look)
         self._deadlines = Deadlines(service, self._own)
+        self._budgets = Budgets(service, self._lanes, self._own)
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._work: set[asyncio.Task[None]] = set()  #: every asyncio task of this scheduler, attempts among them
         self._open = False
         self._dispatching = False
         self._storage_timer: asyncio.TimerHandle | None = None
         engine.on_free = self._dispatch
-        service.runner = self
+        service.runner, service.stdin = self, engine
 
     def open(self) -> None:
         """Begin to start tasks; until now they were only taken note of."""
@@ -63,14 +65,16 @@ class Scheduler:
         """Take note of the states of tasks on the head; only then start what can start, the best of them first."""
         for task in tasks:
             self._note(task, session)
+        if session.policy.budget is not None:
+            self._budgets.look(session)
         self._dispatch()
 
     def _note(self, task: Task, session: Session) -> None:
         if task.state is State.RUNNING:
             self._pauses.forget(task.task_id)
-            self._lanes.run(task, session.policy.max_parallel)
+            self._lanes.run(task, session.policy.max_parallel, self._service.kinds.exclusive(task))
         elif task.state is State.QUEUED and not self._pauses.put_off(task):
-            self._lanes.queue(task, session.policy.max_parallel)
+            self._lanes.queue(task, session.policy.max_parallel, self._service.kinds.exclusive(task))
         else:
             self._lanes.drop(task)
             if task.state is State.WAITING:
@@ -87,6 +91,7 @@ class Scheduler:
         self._lanes.limit(session.session_id, session.policy.max_parallel)
         self._deadlines.disarm(session.session_id)
         self._deadlines.arm(session)
+        self._budgets.look(session)
         self._dispatch()
 
     def stop(self, task: Task) -> None:
@@ -96,14 +101,16 @@ class Scheduler:
     def rolled_back(self, ledger: Ledger) -> None:
         """Take the durable tasks as the truth again, and try to go on a little later."""
         session = ledger.session
-        # What has an attempt runs, or will be told of when its claim fails; what runs and has none has just ended.
-        running = (t.task_id for t in ledger.tasks.values() if t.state is State.RUNNING or t.task_id in self._attempts)
-        self._lanes.reset(session.session_id, running)
+        self._lanes.forget(session.session_id)
+        self._budgets.look(session)
         later = self._clock.time() + STORAGE_RETRY_S
         for task in ledger.tasks.values():
-            if task.state is State.QUEUED and task.task_id not in self._attempts:
+            # What has an attempt runs, or will be told of when its claim fails; what runs and has none has just ended.
+            if task.state is State.RUNNING or task.task_id in self._attempts:
+                self._lanes.run(task, session.policy.max_parallel, self._service.kinds.exclusive(task))
+            elif task.state is State.QUEUED:
                 if not self._pauses.put_off(task):
-                    self._lanes.queue(task, session.policy.max_parallel)
+                    self._lanes.queue(task, session.policy.max_parallel, self._service.kinds.exclusive(task))
             elif task.state is State.WAITING:
                 start = epoch(task.not_before) if task.not_before is not None else 0.0
                 self._start_times.look_at(task, max(start, later))
@@ -119,31 +126,34 @@ class Scheduler:
         """Drop the lane of a deleted session."""
         self._lanes.forget(session_id)
         self._deadlines.disarm(session_id)
+        self._budgets.forget(session_id)
 
     def _dispatch(self) -> None:
         if not self._open or self.draining or self._dispatching or self._storage_timer is not None:
             return
         self._dispatching = True  # staging a start tells `changed`, which would come back here
         try:
+            self._engine.lend(self._lanes.delegating())
             while (following := self._lanes.next()) is not None:
                 worker_id = self._engine.claim()
                 if worker_id is None:
                     return
-                self._start(*following, worker_id)
+                self._start(following, worker_id)
         finally:
             self._dispatching = False
 
     # ------------------------------------------------------------------ one attempt
 
-    def _start(self, session_id: str, task_id: str, since: float, worker_id: str) -> None:
-        self._lanes.take(session_id, task_id)
+    def _start(self, following: Next, worker_id: str) -> None:
+        self._lanes.take(following)
+        session_id, task_id = following.session_id, following.task_id
         ledger = self._service.store.in_memory(session_id)
         task = ledger.head(task_id) if ledger is not None else None
         if ledger is None or task is None or task.state is not State.QUEUED:
             self._engine.release(worker_id)
             return
         try:
-            claimed = self._service.start_attempt(ledger, task, worker_id, self._clock.monotonic() - since)
+            claimed = self._service.start_attempt(ledger, task, worker_id, self._clock.monotonic() - following.since)
         except (InvalidTransition, SessionReadOnly) as error:
             # It is read-only: `rolled_back` takes up what it has once it is not.
             log.warning("task.not_started", session_id=session_id, task_id=task_id, reason=error.detail)
@@ -163,14 +173,14 @@ class Scheduler:
                 self.changed([before], ledger.head_session)
             return
         task = ledger.tasks[task_id]
-        exit = await self._executed(ledger, task, worker_id)
+        exit = await self._service.collected(task, await self._executed(ledger, task, worker_id))
         while True:
             current = ledger.head(task_id)
             assert current is not None
             # The attempt is over for this scheduler: its retry is a new one.
             self._attempts.pop(task_id, None)
             try:
-                await self._service.end_attempt(ledger, task_id, exit, self._outcome(current, exit))
+                await self._service.end_attempt(ledger, task_id, exit, self._service.kinds.outcome(current, exit))
                 return
             except (StorageFailed, SessionReadOnly):
                 # The end is known and cannot be written: it is kept here until there is room.
@@ -185,7 +195,7 @@ class Scheduler:
             self._engine.release(worker_id)
             return Exit(ended_by=EndedBy.STOPPED, message="stopped before it was launched")
         try:
-            launch = self._launch(task)
+            launch = self._service.kinds.launch(task, self._place(task, ledger.head_session))
         except Exception as error:  # also a fault of the kind: a task that runs nothing must not look as if it did
             self._engine.release(worker_id)
             fault = not isinstance(error, (AgentdError, OSError))
@@ -205,19 +215,6 @@ class Scheduler:
                 self._service.stage(ledger, [event], lazily=True)
 
         return await self._engine.start(worker_id, launch, spawned)
-
-    def _launch(self, task: Task) -> Launch:
-        kind = self._service.kinds.get(task.kind)
-        if kind is None:
-            raise Invalid(f"there is no kind {task.kind!r}")
-        return kind.launch(task, self._place(task))
-
-    def _outcome(self, task: Task, exit: Exit) -> Outcome:
-        kind = self._service.kinds.get(task.kind)
-        if kind is not None:
-            return kind.outcome(task, exit)
-        cause = task.stop_cause or Cause(code=CauseCode.INVALID_SPEC, message=f"there is no kind {task.kind!r}")
-        return Outcome(state=stopped_state(cause), cause=cause)
 
     # ------------------------------------------------------------------ time
 
@@ -272,6 +269,7 @@ class Scheduler:
         if self._work:
             await asyncio.wait(self._work, timeout=limit_s)
         self._deadlines.close()
+        self._budgets.close()
         self._start_times.close()
         self._pauses.close()
         if self._storage_timer is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -43,6 +43,8 @@ class Setting(NamedTuple):
                 words = "one of " + ", ".join(map(str, values))
             case inspect.VarTupleType():
                 words = "a list of texts"
+            case inspect.DictType():
+                words = "names with a list of texts each, in agentd.yaml"
             case _:
                 words = "a text"
         return words + (", or null" if self.optional else "")
@@ -85,9 +87,17 @@ def read(setting: Setting, raw: Any) -> Any:
             return raw.strip()
         case inspect.StrType(), str():
             return os.path.expanduser(raw) if setting.key in {"data_dir", "http.socket"} else raw
-        case inspect.VarTupleType(), list() | tuple() if all(isinstance(item, str) and item for item in raw):
+        case inspect.VarTupleType(), list() | tuple() if _are_texts(raw):
             return tuple(raw)
+        case inspect.DictType(), dict() if all(
+            isinstance(each, list) and _are_texts(each) and all(map(_is_text, each)) for each in raw.values()
+        ) and _are_texts(raw):
+            return {name: tuple(each) for name, each in raw.items()}
     raise ValueError
+
+
+def _are_texts(raw: Iterable[object]) -> bool:
+    return all(isinstance(item, str) and item for item in raw)
 
 
 def _is_text(raw: str) -> bool:

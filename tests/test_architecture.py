@@ -47,24 +47,26 @@ DAEMON = House(
         frozenset({"config"}),  # above the model, since a setting of retention is the model's value
         frozenset({"log", "bus", "scopes"}),
         frozenset({"store", "kinds", "engines"}),
-        frozenset({"placing", "lanes"}),
+        frozenset({"placing", "lanes", "workflows"}),
         frozenset({"service"}),
         frozenset({"queueing", "deadlines"}),
+        frozenset({"budgets"}),
         frozenset({"scheduler"}),
         frozenset({"http", "client"}),
         frozenset({"daemon"}),
-        frozenset({"cli", "__main__"}),
+        frozenset({"cli", "drivers", "__main__"}),
     ),
     {
         "msgspec": None,
         "structlog": {"log", "daemon", "http", "service", "scheduler", "engines", "store"},
-        "aiohttp": {"http", "client", "daemon"},
+        "aiodocker": {"drivers"},
+        "aiohttp": {"http", "client", "daemon", "drivers"},
         "click": {"cli"},
         "filelock": {"store", "http"},
         "multidict": {"http"},  # aiohttp's own, as is yarl
         "yarl": {"client"},
         "prometheus_client": {"http", "daemon"},
-        "yaml": {"config"},
+        "yaml": {"config", "workflows"},
     },
     frozenset({"hosting.connections", "hosting.lines"}),
 )
@@ -72,14 +74,14 @@ VIEWER = House(
     "webui",
     (
         frozenset({"__init__", "contact", "identity", "refusals", "settings", "schema_form", "words"})
-        | {"blotting", "charts", "log", "packing", "running", "turns"},
+        | {"blotting", "charts", "graph", "log", "packing", "running", "turns"},
         frozenset({"assets", "failures", "forms", "links", "secret", "upstream"})
-        | {"analysis", "causes", "clocks", "connections", "typed"},
+        | {"analysis", "causes", "clocks", "connections", "spending", "typed"},
         frozenset({"commands", "doorkeeper", "feed", "passing", "roster"}),
         frozenset({"visit"}),
         frozenset({"rendering", "rows"}),
         frozenset({"routes", "description", "happenings", "login", "merging", "tasklist", "totals"}),
-        frozenset({"logs", "timeline"}),
+        frozenset({"logs", "phases", "timeline"}),
         frozenset({"ticks"}),
         frozenset({"actions", "api", "pages"}),
         frozenset({"app"}),

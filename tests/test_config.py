@@ -215,7 +215,7 @@ def test_a_default_does_not_stand_against_what_was_asked_for() -> None:
 
 def test_the_example_file_documents_every_setting_with_its_default() -> None:
     def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-        if not isinstance(tree, dict):
+        if not isinstance(tree, dict) or not tree:
             return {prefix[:-1]: tree}
         return {key: value for name, part in tree.items() for key, value in flat(part, f"{prefix}{name}.").items()}
 
@@ -225,6 +225,28 @@ def test_the_example_file_documents_every_setting_with_its_default() -> None:
         key: setting.default for key, setting in SETTINGS.items()
     }
     assert load(file=EXAMPLE, environ=HOME) == Settings()
+
+
+def test_agents_are_described_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "agentd.yaml"
+    file.write_text('agents:\n  aider: [aider, --message, "{prompt}"]\n')
+    assert load(file=file, environ=HOME).agents == {"aider": ("aider", "--message", "{prompt}")}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("agents: {aider: aider}", "names with a list of texts each"),
+        ("agents: [aider]", "names with a list of texts each"),
+        ("agents: {aider: []}", "without a program"),
+        ("agents: {'An Agent': [aider]}", "names are small letters"),
+    ],
+)
+def test_an_agent_that_is_described_wrongly_is_named(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "agentd.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigInvalid, match=says):
+        load(file=file, environ=HOME)
 
 
 def test_no_two_settings_share_a_variable() -> None:

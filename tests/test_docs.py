@@ -15,6 +15,8 @@ import pytest
 from agentd.cli.main import COMMANDS
 from agentd.config import every_setting
 from agentd.errors import AgentdError, by_code
+from agentd.kinds.agent import AgentSpec
+from agentd.kinds.agents.steps import Detail
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
 from agentd.model.task import CauseCode, State
 from agentd.setting import read
@@ -52,7 +54,7 @@ def test_operations_lists_every_setting_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| `([^|]*)` \|", text("docs/operations.md"), re.MULTILINE))
     assert list(rows) == [setting.key for setting in every_setting()]
     for setting in every_setting():
-        if not isinstance(setting.default, tuple):
+        if not isinstance(setting.default, tuple | dict):
             assert read(setting, rows[setting.key]) == setting.default, setting.key
 
 
@@ -111,6 +113,9 @@ def test_the_interface_is_documented_down_to_its_words() -> None:
     codes = {code for code, cls in by_code().items() if cls.__module__ == AgentdError.__module__} - NOT_SENT
     types = {str(cls.__struct_config__.tag) for cls in ANNOUNCED} | EVENT_TYPES
     assert {word for word in codes | types if f"`{word}`" not in api} == set()
+    agents = text("docs/agents.md")
+    words = {*Detail, *AgentSpec.__struct_fields__} - {Detail.NOT_FOUND}
+    assert {word for word in words if f"`{word}`" not in agents} == set()
     ends = text("docs/operations.md")
     assert {word for word in [*CauseCode, *State] if f"`{word}`" not in ends} == set()
     rows = re.findall(r"^\| `(\w+)` \| (?:completed|failed|timeout|cancelled) \|", ends, re.MULTILINE)

@@ -16,7 +16,9 @@ from agentd.model.task import State, Task
 _seqs = itertools.count(1)
 
 
-def task(task_id: str, session_id: str = "s", priority: int = 0, queue: str = "default") -> Task:
+def task(
+    task_id: str, session_id: str = "s", priority: int = 0, queue: str = "default", parent_id: str | None = None
+) -> Task:
     return Task(
         task_id=task_id,
         session_id=session_id,
@@ -25,6 +27,7 @@ def task(task_id: str, session_id: str = "s", priority: int = 0, queue: str = "d
         state=State.QUEUED,
         priority=priority,
         queue=queue,
+        parent_id=parent_id,
         created_at="",
         seq=next(_seqs),
     )
@@ -37,12 +40,20 @@ def lanes_of(*served: str) -> Lanes:
 def started(lanes: Lanes, *, keep_running: bool = False) -> Iterator[str]:
     """What runs, in order; each ends at once unless it is kept running."""
     while (following := lanes.next()) is not None:
-        session_id, task_id, _ = following
-        lanes.take(session_id, task_id)
-        lanes.run(task(task_id, session_id), lane.max_parallel if (lane := lanes.of(session_id)) else 1)
+        of = task(following.task_id, following.session_id)
+        lanes.take(following)
+        lanes.run(of, lane.max_parallel if (lane := lanes.of(of)) else 1)
         if not keep_running:
-            lanes.drop(task(task_id, session_id))
-        yield task_id
+            lanes.drop(of)
+        yield following.task_id
+
+
+def started_with(lanes: Lanes, exclusive: str) -> Iterator[str]:
+    """What starts now and goes on; what begins with `exclusive` uses that alone."""
+    while (following := lanes.next()) is not None:
+        lanes.take(following)
+        lanes.run(task(following.task_id), 4, exclusive if following.task_id.startswith(exclusive) else None)
+        yield following.task_id
 
 
 def test_priority_goes_before_arrival() -> None:
@@ -107,19 +118,20 @@ def test_what_no_worker_serves_is_parked_and_blocks_nobody() -> None:
     lanes.queue(task("slow", queue="slow", priority=9), 1)
     lanes.queue(task("quick", queue="fast"), 1)
     assert list(started(lanes)) == ["quick"]
-    lane = lanes.of("s")
+    lane = lanes.of(task("any"))
     assert lane is not None
     assert lane.parked == {"slow"}
     lanes.drop(task("slow"))
-    assert lanes.of("s") is None
+    assert lanes.of(task("any")) is None
 
 
-def test_a_reset_keeps_what_runs_and_forgets_what_was_queued() -> None:
+def test_what_a_session_runs_is_told_again_after_it_was_forgotten() -> None:
     lanes = lanes_of()
     for n in range(3):
         lanes.queue(task(f"t{n}"), 1)
     assert list(started(lanes, keep_running=True)) == ["t0"]
-    lanes.reset("s", ["t0"])
+    lanes.forget("s")
+    lanes.run(task("t0"), 1)
     assert lanes.next() is None
     lanes.queue(task("t1"), 1)
     assert lanes.next() is None
@@ -127,13 +139,39 @@ def test_a_reset_keeps_what_runs_and_forgets_what_was_queued() -> None:
     assert list(started(lanes)) == ["t1"]
 
 
-def test_a_reset_of_a_session_that_runs_nothing_leaves_no_lane() -> None:
+def test_what_uses_the_same_alone_takes_turns_and_holds_up_nothing_else() -> None:
     lanes = lanes_of()
-    lanes.queue(task("t"), 1)
-    lanes.reset("s", [])
-    assert lanes.of("s") is None
-    assert lanes.turns() == []
-    assert lanes.next() is None
+    for n in range(3):
+        lanes.queue(task(f"x{n}"), 4, "x")
+    lanes.queue(task("other", priority=-1), 4)
+    assert list(started_with(lanes, "x")) == ["x0", "other"]
+    lane = lanes.of(task("any"))
+    assert lane is not None
+    assert lane.user_of(lane.queued["x1"]) == "x0"
+    lanes.drop(task("x1"))
+    lanes.drop(task("x0"))
+    assert list(started_with(lanes, "x")) == ["x2"]
+
+
+def test_what_a_task_submitted_runs_beside_it() -> None:
+    lanes = lanes_of()
+    lanes.queue(task("parent"), 1)
+    lanes.queue(task("next"), 1)
+    assert list(started(lanes, keep_running=True)) == ["parent"]
+    for n in range(2):
+        lanes.queue(task(f"child{n}", parent_id="parent"), 1)
+    following = lanes.next()
+    assert following is not None
+    assert (following.parent_id, following.task_id) == ("parent", "child0")
+    lanes.take(following)
+    lanes.run(task("child0", parent_id="parent"), 1)
+    assert lanes.next() is None, "its own are one at a time, too"
+    lanes.drop(task("child0", parent_id="parent"))
+    assert lanes.turns() == [("s", "parent")]
+    lanes.drop(task("child1", parent_id="parent"))
+    lanes.drop(task("parent"))
+    assert list(started(lanes)) == ["next"]
+    assert lanes.of(task("any", parent_id="parent")) is None
 
 
 def test_a_forgotten_session_runs_nothing() -> None:
@@ -150,7 +188,7 @@ def test_a_task_keeps_the_time_since_which_it_could_run() -> None:
     lanes.queue(task("t"), 1)
     now[0] = 9.0
     lanes.queue(task("t"), 1)
-    assert lanes.next() == ("s", "t", 1.0)
+    assert lanes.next() == ("s", None, "t", 1.0)
 
 
 @pytest.mark.parametrize("blocked", [True, False])
@@ -163,7 +201,7 @@ def test_tasks_that_come_and_go_leave_nothing_behind_a_lane_that_stays(blocked: 
     for n in range(10 * STALE_IDS):
         lanes.queue(task(f"t{n}"), 1)
         lanes.drop(task(f"t{n}"))
-    lane = lanes.of("s")
+    lane = lanes.of(task("any"))
     assert lane is not None
     assert len(lane.heap) <= STALE_IDS + 3
 
@@ -178,16 +216,30 @@ class AnyOrder(RuleBasedStateMachine):
         self.lanes = lanes_of("default")
         self.limits = dict.fromkeys("abc", 1)
         self.tasks = {
-            n: task(f"t{n}", "abc"[n % 3], priority=n % 2, queue="other" if n == 11 else "default") for n in range(12)
+            n: task(
+                f"t{n}",
+                "abc"[n % 3],
+                priority=n % 2,
+                queue="other" if n == 11 else "default",
+                parent_id="p" if n in (6, 9) else None,
+            )
+            for n in range(12)
         }
+        self.exclusive = {n: "x" if n in (0, 3, 4, 6, 7, 9) else None for n in range(12)}
         self.queued: list[int] = []
         self.running: set[int] = set()
 
     @rule(n=ids)
     def queue(self, n: int) -> None:
         if n not in self.queued and n not in self.running:
-            self.lanes.queue(self.tasks[n], self.limits[self.tasks[n].session_id])
+            self.tell(n)
             self.queued.append(n)
+
+    def tell(self, n: int) -> None:
+        self.lanes.queue(self.tasks[n], self.limits[self.tasks[n].session_id], self.exclusive[n])
+
+    def lane(self, n: int) -> tuple[str, str | None]:
+        return self.tasks[n].session_id, self.tasks[n].parent_id
 
     @rule(n=ids)
     def drop(self, n: int) -> None:
@@ -202,14 +254,17 @@ class AnyOrder(RuleBasedStateMachine):
         self.limits[session_id] = limit
         for n in [*self.queued, *self.running]:  # as each change of a task says its session's limit again
             if self.tasks[n].session_id == session_id and n in self.queued:
-                self.lanes.queue(self.tasks[n], limit)
+                self.tell(n)
 
     @rule(session_id=st.sampled_from("abc"))
     def roll_back(self, session_id: str) -> None:
         mine = [n for n in self.queued if self.tasks[n].session_id == session_id]
-        self.lanes.reset(session_id, [f"t{n}" for n in self.running if self.tasks[n].session_id == session_id])
+        self.lanes.forget(session_id)
+        for n in self.running:
+            if self.tasks[n].session_id == session_id:
+                self.lanes.run(self.tasks[n], self.limits[session_id], self.exclusive[n])
         for n in mine:
-            self.lanes.queue(self.tasks[n], self.limits[session_id])
+            self.tell(n)
             self.queued.remove(n)
             self.queued.append(n)
         self.lanes.limit(session_id, self.limits[session_id])
@@ -220,30 +275,32 @@ class AnyOrder(RuleBasedStateMachine):
         assert (following is not None) == bool(self.could_run())
         if following is None:
             return
-        session_id, task_id, _ = following
-        n = int(task_id[1:])
+        n = int(following.task_id[1:])
         assert n in self.could_run()
-        assert self.tasks[n].session_id == session_id
-        best = max(self.tasks[m].priority for m in self.could_run() if self.tasks[m].session_id == session_id)
+        assert self.lane(n) == (following.session_id, following.parent_id)
+        best = max(self.tasks[m].priority for m in self.could_run() if self.lane(m) == self.lane(n))
         assert self.tasks[n].priority == best
-        self.lanes.take(session_id, task_id)
-        self.lanes.run(self.tasks[n], self.limits[session_id])
+        self.lanes.take(following)
+        self.lanes.run(self.tasks[n], self.limits[following.session_id], self.exclusive[n])
         self.queued.remove(n)
         self.running.add(n)
 
     def could_run(self) -> list[int]:
-        room = {
-            session_id: limit - sum(self.tasks[n].session_id == session_id for n in self.running)
-            for session_id, limit in self.limits.items()
-        }
-        return [n for n in self.queued if n != 11 and room[self.tasks[n].session_id] > 0]
+        used = {(self.lane(n), self.exclusive[n]) for n in self.running if self.exclusive[n] is not None}
+        return [
+            n
+            for n in self.queued
+            if n != 11
+            and sum(self.lane(m) == self.lane(n) for m in self.running) < self.limits[self.tasks[n].session_id]
+            and (self.lane(n), self.exclusive[n]) not in used
+        ]
 
     @invariant()
     def the_rotation_has_those_that_could_start(self) -> None:
         if hasattr(self, "lanes"):
-            assert set(self.lanes.turns()) == {self.tasks[n].session_id for n in self.could_run()}
-            busy = {self.tasks[n].session_id for n in [*self.queued, *self.running]}
-            assert {each for each in "abc" if self.lanes.of(each)} == busy
+            assert set(self.lanes.turns()) == {self.lane(n) for n in self.could_run()}
+            busy = {self.lane(n) for n in [*self.queued, *self.running]}
+            assert {self.lane(n) for n in self.tasks if self.lanes.of(self.tasks[n])} == busy
 
 
 AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

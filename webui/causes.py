@@ -57,6 +57,10 @@ _TEXTS = {
         "Retry it. If it happens again, look at the memory of the machine.",
     ),
     "output_limit": ("it wrote more than it may", "Let it print less, or give it a larger max_output_bytes."),
+    "budget": (
+        "its session had used up its budget",
+        "Give the session's policy a larger budget; the queue goes on by itself.",
+    ),
     "out_of_memory": (
         "it was killed while the system was ending processes for lack of memory",
         "Give it more memory, or let fewer tasks run at once.",

@@ -10,6 +10,9 @@ from webui.words import cause_of, duration, size
 
 #: What every event has, and a reader need not see again.
 _FRAME = {"seq", "b", "session_id", "type", "at", "task_id", "crc", "agent", "key_hash", "body_hash"}
+#: Characters of a question or an answer, and steps of a run, that a line has.
+_ANSWER_SHOWN = 200
+_STEPS_SHOWN = 5
 
 
 class Happening(NamedTuple):
@@ -83,10 +86,44 @@ def _retried(event: Row) -> str:
     return "the attempt ended" + (f": {why}" if why else "") + "; another follows"
 
 
+def _answered(event: Row) -> str:
+    given = event["answered"]
+    if not isinstance(given, Row):
+        return "answered"
+    return f"answered by {given['by']}: {str(given['answer'])[:_ANSWER_SHOWN]}"
+
+
+def _asks(event: Row) -> str:
+    given = event["awaiting"]
+    if not isinstance(given, Row):
+        return "asks its user something" if given else "asks its user no longer"
+    return f"asks its user: {str(given['prompt'])[:_ANSWER_SHOWN]}"
+
+
+def _run(event: Row) -> str:
+    run = event["run"]
+    name = run["name"] if isinstance(run, Row) else None
+    return f"a run of the workflow {name or event['run_id']} was accepted"
+
+
+def _run_ended(event: Row) -> str:
+    where = event["where"] if isinstance(event["where"], list) else []
+    at = f" at {', '.join(map(str, where[:_STEPS_SHOWN]))}" if where and event["state"] != "completed" else ""
+    why = f": {event['reason']}" if event["reason"] else ""
+    return f"the run {event['run_id']} {event['state'] or 'ended'}{at}{why}"
+
+
+def _resumed(event: Row) -> str:
+    again = event["again"] if isinstance(event["again"], list) else []
+    steps = f" with {', '.join(map(str, again[:_STEPS_SHOWN]))}" if again else ""
+    return f"the run {event['run_id']} goes on{steps}"
+
+
 _SAY: dict[str, Callable[[Row], str]] = {
     "session.created": lambda event: "the session was made",
     "session.updated": _updated,
     "session.archived": lambda event: "archived" if event["archived"] else "brought back from the archive",
+    "session.conversation": lambda event: f"its agent's conversation is {event['conversation_id']} from now on",
     "session.edit_refused": lambda event: (
         f"an edit of metadata.json was refused: {event['reason']}; the text is kept as {event['kept_as']}"
     ),
@@ -97,8 +134,17 @@ _SAY: dict[str, Callable[[Row], str]] = {
     "task.started": _started,
     "task.spawned": lambda event: f"attempt {event['attempt']} runs as process {event['pid']}",
     "task.progress": _progress,
-    "task.awaiting": lambda event: "asks its user" if event["awaiting"] else "asks its user no longer",
+    "task.answered": _answered,
+    "task.awaiting": _asks,
     "task.stop_requested": lambda event: f"asked to stop: {cause_of(event) or 'no reason given'}",
     "task.finished": lambda event: cause_of(event) or "ended",
     "task.retried": _retried,
+    "run.created": _run,
+    "run.step_ended": lambda event: f"the step {event['step']} of the run {event['run_id']} ended: {event['standing']}",
+    "run.step_refused": lambda event: (
+        f"the step {event['step']} of the run {event['run_id']} failed: {event['reason']}"
+    ),
+    "run.cancel_requested": lambda event: f"the run {event['run_id']} was asked to end",
+    "run.resumed": _resumed,
+    "run.ended": _run_ended,
 }

@@ -29,7 +29,7 @@ class Role(IntEnum):
 
 
 #: Parts of an agent's API that an operator may write to; all others take an admin, those to come included.
-_OPERATED = frozenset({"sessions", "tasks"})
+_OPERATED = frozenset({"sessions", "tasks", "workflows"})
 
 
 def role_needed(method: str, path: str) -> Role:

@@ -18,7 +18,7 @@ from webui.commands import as_agentd, as_curl
 from webui.identity import Role, Seals
 from webui.refusals import Refusal
 from webui.upstream import segment
-from webui.visit import Visit, session_url, task_url
+from webui.visit import Visit, run_url, session_url, task_url
 
 
 class Page(msgspec.Struct, kw_only=True):
@@ -48,6 +48,7 @@ class Renderer:
         self._jinja.filters.update(
             duration=words.duration,
             size=words.size,
+            usd=words.usd,
             coded=words.coded,
             pretty=_pretty,
             segment=segment,
@@ -85,6 +86,7 @@ class Renderer:
             url=visit.url,
             here=visit.here,
             session_url=lambda agent, sid: visit.url(session_url(agent, sid)),
+            run_url=lambda agent, sid, run: visit.url(run_url(agent, sid, run)),
             task_url=lambda agent, sid, tid: visit.url(task_url(agent, sid, tid)),
         )
         return web.Response(text=text, status=status, content_type="text/html")

@@ -21,6 +21,10 @@ _MAX_STEPS = 16
 
 #: Strings that are usually more than a line.
 _LONG = {"command", "prompt", "script", "stdin", "text", "body", "message", "instructions", "input", "code", "content"}
+#: What people come to a form for, required or not.
+_ASKED_FIRST = {"prompt", "command"}
+#: In a schema that was resolved: what the first of its rules requires.
+_USUAL = "x-agentd-web-usual"
 
 
 class Form(StrEnum):
@@ -45,6 +49,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     form: Form
     hint: str = ""
     required: bool = False
+    usual: bool = False  #: not required as such, but by the first of the rules about its group
     default: Any = UNSET
     choices: tuple[Any, ...] = ()
     low: float | None = None
@@ -89,12 +94,20 @@ class _Reader:
         needed = schema.get("required")
         if not isinstance(properties, dict):
             return ()
+        usual = schema.get(_USUAL)
         return tuple(
-            self._field(before, str(name), raw, isinstance(needed, list) and name in needed, depth)
+            self._field(
+                before,
+                str(name),
+                raw,
+                depth,
+                required=isinstance(needed, list) and name in needed,
+                usual=isinstance(usual, list) and name in usual,
+            )
             for name, raw in properties.items()
         )
 
-    def _field(self, before: str, key: str, raw: Any, required: bool, depth: int) -> Field:
+    def _field(self, before: str, key: str, raw: Any, depth: int, *, required: bool, usual: bool) -> Field:
         self._left -= 1
         schema, nullable = self.resolved(raw)
         name = f"{before}.{key}" if before else key
@@ -114,6 +127,7 @@ class _Reader:
             form=form,
             hint=hint,
             required=required,
+            usual=usual or key in _ASKED_FIRST,
             default=schema.get("default", UNSET),
             choices=choices,
             low=low if low is not None else above,
@@ -168,7 +182,11 @@ class _Reader:
             others = [each for each in parts if isinstance(each, dict) and each.get("type") != "null"]
             nullable = nullable or len(others) < len(parts)
             if len(others) != 1 and isinstance(schema.get("properties"), dict):
+                if others:
+                    schema.setdefault(_USUAL, others[0].get("required"))
                 continue  # rules about the fields that it has
+            if sorted(str(each.get("type")) for each in others) == ["array", "string"]:
+                others = [each for each in others if each["type"] == "string"]  # a list can still be shown, as JSON
             if len(others) != 1:
                 return {name: schema[name] for name in ("description", "default") if name in schema}, nullable
             schema = {**others[0], **schema}

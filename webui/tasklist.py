@@ -91,6 +91,26 @@ async def _older(visit: Visit, agent: Agent, session_id: str, tasks: Sequence[Ro
     return Listing(rows, f"{_OLDER}~{following}" if isinstance(following, str) else None)
 
 
+def nested(rows: Sequence[Row]) -> list[tuple[Row, int]]:
+    """The tasks of a page, each under the one that submitted it where that is there too, with how many it is under."""
+    at_hand = {row["task_id"] for row in rows}
+    under: dict[object, list[Row]] = {}
+    top: list[Row] = []
+    for row in rows:
+        parent = row["parent_id"]
+        if isinstance(parent, str) and parent in at_hand and parent != row["task_id"]:
+            under.setdefault(parent, []).append(row)
+        else:
+            top.append(row)
+    found: list[tuple[Row, int]] = []
+    left = [(row, 0) for row in reversed(top)]
+    while left:
+        row, depth = left.pop()
+        found.append((row, depth))
+        left += [(child, depth + 1) for child in reversed(under.pop(row["task_id"], []))]
+    return [*found, *((row, 0) for lost in under.values() for row in lost)]  # a circle, which no good agent tells of
+
+
 def _states(visit: Visit) -> list[str]:
     return [state for state in visit.query.getall("state", []) if state]
 

@@ -18,12 +18,16 @@ class Totals(msgspec.Struct, kw_only=True):
     running: int = 0
     queued: int = 0
     waiting: int = 0
+    awaiting: int = 0  #: of those that run: they await the answer of a person
     agents: int = 0
     unknown: int = 0
 
 
 async def totals(visit: Visit, agents: Iterable[Agent]) -> tuple[Totals, list[Row]]:
-    """Ask each agent for its status, and add up; and the tasks that run, with `agent` in each, the longest first."""
+    """Ask each agent for its status, and add up; and the tasks that run, with `agent` in each.
+
+    Those that await an answer are first, then those that run the longest.
+    """
     found = Totals()
     running: list[Row] = []
 
@@ -38,13 +42,14 @@ async def totals(visit: Visit, agents: Iterable[Agent]) -> tuple[Totals, list[Ro
         current, queue = status["current"], status["queue"]
         if isinstance(current, list):
             found.running += len(current)
+            found.awaiting += sum(1 for task in current if isinstance(task, Row) and task["awaiting"])
             running.extend(Row({**task, "agent": agent.name}) for task in current if _is_task(task))
         if isinstance(queue, dict):
             found.waiting += _number(queue.get("waiting"))
             found.queued += _number(queue.get("depth"))
 
     await asyncio.gather(*map(add, agents))
-    return found, sorted(running, key=lambda task: str(task["started_at"]))
+    return found, sorted(running, key=lambda task: (not task["awaiting"], str(task["started_at"])))
 
 
 def _is_task(value: object) -> bool:

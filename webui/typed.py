@@ -50,6 +50,14 @@ def values_of(fields: Sequence[Field], typed: Typed) -> tuple[dict[str, Any], di
     return {key: value for key, value in found.items() if value is not UNSET}, errors
 
 
+def pairs_of(text: str) -> tuple[dict[str, str], str | None]:
+    """KEY=VALUE, one a line; and what is wrong with the first that is none."""
+    try:
+        return dict(_pair(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()), None
+    except Wrong as error:
+        return {}, str(error)
+
+
 def typed_of(fields: Sequence[Field], values: Mapping[str, Any]) -> Typed:
     """What one would have to type for these values."""
     typed = Typed()

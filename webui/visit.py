@@ -222,3 +222,8 @@ def session_url(agent: str, session_id: str) -> str:
 def task_url(agent: str, session_id: Any, task_id: Any) -> str:
     """Where a task's page is, without the prefix."""
     return f"{session_url(agent, str(session_id))}/t/{segment(str(task_id))}"
+
+
+def run_url(agent: str, session_id: Any, run_id: Any) -> str:
+    """Where the page of a workflow's run is, without the prefix."""
+    return f"{session_url(agent, str(session_id))}/w/{segment(str(run_id))}"

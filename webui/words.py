@@ -25,6 +25,8 @@ LOOKS = {
     "failed": Look("✕", "bad"),
     "timeout": Look("◔", "bad"),
     "cancelled": Look("⊘", "off"),
+    "interrupted": Look("⚠", "bad"),
+    "skipped": Look("↷", "off"),
     "working": Look("▶", "run"),
     "idle": Look("·", "off"),
     "damaged": Look("⚠", "bad"),
@@ -81,6 +83,13 @@ def size(number: float | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def usd(amount: float | None) -> str:
+    """US dollars as a person reads them, small amounts too; empty for None."""
+    if not isinstance(amount, int | float):
+        return ""
+    return f"{amount:.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.3g} USD"
 
 
 def moment(text: object) -> datetime | None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 async def command(agent: Client, at: Invocation, session: str, target: str | None, force: bool) -> None:
     """Write a session to one archive: its history, output and artifacts, as they are now.
 
-    Not its workspace and not its home. A session that goes on meanwhile is exported as of one moment.
+    Not its workspace, and no login. A session that goes on meanwhile is exported as of one moment.
     """
     session_id = await session_of(agent, session)
     target = target or f"{session_id}.tar"

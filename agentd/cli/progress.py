@@ -9,7 +9,7 @@ import click
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.parameters import LIVE_TASK
 from agentd.cli.tables import task_facts
-from agentd.model.requests import ProgressReport
+from agentd.model.reports import ProgressReport
 
 if TYPE_CHECKING:
     from agentd.client import Client

@@ -6,17 +6,18 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentd.cli import exits
+from agentd.cli.feeding import Feed, raw
 from agentd.cli.following import Apart
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import notice
 from agentd.cli.submit import accepted, print_id
-from agentd.cli.task_options import new_task, shell_spec, task_options
+from agentd.cli.task_options import described, new_task, task_options
 from agentd.cli.terminal import Sink
 from agentd.cli.watching import TaskLine
 from agentd.errors import AgentdError, InvalidTransition
@@ -35,30 +36,36 @@ async def command(agent: Client, at: Invocation, /, detach: bool, argv: tuple[st
     """Run a command as a task, and show its output as it comes.
 
     Its stdout and stderr come out as they are, and its exit code becomes this one's: 128 + n for signal n, 1 when it
-    ended otherwise. Ctrl-C asks the task to stop; a second one leaves it alone. It does not depend on this terminal:
-    when that closes, the task goes on.
+    ended otherwise. With -i, standard input goes to it; with --tty too, key by key. Ctrl-C asks the task to stop; a
+    second one leaves it alone. It does not depend on this terminal: when that closes, the task goes on.
     """
-    task = await accepted(agent, new_task(options, shell_spec(options, argv)))
+    task = await accepted(agent, new_task(options, *described(options, argv)))
     if detach:
         print_id(at, task)
         return exits.OK
-    return await _watched(agent, task)
+    interactive: bool = options["interactive"]
+    return await _watched(agent, task, feed=interactive, tty=interactive and options["tty"])
 
 
-async def _watched(agent: Client, task: Task) -> int:
-    line = TaskLine(agent, task)
+async def _watched(agent: Client, task: Task, *, feed: bool, tty: bool) -> int:
+    line = TaskLine(agent, task, drawn=not tty)
     shown = asyncio.create_task(_shown(agent, task, line))
+    fed = asyncio.create_task(Feed(agent, task, line.say).run(resize=tty)) if feed else None
     interrupts = asyncio.Semaphore(0)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGINT, interrupts.release)
     try:
         async with line:
-            stopping = await _interrupted(shown, interrupts, line, agent, task)
+            with raw() if tty else nullcontext():
+                stopping = await _interrupted(shown, interrupts, line, agent, task)
     except BrokenPipeError:
         notice(f"nobody reads the output any more; {_goes_on(task)}")
         return exits.PIPE_CLOSED
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        if fed is not None:
+            fed.cancel()
+            await asyncio.gather(fed, return_exceptions=True)
     if not shown.done():
         shown.cancel()
         await asyncio.gather(shown, return_exceptions=True)

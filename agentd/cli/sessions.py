@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
+from msgspec.structs import asdict
 
 from agentd.cli import rm
 from agentd.cli.each import each_of
@@ -14,14 +16,46 @@ from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.parameters import AGO, DURATION, LABEL, SESSION
 from agentd.cli.printing import notice
 from agentd.cli.tables import SESSIONS, TASKS, session_facts
-from agentd.model.requests import NewSession, PolicyChanges, SessionPatch, SessionQuery, SessionView, TaskQuery
-from agentd.model.session import SessionState
+from agentd.model.requests import (
+    AskedBudget,
+    NewSession,
+    PolicyChanges,
+    SessionPatch,
+    SessionQuery,
+    SessionView,
+    TaskQuery,
+)
+from agentd.model.session import Budget, SessionState
 from agentd.model.task import State
 
 if TYPE_CHECKING:
     from agentd.client import Client
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 SORTS = ("-updated_at", "updated_at", "-created_at", "created_at", "session_id")
+
+
+_BUDGET = (
+    click.option(
+        "--max-cost", "max_cost_usd", type=click.FloatRange(0), metavar="USD", help="End what runs when all cost this."
+    ),
+    click.option("--max-tokens", type=click.IntRange(0), metavar="N", help="The same for tokens."),
+    click.option("--max-wall", "max_wall_s", type=DURATION, metavar="TIME", help="The same for the time they ran."),
+)
+
+
+def _budgeted(function: F) -> F:
+    """The limits of a budget, on a command that takes them as `**budget`."""
+    for option in reversed(_BUDGET):
+        function = option(function)
+    return function
+
+
+def _budget(before: Budget, given: Mapping[str, Any]) -> AskedBudget | UnsetType:
+    """The budget with what was given of it; nothing when nothing was."""
+    changed = {name: value for name, value in given.items() if value is not None}
+    return AskedBudget(**{**asdict(before), **changed}) if changed else UNSET
 
 
 @click.group("sessions")
@@ -87,10 +121,12 @@ async def _list(
     help="Finished tasks in its tasks.json.  [default: 100]",
 )
 @click.option("--pinned", is_flag=True, help="Retention never touches it.")
+@_budgeted
 @with_agent
 async def _create(
     agent: Client,
     at: Invocation,
+    /,
     session_id: str | None,
     title: str | None,
     label: tuple[tuple[str, str], ...],
@@ -98,6 +134,7 @@ async def _create(
     timeout_s: float | None,
     tasks_kept: int | None,
     pinned: bool,
+    **budget: Any,
 ) -> None:
     """Make a session; without a name it gets one."""
     policy = PolicyChanges(
@@ -105,6 +142,7 @@ async def _create(
         timeout_s=UNSET if timeout_s is None else timeout_s,
         tasks_kept=UNSET if tasks_kept is None else tasks_kept,
         pinned=True if pinned else UNSET,
+        budget=_budget(Budget(), budget),
     )
     new = NewSession(session_id=session_id, title=title, labels=dict(label), policy=policy)
     _say(at, await agent.create_session(new))
@@ -130,10 +168,13 @@ async def _show(agent: Client, at: Invocation, session: str) -> None:
 )
 @click.option("--tasks-kept", type=click.IntRange(0, 10_000), metavar="N", help="Finished tasks in its tasks.json.")
 @click.option("--pinned/--not-pinned", default=None, help="Whether retention leaves it alone.")
+@_budgeted
+@click.option("--no-budget", is_flag=True, help="Take all limits of its budget away.")
 @with_agent
 async def _edit(
     agent: Client,
     at: Invocation,
+    /,
     session: str,
     title: str | None,
     label: tuple[tuple[str, str], ...],
@@ -142,6 +183,8 @@ async def _edit(
     timeout_s: float | None,
     tasks_kept: int | None,
     pinned: bool | None,
+    no_budget: bool,
+    **budget: Any,
 ) -> None:
     """Change title, labels or policy of a session."""
     before = await agent.session(await session_of(agent, session))
@@ -151,6 +194,7 @@ async def _edit(
         timeout_s=UNSET if timeout_s is None else timeout_s or None,
         tasks_kept=UNSET if tasks_kept is None else tasks_kept,
         pinned=UNSET if pinned is None else pinned,
+        budget=None if no_budget else _budget(before.policy.budget or Budget(), budget),
     )
     patch = SessionPatch(
         title=UNSET if title is None else title or None,
@@ -159,7 +203,8 @@ async def _edit(
     )
     if patch == SessionPatch():
         raise click.UsageError(
-            "say what to change: --title, --label, --remove-label, --parallel, --timeout, --tasks-kept, --pinned"
+            "say what to change: --title, --label, --remove-label, --parallel, --timeout, --tasks-kept, --pinned,"
+            " --max-cost, --max-tokens, --max-wall or --no-budget"
         )
     # labels are replaced as a whole, so nobody else may have changed them since they were read
     if_seq = before.seq if patch.labels is not UNSET else None

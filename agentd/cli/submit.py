@@ -15,7 +15,7 @@ from agentd.cli.ids import task_of
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import write_line
 from agentd.cli.tables import TASKS, task_facts
-from agentd.cli.task_options import new_task, shell_spec, task_options
+from agentd.cli.task_options import described, new_task, task_options
 from agentd.errors import Invalid
 from agentd.model.reading import read
 from agentd.model.requests import BATCH_MOST, NewTask
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 @click.command("submit", context_settings={"allow_interspersed_args": False})
 @task_options
 @click.option("-c", "--command", "text", metavar="TEXT", help="A line for sh -c, in place of CMD.")
-@click.option("--kind", default="shell", show_default=True, help="Kind of task.")
 @click.option("--spec", metavar="JSON|@FILE|-", help="The whole spec, as the kind takes it.")
 @click.option("--key", help="Idempotency key: the same again makes no second task.")
 @click.option("--batch", type=click.File("rb"), metavar="FILE", help="Lines of JSON, each a task; - is standard input.")
@@ -39,7 +38,6 @@ async def command(
     at: Invocation,
     /,
     text: str | None,
-    kind: str,
     spec: str | None,
     key: str | None,
     batch: BinaryIO | None,
@@ -56,9 +54,9 @@ async def command(
         await _submit_batch(agent, at, batch, options["session"], key)
         return
     if spec is not None:
-        new = new_task(options, _spec(spec), kind)
+        new = new_task(options, options["kind"] or "shell", _spec(spec))
     else:
-        new = new_task(options, shell_spec(options, argv, text), kind)
+        new = new_task(options, *described(options, argv, text))
     print_id(at, await accepted(agent, new, key))
 
 

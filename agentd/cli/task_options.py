@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from agentd.cli.parameters import AHEAD, DURATION, LABEL, SESSION, TASK
+from agentd.kinds.agents.protocol import Permission
 from agentd.model.requests import AskedRetry, AskedTrigger, NewTask
 from agentd.model.task import CauseCode, OnInterrupt, TriggerType
 
@@ -28,10 +30,21 @@ _OPTIONS = (
         metavar="SESSION",
         help="Session, made if absent.  [default: inside a task its own, else a new one]",
     ),
+    click.option("--kind", metavar="KIND", help="Kind of task.  [default: shell; agent with --agent]"),
+    click.option("--agent", metavar="NAME", help="Ask this agent (claude, codex, opencode, …); CMD is the prompt."),
+    click.option("--model", metavar="NAME", help="With --agent: the model it uses."),
+    click.option(
+        "--permission",
+        type=click.Choice([each.value for each in Permission]),
+        help="With --agent: when it wants to use a tool.  [default: ask]",
+    ),
     click.option("--name", help="What lists call it."),
     click.option("-C", "--cwd", metavar="DIR", help="Working directory.  [default: the session's workspace]"),
     click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Environment; without a value, yours."),
     click.option("--stdin", type=click.File("rb"), metavar="FILE", help="Standard input; - is that of this command."),
+    click.option(
+        "-i", "--interactive", is_flag=True, help="Keep its input open; `run` sends it yours. See `agentd input`."
+    ),
     click.option("--tty", is_flag=True, help="Give it a terminal; stdout and stderr are then one."),
     click.option("--timeout", "timeout_s", type=DURATION, metavar="TIME", help="End it after so long: 30s, 5m, 2h."),
     click.option("--retries", type=click.IntRange(0, 1000), metavar="N", help="Try again so often when it fails."),
@@ -42,6 +55,9 @@ _OPTIONS = (
     ),
     click.option("--priority", type=click.IntRange(-1000, 1000), default=0, help="Higher runs first."),
     click.option("--queue", default="default", metavar="NAME", help="Queue that it waits in."),
+    click.option(
+        "--artifact", "artifacts", multiple=True, metavar="PATTERN", help="Keep such files of the workspace at its end."
+    ),
     click.option("--label", type=LABEL, multiple=True, metavar="KEY=VALUE", help="Label it; may be repeated."),
 )
 
@@ -53,21 +69,51 @@ def task_options(function: F) -> F:
     return function
 
 
-def shell_spec(options: dict[str, Any], argv: Sequence[str], command: str | None = None) -> dict[str, Any]:
-    """The spec of a `shell` task."""
-    spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
+def described(options: dict[str, Any], argv: Sequence[str], command: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Kind and spec of what the words and options describe."""
+    kind = options["kind"] or ("agent" if options["agent"] else "shell")
+    spec: dict[str, Any]
+    if kind == "agent":
+        spec = _of_agent(options, " ".join(argv) if command is None else command)
+    elif kind == "shell":
+        spec = _of_shell(options, argv, command)
+    else:
+        raise click.UsageError(f"a task of kind {kind!r} is described by --spec; see `agentd submit --help`")
     if options["cwd"] is not None:
         spec["cwd"] = options["cwd"]
     if options["env"]:
         spec["env"] = dict(map(_variable, options["env"]))
+    return kind, spec
+
+
+def _of_agent(options: dict[str, Any], prompt: str) -> dict[str, Any]:
+    for name in ("stdin", "tty", "interactive"):
+        if options[name]:
+            raise click.UsageError(f"--{name} is of commands; an agent is given its prompt")
+    if options["agent"] is None:
+        raise click.UsageError("say which agent is asked: --agent NAME")
+    chosen = {name: options[name] for name in ("model", "permission") if options[name] is not None}
+    return {"agent": options["agent"], "prompt": prompt, **chosen}
+
+
+def _of_shell(options: dict[str, Any], argv: Sequence[str], command: str | None) -> dict[str, Any]:
+    for name in ("agent", "model", "permission"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} is of --kind agent")
+    spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
     if options["stdin"] is not None:
         spec["stdin"] = _text(options["stdin"])
+    if options["interactive"]:
+        spec["interactive"] = True
     if options["tty"]:
         spec["tty"] = True
+        if sys.stdout.isatty():
+            columns, rows = shutil.get_terminal_size()
+            spec["terminal"] = {"rows": rows, "columns": columns}
     return spec
 
 
-def new_task(options: dict[str, Any], spec: dict[str, Any], kind: str = "shell") -> NewTask:
+def new_task(options: dict[str, Any], kind: str, spec: dict[str, Any]) -> NewTask:
     """The request."""
     retries = options["retries"]
     on = (CauseCode.EXIT_CODE, CauseCode.SIGNAL, CauseCode.TIMEOUT, CauseCode.WORKER_LOST)
@@ -85,6 +131,7 @@ def new_task(options: dict[str, Any], spec: dict[str, Any], kind: str = "shell")
         retry=AskedRetry(max=retries, on=on) if retries else None,
         on_interrupt=OnInterrupt(options["on_interrupt"] or "fail"),
         not_before=options["not_before"],
+        artifacts=options["artifacts"],
     )
 
 

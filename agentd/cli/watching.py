@@ -26,12 +26,14 @@ SECOND_S = 1.0
 
 
 class TaskLine:
-    """The line of one task, drawn while the context lasts; nothing at all where stderr is no terminal."""
+    """The line of one task, drawn while the context lasts; nothing where stderr is no terminal, or not `drawn`."""
 
-    def __init__(self, agent: Client, task: Task) -> None:
+    def __init__(self, agent: Client, task: Task, *, drawn: bool = True) -> None:
         self._agent = agent
         self._task = task
         self._line = StatusLine()
+        self._line.on = self._line.on and drawn
+        self._drawn = drawn
         self._whole_lines = True
         self._stir = asyncio.Event()
         self._stale = False
@@ -68,7 +70,7 @@ class TaskLine:
         if not self._whole_lines and self._line.on:
             notice_gap()
             self._whole_lines = True
-        notice(text)
+        notice(text if self._drawn else text + "\r")
         self._stir.set()
 
     async def _listen(self) -> None:
@@ -107,7 +109,12 @@ def described(task: Task, now: float) -> str:
     since = task.started_at if task.state is State.RUNNING and task.started_at else task.created_at
     told = ": ".join(part for part in (task.phase, task.message) if part)
     items = "" if task.items_processed is None else f"{task.items_processed} items"
-    parts = (task.task_id, wording.state(task), wording.duration(now - epoch(since)), items, told)
+    if task.items_failed:
+        items += f", {task.items_failed} failed"
+    bar = "" if task.progress is None or task.state is not State.RUNNING else wording.bar(task.progress)
+    if task.awaiting is not None:
+        told = f"asks: {wording.question(task.awaiting)}; agentd answer {task.task_id}"
+    parts = (task.task_id, bar, wording.state(task), wording.duration(now - epoch(since)), items, told)
     return "  ".join(part for part in parts if part)
 
 

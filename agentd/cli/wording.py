@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import unicodedata
 
-from agentd.model.task import CauseCode, State, Task, signal_name
+from agentd.model.session import Budget, SessionUsage
+from agentd.model.task import CauseCode, Question, State, Task, Usage, signal_name
 
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
@@ -113,3 +114,45 @@ def state(task: Task) -> str:
     elif task.progress is not None:
         words.append(f"{task.progress:.0f}%")
     return " ".join(words)
+
+
+def bar(progress: float, width: int = 20) -> str:
+    """A progress of 0 to 100 as `[########------------]`."""
+    done = int(progress / 100 * width)
+    return f"[{'#' * done}{'-' * (width - done)}]"
+
+
+def question(asked: Question) -> str:
+    """What a task asks, and what may be answered."""
+    return asked.prompt + (f" [{' / '.join(asked.options)}]" if asked.options else "")
+
+
+def model(usage: Usage) -> str:
+    """What an attempt reported of a model: `12 + 340 tokens, 0.02 USD, 3 turns`."""
+    tokens = f"{usage.input_tokens or 0} + {usage.output_tokens or 0} tokens"
+    return ", ".join(
+        text
+        for text, told in (
+            (tokens, usage.input_tokens or usage.output_tokens),
+            (f"{usage.cost_usd or 0:.4g} USD", usage.cost_usd),
+            (f"{usage.turns} turns", usage.turns),
+        )
+        if told
+    )
+
+
+def used(total: SessionUsage) -> str:
+    """What all attempts of a session used."""
+    told = Usage(input_tokens=total.input_tokens, output_tokens=total.output_tokens, cost_usd=total.cost_usd)
+    attempts = f"{total.attempts} attempts in {duration(total.wall_s)}, {duration(total.cpu_s)} CPU"
+    return ", ".join(filter(None, (attempts if total.attempts else "", model(told))))
+
+
+def budget(limits: Budget) -> str:
+    """The limits of a budget."""
+    given = {
+        "USD": limits.max_cost_usd,
+        "tokens": limits.max_tokens,
+        "of run time": None if limits.max_wall_s is None else duration(limits.max_wall_s),
+    }
+    return ", ".join(f"{value} {unit}" for unit, value in given.items() if value is not None)

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from agentd.client import queries
 from agentd.client.calls import if_match, session_path, task_path
-from agentd.client.files import FileCalls
 from agentd.client.transport import segment
+from agentd.client.workflows import WorkflowCalls
 from agentd.model.launch import Capacity
+from agentd.model.reports import InputTaken, NewAnswer, NewInput, NewQuestion, NewSize, ProgressReport
 from agentd.model.requests import (
     Batch,
     CheckReport,
@@ -19,7 +20,6 @@ from agentd.model.requests import (
     NewSession,
     NewTask,
     Page,
-    ProgressReport,
     QueueView,
     ResetReport,
     Scale,
@@ -36,7 +36,7 @@ from agentd.model.task import Task
 MAX_WAIT_S = 300.0
 
 
-class Client(FileCalls):
+class Client(WorkflowCalls):
     """One daemon, over HTTP. Use it as `async with Client(url, token) as agent:`.
 
     Every method raises what the daemon raised, as the same class of agentd.errors with the same sentence, and
@@ -165,6 +165,27 @@ class Client(FileCalls):
     async def report_progress(self, task_id: str, report: ProgressReport) -> Task:
         """Say how far the task is."""
         return await self._json(Task, "POST", task_path(task_id) + "/progress", body=report)
+
+    async def ask(self, task_id: str, question: NewQuestion, timeout_s: float = MAX_WAIT_S) -> Task:
+        """Put a running task's question: the task once it is answered, or as it is after `timeout_s`."""
+        path = f"{task_path(task_id)}/ask?timeout_s={min(timeout_s, MAX_WAIT_S):.3f}"
+        return await self._json(Task, "POST", path, body=question, read_s=timeout_s + 30, repeatable=True)
+
+    async def withdraw(self, task_id: str) -> Task:
+        """Take a running task's question back."""
+        return await self._json(Task, "DELETE", task_path(task_id) + "/ask")
+
+    async def answer(self, task_id: str, answer: NewAnswer) -> Task:
+        """Answer what a running task asks."""
+        return await self._json(Task, "POST", task_path(task_id) + "/answer", body=answer)
+
+    async def give_input(self, task_id: str, new: NewInput) -> InputTaken:
+        """Write to a running interactive task; InputFull while it does not read. Never repeated by itself."""
+        return await self._json(InputTaken, "POST", task_path(task_id) + "/input", body=new)
+
+    async def resize_terminal(self, task_id: str, size: NewSize) -> Task:
+        """Change the size of a running interactive task's terminal."""
+        return await self._json(Task, "POST", task_path(task_id) + "/terminal", body=size)
 
     # -- workers, queue, care --------------------------------------------------------------------------------------
 

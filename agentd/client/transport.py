@@ -21,8 +21,10 @@ from agentd.errors import (
     Forbidden,
     Invalid,
     NotFound,
+    SourceProblem,
     Unauthorized,
     Unreachable,
+    WorkflowInvalid,
     by_code,
 )
 from agentd.model.reading import read
@@ -47,7 +49,7 @@ class Problem(Value, frozen=True, kw_only=True):
     code: str
     detail: str = ""
     title: str = ""
-    errors: tuple[dict[str, str], ...] = ()
+    errors: tuple[dict[str, str | int], ...] = ()
 
 
 class Transport:
@@ -260,8 +262,14 @@ async def _error(answer: aiohttp.ClientResponse) -> AgentdError:
         cls = _BY_STATUS.get(answer.status, AgentdError)
         return cls(f"{answer.url.path} answered {answer.status} {answer.reason}, and not as agentd")
     cls = by_code().get(problem.code) or _BY_STATUS.get(answer.status, AgentdError)
-    errors = [FieldError(e.get("field", ""), e.get("message", "")) for e in problem.errors]
-    return cls(problem.detail or problem.title, errors=errors)
+    detail = problem.detail or problem.title
+    if cls is WorkflowInvalid:
+        found = [
+            SourceProblem(int(e.get("line", 1)), int(e.get("column", 1)), str(e.get("field")), str(e.get("message")))
+            for e in problem.errors
+        ]
+        return WorkflowInvalid.of(detail, found)
+    return cls(detail, errors=[FieldError(str(e.get("field", "")), str(e.get("message", ""))) for e in problem.errors])
 
 
 def _reason(error: BaseException) -> str:

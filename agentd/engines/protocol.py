@@ -49,6 +49,23 @@ class Engine(Protocol):
     def stop(self, attempt_id: str, grace_s: float | None = None) -> None:
         """Ask the attempt's tree to end: SIGTERM, the grace in seconds, SIGKILL. Again, or unknown: no effect."""
 
+    def input(self, attempt_id: str, data: bytes, *, eof: bool) -> int:
+        """Hand an interactive attempt more to read, in order; how many bytes it has not taken yet.
+
+        Raises:
+            KeyError: the engine does not run it.
+            Conflict: it is not interactive, or its input is closed.
+            InputFull: it does not read what it was given before.
+        """
+
+    def resize(self, attempt_id: str, rows: int, columns: int) -> None:
+        """Change the size of an attempt's terminal.
+
+        Raises:
+            KeyError: the engine does not run it.
+            Conflict: it has none that can be resized.
+        """
+
     def capacity(self) -> Capacity:
         """What it can run now."""
 
@@ -64,6 +81,9 @@ class Engine(Protocol):
 
     def scale(self, minimum: int | None, maximum: int | None) -> Capacity:
         """Change the bounds of the pool; busy workers beyond them leave when done."""
+
+    def lend(self, waiting: int) -> None:
+        """So many of those that run only wait for others, for which as many more may run."""
 
     async def close(self) -> None:
         """Let idle workers go. The caller has stopped all attempts before."""

@@ -150,7 +150,7 @@ class Api:
         if route.body_use is BodyUse.JSON:
             assert route.body is not None
             bodies.check_type(request)
-            call.raw_body = await bodies.read(request, self._body_bytes)
+            call.raw_body = await bodies.read(request, max(self._body_bytes, route.body_bytes))
             if route.batch and call.raw_body.lstrip()[:1] == b"[":
                 call.body = bodies.decoded_batch(call.raw_body, route.body, route.batch)
             else:

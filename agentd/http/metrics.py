@@ -86,6 +86,7 @@ class Metrics(Collector):
             value={"version": __version__, "agent_id": service.agent_id, "boot_id": service.boot_id},
         )
         yield from self._tasks()
+        yield from self._usage()
         yield from self._workers()
         yield from self._store()
         yield from self._http()
@@ -114,6 +115,18 @@ class Metrics(Collector):
         for outcome, count in sorted(self._service.recovered.items()):
             recovered.add_metric((outcome,), count)
         yield recovered
+
+    def _usage(self) -> Iterator[Metric]:
+        used = self._service.usage
+        yield CounterMetricFamily("agentd_attempts", "Attempts that ended since the start.", value=used.attempts)
+        yield CounterMetricFamily("agentd_attempt_seconds", "Seconds that they ran.", value=used.wall_s)
+        yield CounterMetricFamily("agentd_attempt_cpu_seconds", "Processor time that they used.", value=used.cpu_s)
+        yield CounterMetricFamily("agentd_output_bytes", "Output that they wrote.", value=used.output_bytes)
+        tokens = CounterMetricFamily("agentd_tokens", "Tokens that they reported.", labels=("direction",))
+        tokens.add_metric(("input",), used.input_tokens)
+        tokens.add_metric(("output",), used.output_tokens)
+        yield tokens
+        yield CounterMetricFamily("agentd_cost_usd", "What they cost, as reported.", value=used.cost_usd)
 
     def _workers(self) -> Iterator[Metric]:
         capacity = self._service.runner.capacity()

@@ -232,6 +232,10 @@ _HEADERS = {
 
 def _tag(route: Route) -> str:
     first = route.path.split("/")[1]
-    return {"sessions": "sessions", "tasks": "tasks", "workers": "workers", "queue": "workers"}.get(
-        first, "events" if first == "events" else "daemon"
-    )
+    return {
+        "sessions": "sessions",
+        "workflows": "sessions",
+        "tasks": "tasks",
+        "workers": "workers",
+        "queue": "workers",
+    }.get(first, "events" if first == "events" else "daemon")

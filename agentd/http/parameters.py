@@ -20,6 +20,7 @@ _FILE = rf"[^/\u0000-\u001f\u007f-\u009f]{{1,{MAX_NAME_BYTES}}}"
 _FORMS: dict[str, dict[str, Any]] = {
     "session_id": {"pattern": f"^{SESSION_ID}$"},
     "task_id": {"pattern": f"^[{ALPHABET}]{{{TASK_ID_LENGTH}}}$"},
+    "run_id": {"pattern": f"^[{ALPHABET}]{{{TASK_ID_LENGTH}}}$"},
     "path": {
         "pattern": rf"^(?!(.*/)?\.{{1,2}}(/|$)){_FILE}(/{_FILE}){{0,{MAX_DEPTH - 1}}}$",
         "maxLength": MAX_PATH_BYTES,

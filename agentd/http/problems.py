@@ -8,7 +8,7 @@ from http import HTTPStatus
 import msgspec
 from aiohttp import web
 
-from agentd.errors import AgentdError, FieldError, by_code
+from agentd.errors import AgentdError, WorkflowInvalid, by_code
 from agentd.model.task import Value
 
 MEDIA_TYPE = "application/problem+json"
@@ -21,6 +21,7 @@ STATUS: dict[str, int] = {
     "not_found": 404,
     "session_not_found": 404,
     "task_not_found": 404,
+    "run_not_found": 404,
     "worker_not_found": 404,
     "artifact_not_found": 404,
     "route_not_found": 404,
@@ -38,7 +39,9 @@ STATUS: dict[str, int] = {
     "unsupported_media_type": 415,
     "range_not_satisfiable": 416,
     "invalid": 422,
+    "workflow_invalid": 422,
     "rate_limited": 429,
+    "input_full": 429,
     "headers_too_large": 431,
     "internal": 500,
     "storage_failed": 503,
@@ -51,6 +54,7 @@ STATUS: dict[str, int] = {
 #: Seconds after which trying again is sensible, by code; sent as Retry-After.
 RETRY_AFTER_S: dict[str, int] = {
     "rate_limited": 60,
+    "input_full": 1,
     "storage_failed": 5,
     "unavailable": 2,
     "draining": 5,
@@ -72,7 +76,9 @@ CODE_OF_STATUS: dict[int, str] = {
 
 
 class Problem(Value, omit_defaults=True, frozen=True, kw_only=True):
-    """What every error answer holds; `errors` is there where single fields are wrong."""
+    """What every error answer holds; `errors` is there where single fields are wrong, with `line` and `column` of a
+    workflow file.
+    """
 
     type: str
     title: str
@@ -80,7 +86,7 @@ class Problem(Value, omit_defaults=True, frozen=True, kw_only=True):
     detail: str
     code: str
     request_id: str
-    errors: tuple[dict[str, str], ...] = ()
+    errors: tuple[dict[str, str | int], ...] = ()
 
 
 def title_of(code: str) -> str:
@@ -102,7 +108,7 @@ def sent_code(error: AgentdError) -> str:
     return "internal"
 
 
-def problem(code: str, detail: str, errors: tuple[FieldError, ...], request_id: str) -> Problem:
+def problem(code: str, detail: str, errors: tuple[dict[str, str | int], ...], request_id: str) -> Problem:
     """The document for a code of the table."""
     return Problem(
         type=f"urn:agentd:error:{code}",
@@ -111,11 +117,11 @@ def problem(code: str, detail: str, errors: tuple[FieldError, ...], request_id: 
         detail=detail,
         code=code,
         request_id=request_id,
-        errors=tuple({"field": each.field, "message": each.message} for each in errors),
+        errors=errors,
     )
 
 
-def answer(code: str, detail: str, request_id: str, errors: tuple[FieldError, ...] = ()) -> web.Response:
+def answer(code: str, detail: str, request_id: str, errors: tuple[dict[str, str | int], ...] = ()) -> web.Response:
     """The answer for a code of the table."""
     document = problem(code, detail, errors, request_id)
     headers = {
@@ -134,7 +140,15 @@ def answer(code: str, detail: str, request_id: str, errors: tuple[FieldError, ..
 
 def answer_to(error: AgentdError, request_id: str) -> web.Response:
     """The answer for an error."""
-    return answer(sent_code(error), error.detail, request_id, error.errors)
+    errors: tuple[dict[str, str | int], ...]
+    if isinstance(error, WorkflowInvalid):
+        errors = tuple(
+            {"field": each.path, "message": each.message, "line": each.line, "column": each.column}
+            for each in error.problems
+        )
+    else:
+        errors = tuple({"field": each.field, "message": each.message} for each in error.errors)
+    return answer(sent_code(error), error.detail, request_id, errors)
 
 
 def answer_to_library(error: web.HTTPException, request_id: str) -> web.Response:

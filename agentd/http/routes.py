@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from agentd.http import admin, artifacts, events, follow, growth, meta, output, sessions, tasks, transfers, workers
+from agentd.http import (
+    admin,
+    artifacts,
+    events,
+    follow,
+    growth,
+    inputs,
+    meta,
+    output,
+    questions,
+    sessions,
+    tasks,
+    transfers,
+    workers,
+    workflows,
+)
 from agentd.http.routing import Route
 
 ROUTES: tuple[Route, ...] = (
@@ -10,11 +25,14 @@ ROUTES: tuple[Route, ...] = (
     *sessions.ROUTES,
     *transfers.ROUTES,
     *tasks.ROUTES,
+    *questions.ROUTES,
+    *inputs.ROUTES,
     *output.ROUTES,
     *follow.ROUTES,
     *growth.ROUTES,
     *artifacts.ROUTES,
     *events.ROUTES,
+    *workflows.ROUTES,
     *workers.ROUTES,
     *admin.ROUTES,
 )

@@ -102,6 +102,7 @@ class Route:
         query: the struct of its parameters.
         body: the struct of its JSON body.
         body_use: what becomes of the body.
+        body_bytes: how large that may be, where `limits.body_bytes` may be less.
         batch: so many bodies may come at once, as an array; 0: one only.
         key: it takes an Idempotency-Key.
         versioned: it takes If-Match.
@@ -120,6 +121,7 @@ class Route:
     query: type[msgspec.Struct] = NoQuery
     body: type[msgspec.Struct] | None = None
     body_use: BodyUse = BodyUse.NONE
+    body_bytes: int = 0
     batch: int = 0
     key: bool = False
     versioned: bool = False

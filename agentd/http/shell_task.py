@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from agentd.errors import Invalid
-from agentd.kinds.shell import ONE_PROGRAM, Argv, Command, Cwd, Env
+from agentd.kinds.shell import ONE_PROGRAM, Argv, Command, Cwd, Env, Sandbox, TerminalSize
 from agentd.model.launch import ResourceLimits
 from agentd.model.requests import NewTask
 
-_FLAT = ("command", "argv", "cwd", "env", "stdin", "tty", "limits")
+_FLAT = ("command", "argv", "cwd", "env", "stdin", "interactive", "tty", "terminal", "sandbox", "limits")
 
 
 class ShellTask(NewTask, frozen=True, kw_only=True):
@@ -35,7 +35,10 @@ class ShellTask(NewTask, frozen=True, kw_only=True):
     cwd: Cwd | None = None
     env: Env | None = None
     stdin: str | None = None
+    interactive: bool | None = None
     tty: bool | None = None
+    terminal: TerminalSize | None = None
+    sandbox: Sandbox | None = None
     limits: ResourceLimits | None = None
 
     def task(self) -> NewTask:
@@ -52,6 +55,9 @@ class ShellTask(NewTask, frozen=True, kw_only=True):
         if self.limits is not None:
             given = msgspec.to_builtins(self.limits)
             flat["limits"] = {name: value for name, value in given.items() if value is not None}
+        for name in ("terminal", "sandbox"):
+            if name in flat:
+                flat[name] = msgspec.to_builtins(flat[name])
         if self.argv is not None:
             flat["argv"] = list(self.argv)
         shared = {name: getattr(self, name) for name in NewTask.__struct_fields__}

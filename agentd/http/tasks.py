@@ -23,10 +23,12 @@ from agentd.errors import (
     Unavailable,
 )
 from agentd.http import answers, preconditions
+from agentd.http.docker_task import DockerTask
 from agentd.http.routing import BodyUse, Call, Route
 from agentd.http.shell_task import ShellTask
 from agentd.http.tokens import Role
-from agentd.model.requests import BATCH_MOST, Batch, Created, NewTask, Page, ProgressReport, TaskQuery
+from agentd.model.reports import ProgressReport
+from agentd.model.requests import BATCH_MOST, Batch, Created, NewTask, Page, TaskQuery
 from agentd.model.task import State, Task, Value
 
 #: How often a long wait looks whether its client is still there.
@@ -58,18 +60,28 @@ async def submit_shell(call: Call) -> web.StreamResponse:
     return await _submitted(call, body.task())
 
 
+async def submit_docker(call: Call) -> web.StreamResponse:
+    """Take a new container task."""
+    body: DockerTask = call.body
+    return await _submitted(call, body.task())
+
+
 async def submit_to_session(call: Call) -> web.StreamResponse:
     """Take a new task into the session of the path, which must exist."""
     session_id = call.params["session_id"]
     if isinstance(call.body, list):
         return await _batch(call, session_id, call.body)
-    made = await call.service.submit(session_id, call.body, preconditions.key(call), call.caller.name)
+    made = await call.service.submit(session_id, call.body, preconditions.key(call), *_who(call))
     return _created(call, made)
 
 
 async def _submitted(call: Call, new: NewTask) -> web.StreamResponse:
     new = _confined(call, new)
-    return _created(call, await call.service.submit(None, new, preconditions.key(call), call.caller.name))
+    return _created(call, await call.service.submit(None, new, preconditions.key(call), *_who(call)))
+
+
+def _who(call: Call) -> tuple[str, str | None]:
+    return call.caller.name, call.caller.task_id
 
 
 def _confined(call: Call, new: NewTask, place: str = "") -> NewTask:
@@ -81,7 +93,7 @@ def _confined(call: Call, new: NewTask, place: str = "") -> NewTask:
 
 
 async def _batch(call: Call, session_id: str | None, batch: list[NewTask]) -> web.StreamResponse:
-    made = await call.service.submit_batch(session_id, batch, preconditions.key(call), call.caller.name)
+    made = await call.service.submit_batch(session_id, batch, preconditions.key(call), *_who(call))
     replayed = {"Idempotency_Replayed": "true"} if made.replayed else {}
     location = f"/sessions/{made.value[0].session_id}/tasks"
     return answers.json(call, Batch(data=made.value), 201, Location=location, **replayed)
@@ -203,6 +215,13 @@ ROUTES = (
         "Submit a shell task; its spec may be given flat",
         handler=submit_shell,
         body=ShellTask,
+    ),
+    _submit_route(
+        "/tasks/docker",
+        "submit_docker",
+        "Submit a container task; its spec may be given flat",
+        handler=submit_docker,
+        body=DockerTask,
     ),
     Route(
         method="GET",

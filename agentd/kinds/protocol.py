@@ -20,6 +20,12 @@ class Place(Value, frozen=True, kw_only=True):
     grace_s: float
     max_output_bytes: int
     max_result_bytes: int
+    home: str = ""  #: of the session: where the programs of its tasks keep what they remember
+    conversations: dict[str, str] = {}  #: the one to continue with each agent, by its name
+    private: tuple[str, ...] = ()  #: directories of the daemon that a task in a sandbox does not see into
+    agent_id: str = ""
+    boot_id: str = ""
+    container_engine: dict[str, str] = {}  #: variables that say where it is, as the daemon has them
 
 
 class Outcome(Value, frozen=True, kw_only=True):
@@ -43,6 +49,9 @@ class Kind(Protocol):
         Raises:
             Invalid: naming each wrong field, as in `spec.command`.
         """
+
+    def exclusive(self, task: Task) -> str | None:
+        """What only one task of its session may use at a time, by a name; None: nothing."""
 
     def launch(self, task: Task, place: Place) -> Launch:
         """What to execute for the task's current attempt."""

@@ -14,8 +14,10 @@ from agentd.model.events import (
     AttemptEnd,
     Event,
     SessionArchived,
+    SessionConversation,
     SessionPruned,
     SessionUpdated,
+    TaskAnswered,
     TaskAwaiting,
     TaskCreated,
     TaskEvent,
@@ -28,8 +30,8 @@ from agentd.model.events import (
     TaskStopRequested,
     type_of,
 )
-from agentd.model.session import Session
-from agentd.model.task import TERMINAL, Attempt, State, Task, Transition
+from agentd.model.session import Session, SessionUsage
+from agentd.model.task import TERMINAL, Attempt, State, Task, Transition, Usage
 from agentd.model.transitions import INITIAL, moved
 
 PROGRESS_FIELDS = ("progress", "phase", "message", "items_processed", "items_failed")
@@ -44,18 +46,39 @@ def applied_to_session(session: Session, event: Event, seq: int) -> Session:
             return replace(session, **given, seq=seq)
         case SessionArchived(archived=archived):
             return replace(session, archived=archived, seq=seq)
+        case SessionConversation(agent=agent, conversation_id=conversation_id):
+            return replace(session, conversations={**session.conversations, agent: conversation_id}, seq=seq)
         case _:
             return replace(session, seq=seq)
 
 
 def active(session: Session, event: Event) -> Session:
-    """The session with its last activity, after any event of its journal.
+    """The session with its last activity and what it has used, after any event of its journal.
 
     Retention is nobody's activity: what it empties must still age.
     """
+    if isinstance(event, (TaskFinished, TaskRetried)):
+        session = replace(session, usage=used(session.usage, event.end))
     if event.at <= session.updated_at or isinstance(event, SessionPruned):
         return session
     return replace(session, updated_at=event.at)
+
+
+def used(before: SessionUsage | None, end: AttemptEnd | None) -> SessionUsage | None:
+    """What a session has used, with one more attempt. Where it was not summed from the beginning, it never is."""
+    if before is None or end is None:
+        return before
+    usage = end.usage or Usage()
+    return SessionUsage(
+        attempts=before.attempts + 1,
+        wall_s=round(before.wall_s + (end.duration_s or 0.0), 6),
+        cpu_s=round(before.cpu_s + (usage.user_s or 0.0) + (usage.system_s or 0.0), 6),
+        max_rss_bytes=max(before.max_rss_bytes, usage.max_rss_bytes or 0),
+        output_bytes=before.output_bytes + (end.output_bytes or 0),
+        input_tokens=before.input_tokens + (usage.input_tokens or 0),
+        output_tokens=before.output_tokens + (usage.output_tokens or 0),
+        cost_usd=round(before.cost_usd + (usage.cost_usd or 0.0), 9),
+    )
 
 
 def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
@@ -86,6 +109,7 @@ def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
                 started_at=task.started_at or event.at,
                 wait_s=event.wait_s if task.wait_s is None else task.wait_s,
                 next_attempt_at=None,
+                answered=None,
                 seq=seq,
             )
         case TaskFinished():
@@ -122,9 +146,15 @@ def applied_to_task(task: Task | None, event: TaskEvent, seq: int) -> Task:
             return replace(task, attempts=(*task.attempts[:-1], last), seq=seq)
         case TaskProgress():
             given = {f: getattr(event, f) for f in PROGRESS_FIELDS if getattr(event, f) is not None}
+            if event.usage is not None:
+                last = task.attempts[-1]
+                last = replace(last, usage=reported(last.usage, event.usage))
+                given["attempts"] = (*task.attempts[:-1], last)
             return replace(task, **given, seq=seq)
         case TaskAwaiting(awaiting=awaiting):
             return replace(task, awaiting=awaiting, seq=seq)
+        case TaskAnswered(answered=answered):
+            return replace(task, awaiting=None, answered=answered, seq=seq)
         case TaskStopRequested(cause=cause):
             if task.stop_cause is not None:
                 return replace(task, seq=seq)
@@ -168,8 +198,17 @@ def created(task: Task) -> Task:
         cancel_requested_at=None,
         stop_cause=None,
         awaiting=None,
+        answered=None,
         transitions=(first,),
     )
+
+
+def reported(usage: Usage | None, told: Usage | None) -> Usage | None:
+    """What an attempt used, with what was told of it since."""
+    if usage is None or told is None:
+        return told or usage
+    given = {name: value for name, value in msgspec.structs.asdict(told).items() if value not in (None, msgspec.UNSET)}
+    return replace(usage, **given)
 
 
 def new_task(task: Task, *, at: str, waiting: bool) -> Task:
@@ -197,7 +236,7 @@ def _ended(task: Task, end: AttemptEnd | None, at: str) -> tuple[Attempt, ...]:
         duration_s=end.duration_s,
         pid=end.pid if end.pid is not None else running.pid,
         pid_started_at=end.pid_started_at if end.pid_started_at is not None else running.pid_started_at,
-        usage=end.usage,
+        usage=end.usage if end.usage is not None else running.usage,
         output_bytes=end.output_bytes,
     )
     return (*task.attempts[:-1], last)

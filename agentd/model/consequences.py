@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from agentd.model.events import AttemptEnd, TaskEvent, TaskFinished, TaskQueued, TaskRetried
 from agentd.model.task import Cause, CauseCode, OnInterrupt, State, Task
 
@@ -19,6 +21,14 @@ _STATE_OF_STOP = {
 def stopped_state(cause: Cause) -> State:
     """The terminal state of a running task that was asked to stop for this cause."""
     return _STATE_OF_STOP.get(cause.code, State.FAILED)
+
+
+def unanswered(task: Task, cause: Cause) -> Cause:
+    """The cause of an end, which also says when a question was still open."""
+    if task.awaiting is None:
+        return cause
+    asked = task.awaiting.prompt.split("\n", 1)[0]
+    return replace(cause, message=f"{cause.message}; its question of {task.awaiting.since} had no answer: {asked:.200}")
 
 
 def after_end(
@@ -75,13 +85,11 @@ def interrupted(task: Task, *, at: str, boot_id: str) -> TaskEvent:
     """What becomes of a task that was running when its daemon or machine died; its processes are gone."""
     if task.stop_cause is not None:
         cause = task.stop_cause
-        end = AttemptEnd(cause=cause)
+        end = AttemptEnd(cause=cause, usage=task.attempts[-1].usage)
         return TaskFinished(at=at, task_id=task.task_id, state=stopped_state(cause), cause=cause, end=end)
-    cause = Cause(
-        code=CauseCode.INTERRUPTED,
-        message=f"the daemon (boot {task.attempts[-1].boot_id}) died while it ran; found at the start of {boot_id}",
-    )
-    end = AttemptEnd(cause=cause)
+    text = f"the daemon (boot {task.attempts[-1].boot_id}) died while it ran; found at the start of {boot_id}"
+    cause = unanswered(task, Cause(code=CauseCode.INTERRUPTED, message=text))
+    end = AttemptEnd(cause=cause, usage=task.attempts[-1].usage)
     if task.on_interrupt is OnInterrupt.RETRY:
         return TaskRetried(at=at, task_id=task.task_id, end=end)
     return TaskFinished(at=at, task_id=task.task_id, state=State.FAILED, cause=cause, end=end)

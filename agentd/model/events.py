@@ -9,15 +9,11 @@ from typing import Any
 
 import msgspec
 
+from agentd.model.event import Event as Event
 from agentd.model.reading import read
+from agentd.model.run_events import RunCancelRequested, RunCreated, RunEnded, RunResumed, RunStepEnded, RunStepRefused
 from agentd.model.session import Session, SessionChanges
-from agentd.model.task import Cause, State, Task, Usage, Value
-
-
-class Event(Value, tag_field="type", omit_defaults=True, frozen=True, kw_only=True):
-    """One recorded change. The journal adds `seq`, `b`, `session_id` and `crc` to each."""
-
-    at: str
+from agentd.model.task import Answer, Cause, Question, State, Task, Usage, Value
 
 
 class SessionEvent(Event, frozen=True, kw_only=True):
@@ -49,6 +45,13 @@ class SessionArchived(SessionEvent, tag="session.archived", frozen=True, kw_only
     """The session was archived, or brought back."""
 
     archived: bool
+
+
+class SessionConversation(SessionEvent, tag="session.conversation", frozen=True, kw_only=True):
+    """The session's conversation with an agent has this id from now on; the next task of that agent continues it."""
+
+    agent: str
+    conversation_id: str
 
 
 class SessionEditRefused(SessionEvent, tag="session.edit_refused", frozen=True, kw_only=True):
@@ -108,12 +111,19 @@ class TaskProgress(TaskEvent, tag="task.progress", frozen=True, kw_only=True):
     message: str | None = None
     items_processed: int | None = None
     items_failed: int | None = None
+    usage: Usage | None = None
 
 
 class TaskAwaiting(TaskEvent, tag="task.awaiting", frozen=True, kw_only=True):
     """The task asks its user something, or (`None`) no longer does."""
 
-    awaiting: dict[str, Any] | None = None
+    awaiting: Question | None = None
+
+
+class TaskAnswered(TaskEvent, tag="task.answered", frozen=True, kw_only=True):
+    """What the task asked was answered."""
+
+    answered: Answer
 
 
 class TaskStopRequested(TaskEvent, tag="task.stop_requested", frozen=True, kw_only=True):
@@ -157,6 +167,7 @@ KnownEvent = (
     SessionCreated
     | SessionUpdated
     | SessionArchived
+    | SessionConversation
     | SessionEditRefused
     | SessionPruned
     | TaskCreated
@@ -165,9 +176,16 @@ KnownEvent = (
     | TaskSpawned
     | TaskProgress
     | TaskAwaiting
+    | TaskAnswered
     | TaskStopRequested
     | TaskFinished
     | TaskRetried
+    | RunCreated
+    | RunStepEnded
+    | RunStepRefused
+    | RunCancelRequested
+    | RunResumed
+    | RunEnded
 )
 
 _decoder = msgspec.json.Decoder(KnownEvent)

@@ -61,6 +61,11 @@ def new_task_id(session_id: str, random_bits: RandomBits = secrets.randbits) -> 
     return session_tag(session_id) + _base32(random_bits(5 * length), length)
 
 
+def new_run_id(session_id: str) -> str:
+    """A fresh id for a run of a workflow in the session; it has the form of a task's."""
+    return new_task_id(session_id)
+
+
 def new_session_id(random_bits: RandomBits = secrets.randbits) -> str:
     """A fresh session id, for a session nobody named."""
     return "s-" + _base32(random_bits(50), 10)

@@ -8,11 +8,16 @@ from agentd.model.task import Usage, Value
 
 
 class ResourceLimits(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of each process of a launch (setrlimit); `None` is the daemon's own."""
+    """Limits of each process of a launch (setrlimit); `None` is the daemon's own.
+
+    In a cgroup, those of memory, processes and cpus are of all its processes together.
+    """
 
     memory_bytes: int | None = None
     cpu_s: int | None = None
     files: int | None = None
+    processes: int | None = None  #: of all of the user together, unless the launch has a cgroup
+    cpus: float | None = None  #: how many processors' time; of a cgroup only
 
 
 class Launch(Value, frozen=True, kw_only=True):
@@ -24,7 +29,11 @@ class Launch(Value, frozen=True, kw_only=True):
     env: dict[str, str]
     cwd: str
     stdin: str | None = None
+    cgroup: str | None = None  #: where a cgroup is made for it; the limits of memory, cpus and processes are then its
+    premade: tuple[str, ...] = ()  #: files that are there, empty, before it starts
+    interactive: bool = False  #: its input stays open after `stdin`, for what is sent to it while it runs
     tty: bool = False
+    tty_size: tuple[int, int] | None = None  #: rows and columns of the terminal
     limits: ResourceLimits = ResourceLimits()
     timeout_s: float | None = None
     grace_s: float = 5.0
@@ -33,6 +42,7 @@ class Launch(Value, frozen=True, kw_only=True):
     index_path: str
     result_path: str
     max_result_bytes: int = 256 << 10
+    may_leave_container: bool = False  #: what it does in a container engine may outlive its processes
 
 
 class EndedBy(StrEnum):

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from agentd.model.ids import SESSION_ID
-from agentd.model.session import Keep, Retention, Session, SessionState
+from agentd.model.session import Budget, Keep, Retention, Session, SessionState
 from agentd.model.task import CauseCode, OnInterrupt, Retry, State, Task, Trigger, TriggerType, Value
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -79,6 +79,14 @@ class AskedRetention(Retention, forbid_unknown_fields=True, frozen=True, kw_only
     sessions: AskedKeep = AskedKeep()
 
 
+class AskedBudget(Budget, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A budget as clients may set it."""
+
+    max_cost_usd: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+    max_tokens: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
+    max_wall_s: Annotated[float, Meta(ge=0, le=1e9)] | None = None
+
+
 def plain(asked: Value, kind: type[V]) -> V:
     """What was asked for, as the value of the model that it stands for."""
     return msgspec.convert(msgspec.to_builtins(asked), kind)
@@ -92,6 +100,7 @@ class PolicyChanges(Request, frozen=True, kw_only=True):
     tasks_kept: Annotated[int, Meta(ge=0, le=10_000)] | UnsetType = UNSET
     pinned: bool | UnsetType = UNSET
     retention: AskedRetention | UnsetType | None = UNSET
+    budget: AskedBudget | UnsetType | None = UNSET
 
 
 class NewSession(Request, frozen=True, kw_only=True):
@@ -136,6 +145,10 @@ class NewTask(Request, frozen=True, kw_only=True):
     max_output_bytes: Annotated[
         Annotated[int, Meta(ge=1, le=1 << 53)] | None, Meta(description="Bytes of output after which it is ended.")
     ] = None
+    artifacts: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=500)], ...],
+        Meta(max_length=50, description="Patterns of files in the workspace that become artifacts at its end."),
+    ] = ()
     not_before: Annotated[Time | None, Meta(description="Start no earlier than this RFC 3339 time.")] = None
 
 
@@ -147,20 +160,6 @@ class Batch(Value, frozen=True, kw_only=True):
     """The tasks that one request made, in its order."""
 
     data: tuple[Task, ...]
-
-
-class ProgressReport(Request, frozen=True, kw_only=True):
-    """Body of POST /tasks/{id}/progress; at least one field."""
-
-    RULES: ClassVar[dict[str, Any]] = at_least_one(
-        progress="number", phase="string", message="string", items_processed="integer", items_failed="integer"
-    )
-
-    progress: Annotated[float, Meta(ge=0, le=100)] | None = None
-    phase: Annotated[str, Meta(max_length=200)] | None = None
-    message: Annotated[str, Meta(max_length=2000)] | None = None
-    items_processed: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
-    items_failed: Annotated[int, Meta(ge=0, le=1 << 53)] | None = None
 
 
 class Scale(Request, frozen=True, kw_only=True):

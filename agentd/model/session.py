@@ -25,6 +25,14 @@ class Retention(Value, frozen=True, kw_only=True):
     sessions: Keep = Keep()
 
 
+class Budget(Value, frozen=True, kw_only=True):
+    """What all attempts of a session may use together; `None` is no limit."""
+
+    max_cost_usd: float | None = None
+    max_tokens: int | None = None  #: input and output
+    max_wall_s: float | None = None
+
+
 class Policy(Value, frozen=True, kw_only=True):
     """How a session runs and how long it is kept."""
 
@@ -33,10 +41,29 @@ class Policy(Value, frozen=True, kw_only=True):
     tasks_kept: int = 100  #: finished tasks that stay in tasks.json; all are in history/
     pinned: bool = False  #: retention never touches it
     retention: Retention | None = None  #: instead of the daemon's
+    budget: Budget | None = None
+
+
+class SessionUsage(Value, frozen=True, kw_only=True):
+    """What all ended attempts of a session used together, those whose tasks retention took as well.
+
+    `max_rss_bytes` is the largest process of any of them.
+    """
+
+    attempts: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    max_rss_bytes: int = 0
+    output_bytes: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
 
 
 class Session(Value, frozen=True, kw_only=True):
-    """What metadata.json says. `updated_at` is the last activity, a task's too; `seq` the last change of its own."""
+    """What metadata.json says, and `usage`. `updated_at` is the last activity, a task's too; `seq` the last change of
+    its own.
+    """
 
     session_id: str
     title: str | None = None
@@ -44,7 +71,8 @@ class Session(Value, frozen=True, kw_only=True):
     policy: Policy = Policy()
     owner: str | None = None
     archived: bool = False
-    conversations: dict[str, str] = {}
+    conversations: dict[str, str] = {}  #: ids by agent
+    usage: SessionUsage | None = None  #: None: it was made by a version that did not sum it
     created_at: str
     updated_at: str
     seq: int = 0

@@ -6,7 +6,7 @@ import signal
 from enum import StrEnum
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 
 class State(StrEnum):
@@ -40,6 +40,7 @@ class CauseCode(StrEnum):
     WORKER_LOST = "worker_lost"
     NO_RESULT = "no_result"
     AGENT_ERROR = "agent_error"
+    BUDGET = "budget"
     DEPENDENCY_FAILED = "dependency_failed"
     OUTPUT_LIMIT = "output_limit"
     OUT_OF_MEMORY = "out_of_memory"
@@ -75,6 +76,8 @@ class Cause(Value, omit_defaults=True, frozen=True, kw_only=True):
     message: str
     exit_code: int | None = None
     signal: int | None = None
+    detail: str | None = None  #: of `agent_error`: a stable word for what went wrong (`kinds/agents/steps.py`)
+    retry_at: str | None = None  #: RFC 3339: before this time another attempt is of no use
 
 
 def signal_name(number: int) -> str:
@@ -104,11 +107,36 @@ class Retry(Value, frozen=True, kw_only=True):
 
 
 class Usage(Value, frozen=True, kw_only=True):
-    """What an attempt used: the peak of its largest process in bytes, and processor seconds of the whole tree."""
+    """What an attempt used: the peak of its largest process in bytes, and processor seconds of the whole tree.
+
+    The rest is what the task itself reported of a model that it asked; it is absent where nothing was.
+    """
 
     max_rss_bytes: int | None = None
     user_s: float | None = None
     system_s: float | None = None
+    input_tokens: int | UnsetType = UNSET
+    output_tokens: int | UnsetType = UNSET
+    cost_usd: float | UnsetType = UNSET
+    turns: int | UnsetType = UNSET
+
+
+class Question(Value, frozen=True, kw_only=True):
+    """What a running task asks its user. Without options, any text is an answer."""
+
+    ask_id: str
+    prompt: str
+    options: tuple[str, ...] = ()
+    since: str
+
+
+class Answer(Value, frozen=True, kw_only=True):
+    """What the last question of a task was answered, and whose token did."""
+
+    ask_id: str
+    answer: str
+    by: str
+    at: str
 
 
 class Attempt(Value, frozen=True, kw_only=True):
@@ -138,6 +166,13 @@ class Transition(Value, frozen=True, kw_only=True):
     cause: Cause | None = None
 
 
+class WorkflowStep(Value, frozen=True, kw_only=True):
+    """Which step of which run a task is; of a step with a matrix the combination, as `test[python=3.11]`."""
+
+    run_id: str
+    step: str
+
+
 class Task(Value, frozen=True, kw_only=True):
     """One unit of work; the fields are the contract of DESIGN 8."""
 
@@ -159,6 +194,7 @@ class Task(Value, frozen=True, kw_only=True):
     retry: Retry | None = None
     on_interrupt: OnInterrupt = OnInterrupt.FAIL
     max_output_bytes: int | None = None
+    artifacts: tuple[str, ...] = ()  #: patterns of workspace files that are kept when an attempt ends
     not_before: str | None = None  #: as it was asked for
     next_attempt_at: str | None = None  #: while a retry pauses
     progress: float | None = None
@@ -175,8 +211,12 @@ class Task(Value, frozen=True, kw_only=True):
     wait_s: float | None = None
     cancel_requested_at: str | None = None
     stop_cause: Cause | None = None  #: the recorded intent to end it; decides over the exit code
-    awaiting: dict[str, Any] | None = None
+    awaiting: Question | None = None
+    answered: Answer | None = None  #: the last answer that its present attempt got
     retry_of: str | None = None
+    parent_id: str | None = None  #: the task that submitted it with its own token
+    depth: int = 0  #: how many tasks submitted one another before it
+    workflow: WorkflowStep | None = None  #: it is a step of a run
     transitions: tuple[Transition, ...] = ()
     seq: int = 0
 

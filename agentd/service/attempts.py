@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 
+from msgspec.structs import replace
+
 from agentd.clock import rfc3339
 from agentd.errors import (
     TaskNotFound,
 )
 from agentd.kinds.protocol import Outcome
+from agentd.model.changes import reported
+from agentd.model.consequences import unanswered
 from agentd.model.events import (
     AttemptEnd,
     Event,
@@ -19,11 +23,15 @@ from agentd.model.events import (
 )
 from agentd.model.launch import Exit
 from agentd.model.task import Retry, State, Task
-from agentd.service.tasks import TaskVerbs
+from agentd.service.workflows import WorkflowVerbs
+from agentd.store.collecting import collect
 from agentd.store.ledger import Ledger
 
+#: Of files that were not kept, so many are named.
+SAID_MOST = 5
 
-class Attempts(TaskVerbs):
+
+class Attempts(WorkflowVerbs):
     """Start and end attempts of tasks."""
 
     def start_attempt(self, ledger: Ledger, task: Task, worker_id: str, wait_s: float) -> asyncio.Future[None]:
@@ -38,6 +46,16 @@ class Attempts(TaskVerbs):
         )
         return self.stage(ledger, [event])
 
+    async def collected(self, task: Task, exit: Exit) -> Exit:
+        """The exit of an attempt, after the files that it asked to keep were; what was not is said in its message."""
+        if not task.artifacts:
+            return exit
+        session_dir, most = self.store.path(task.session_id), self.settings.limits.artifact_bytes
+        found = await self.in_thread(collect, session_dir, task.task_id, task.artifacts, most)
+        more = len(found.problems) - SAID_MOST
+        said = [exit.message, *found.problems[:SAID_MOST], f"and {more} more" if more > 0 else ""]
+        return replace(exit, message="; ".join(filter(None, said)))
+
     def end_attempt(self, ledger: Ledger, task_id: str, exit: Exit, outcome: Outcome) -> asyncio.Future[None]:
         """Stage the end of the running attempt: the task's end, or its next attempt.
 
@@ -47,11 +65,11 @@ class Attempts(TaskVerbs):
         if task is None:
             raise TaskNotFound(f"no task {task_id!r}")
         end = AttemptEnd(
-            cause=outcome.cause,
+            cause=unanswered(task, outcome.cause),
             duration_s=exit.duration_s,
             pid=exit.pid,
             pid_started_at=exit.pid_started_at,
-            usage=exit.usage,
+            usage=reported(exit.usage, task.attempts[-1].usage),
             output_bytes=exit.output_bytes,
         )
         at, lazily = self.now(), ledger.live > 1 and not self.awaited(task_id)
@@ -63,7 +81,7 @@ class Attempts(TaskVerbs):
                 ledger, [TaskRetried(at=at, task_id=task_id, end=end, next_attempt_at=again_at)], lazily=lazily
             )
         event: Event = TaskFinished(
-            at=at, task_id=task_id, state=outcome.state, cause=outcome.cause, end=end, result=outcome.result
+            at=at, task_id=task_id, state=outcome.state, cause=end.cause, end=end, result=outcome.result
         )
         return self.stage(ledger, [event, *self.consequences(ledger, {task_id: outcome.state})], lazily=lazily)
 

@@ -76,7 +76,7 @@ class Cleanup(Upkeep):
             updated_at=epoch(session.updated_at),
             pinned=session.policy.pinned,
             held=frozenset(key.task_id for key in valid if key.task_id is not None),
-            keyed=any(key.task_id is None for key in valid),
+            keyed=any(key.is_of_session for key in valid),
             retention=session.policy.retention,
             segment=segment,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,7 +13,8 @@ from agentd.bus import Bus
 from agentd.clock import Clock, epoch, rfc3339
 from agentd.config import Settings
 from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, StorageFailed, TaskNotFound
-from agentd.kinds.protocol import Kind
+from agentd.kinds.registry import Kinds
+from agentd.model.changes import used
 from agentd.model.consequences import after_end
 from agentd.model.events import (
     AgentEvent,
@@ -23,9 +24,13 @@ from agentd.model.events import (
     SessionUpdated,
     TaskCreated,
     TaskEvent,
+    TaskFinished,
+    TaskRetried,
 )
 from agentd.model.reading import read
 from agentd.model.requests import Key
+from agentd.model.run_events import RunCreated
+from agentd.model.session import SessionUsage
 from agentd.model.task import State, Task
 from agentd.scopes import TaskTokens
 from agentd.service.runner import Runner
@@ -41,6 +46,11 @@ T = TypeVar("T")
 KEYS_KEPT = 10_000
 
 
+class _Waiter(NamedTuple):
+    future: asyncio.Future[Task]
+    ready: Callable[[Task], bool]
+
+
 class Ground:
     """The shared state of the verbs; every change of a task or session goes through `stage`."""
 
@@ -54,7 +64,7 @@ class Ground:
         store: Store,
         bus: Bus,
         clock: Clock,
-        kinds: Mapping[str, Kind],
+        kinds: Kinds,
         agent_id: str,
         boot_id: str,
         stop_asked: asyncio.Event,
@@ -68,10 +78,11 @@ class Ground:
         self.boot_id = boot_id
         self.started_at = self.now()
         self.finished: Counter[tuple[str, str]] = Counter()  #: ended tasks of this boot by state and cause
+        self.usage = SessionUsage()  #: of all attempts that ended in this boot
         self.recovered: Counter[str] = Counter()  #: tasks the last start changed, by what became of them
         self._stop_asked = stop_asked
         self._dependents: dict[str, dict[str, None]] = {}
-        self._ends: dict[str, list[asyncio.Future[Task]]] = {}
+        self._waiters: dict[str, list[_Waiter]] = {}
         self._histories: dict[str, History] = {}
         self._log_indexes = LogIndexes()
         self._key_homes: OrderedDict[str, str] = OrderedDict()  #: sessions by the latest Idempotency-Keys of this boot
@@ -197,7 +208,7 @@ class Ground:
             raise IdempotencyConflict(f"this Idempotency-Key was used for session {home!r}; use a new key")
 
     def _remember_key(self, event: Event, session_id: str) -> None:
-        if isinstance(event, (TaskCreated, SessionCreated)) and event.key_hash is not None:
+        if isinstance(event, (TaskCreated, SessionCreated, RunCreated)) and event.key_hash is not None:
             self._key_homes[event.key_hash] = session_id
             if len(self._key_homes) > KEYS_KEPT:
                 self._key_homes.popitem(last=False)
@@ -222,40 +233,52 @@ class Ground:
         """Publish an event of the daemon itself."""
         self.bus.publish(getattr(event, "session_id", None), 0, msgspec.json.encode(event))
 
-    def end_of(self, task_id: str) -> asyncio.Future[Task]:
-        """A future of the task when it is terminal and durable."""
-        waiter: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
-        self._ends.setdefault(task_id, []).append(waiter)
+    def when(self, task_id: str, ready: Callable[[Task], bool]) -> asyncio.Future[Task]:
+        """A future of the task once a durable change has made it `ready`, as its end always does.
+
+        Cancel it when nobody waits any more.
+        """
+        future: asyncio.Future[Task] = asyncio.get_running_loop().create_future()
+        waiter = _Waiter(future, ready)
+        self._waiters.setdefault(task_id, []).append(waiter)
         for session_id in self.store.sessions_of(task_id):
             if (ledger := self.store.in_memory(session_id)) is not None:
                 ledger.hurry()
-        waiter.add_done_callback(lambda done: self._drop_end(task_id, done))
-        return waiter
+        future.add_done_callback(lambda _: self._drop_waiter(task_id, waiter))
+        return future
+
+    def end_of(self, task_id: str) -> asyncio.Future[Task]:
+        """A future of the task when it is terminal and durable."""
+        return self.when(task_id, lambda task: task.terminal)
 
     def awaited(self, task_id: str) -> bool:
-        """Whether somebody waits for the task's end."""
-        return task_id in self._ends
+        """Whether somebody waits for a change of the task."""
+        return task_id in self._waiters
 
-    def _drop_end(self, task_id: str, waiter: asyncio.Future[Task]) -> None:
-        waiters = self._ends.get(task_id)
-        if waiters is not None and waiter in waiters:
-            waiters.remove(waiter)
-            if not waiters:
-                del self._ends[task_id]
+    def _drop_waiter(self, task_id: str, waiter: _Waiter) -> None:
+        waiters = self._waiters[task_id]
+        waiters.remove(waiter)
+        if not waiters:
+            del self._waiters[task_id]
 
     def _committed(self, session_id: str, committed: Sequence[Committed]) -> None:
         history = self._histories.get(session_id)
         for seq, event, line, task in committed:
             self._remember_key(event, session_id)
             self.bus.publish(session_id, seq, line)
-            if task is None or not task.terminal:
+            if task is None:
+                continue
+            for waiter in self._waiters.get(task.task_id, ()):
+                if not waiter.future.done() and (task.terminal or waiter.ready(task)):
+                    waiter.future.set_result(task)
+            if isinstance(event, (TaskFinished, TaskRetried)):
+                self.usage = used(self.usage, event.end) or self.usage
+            if not task.terminal:
                 continue
             self.finished[task.state.value, task.cause.code.value if task.cause else ""] += 1
             self._dependents.pop(task.task_id, None)
             if history is not None:
                 history.add(seq, task.state, task.task_id)
-            for waiter in [each for each in self._ends.get(task.task_id, ()) if not each.done()]:
-                waiter.set_result(task)
 
     def _dropped(self, session_id: str, tasks: Sequence[Task]) -> None:
         """Finished tasks leave memory, or may: from then on their records are all there is."""

@@ -118,10 +118,11 @@ class Recovery(Attempts):
             await ledger.stage(events)
 
     def _take_note(self, ledger: Ledger) -> None:
-        """From now on its tasks are run."""
+        """From now on its tasks and its workflows are run."""
         for task in ledger.tasks.values():
             self._index_needs(task)
         self.runner.changed([task for task in ledger.tasks.values() if not task.terminal], ledger.session)
+        self.take_up_runs(ledger)
 
     def _recovery(self, ledger: Ledger) -> list[TaskEvent]:
         at = self.now()

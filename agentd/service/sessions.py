@@ -25,9 +25,6 @@ from agentd.model.events import (
     SessionCreated,
     SessionDeleted,
     SessionUpdated,
-    TaskEvent,
-    TaskFinished,
-    TaskStopRequested,
     decoded,
 )
 from agentd.model.ids import check_session_id, new_session_id, session_id_for_key
@@ -43,9 +40,8 @@ from agentd.model.requests import (
     SessionView,
     plain,
 )
-from agentd.model.session import Policy, Retention, Session, SessionChanges
-from agentd.model.task import Cause, CauseCode, State, Task, Value
-from agentd.service.hand_edits import HandEdits
+from agentd.model.session import Budget, Policy, Retention, Session, SessionChanges, SessionUsage
+from agentd.model.task import Cause, CauseCode, Task, Value
 from agentd.service.listing import (
     check_labels,
     check_sort,
@@ -55,6 +51,7 @@ from agentd.service.listing import (
     session_state,
     view_of,
 )
+from agentd.service.stopping import Stopping
 from agentd.store.artifacts import Artifacts
 from agentd.store.ledger import Ledger
 
@@ -68,7 +65,7 @@ class EventsPage(Value, frozen=True, kw_only=True):
     seq: int
 
 
-class SessionVerbs(HandEdits):
+class SessionVerbs(Stopping):
     """Create, read, edit, archive, cancel, delete."""
 
     async def list_sessions(self, query: SessionQuery) -> Page[SessionView]:
@@ -109,7 +106,7 @@ class SessionVerbs(HandEdits):
         await self.store.created_by_now(session_id)
         if key is not None and session_id in self.store.entries:
             ledger = await self.store.ledger(session_id)
-            if (record := ledger.head_key(key.key_hash)) is not None and record.task_id is None:
+            if (record := ledger.head_key(key.key_hash)) is not None and record.is_of_session:
                 if record.body_hash != key.body_hash:
                     raise IdempotencyConflict("this Idempotency-Key made a session from another body; use a new key")
                 return Created(value=await self._as_created(ledger), replayed=True)
@@ -146,6 +143,7 @@ class SessionVerbs(HandEdits):
             policy=merged(Policy(), new.policy),
             created_at=at,
             updated_at=at,
+            usage=SessionUsage(),
             seq=1,
         )
 
@@ -212,6 +210,8 @@ class SessionVerbs(HandEdits):
             ledger = await self.store.ledger(session_id)
         if ledger is not None:
             self._check_version(ledger, if_seq)
+            if ledger.live_runs() and not force:
+                raise SessionActive(f"session {session_id} has a workflow that runs; cancel it or use force")
             with ledger.kept():
                 while ledger.live or ledger.pending:
                     with contextlib.suppress(StorageFailed, SessionReadOnly):
@@ -248,35 +248,6 @@ class SessionVerbs(HandEdits):
         ledger = await self.store.ledger(session_id)
         return await self.stop_all(ledger, Cause(code=CauseCode.SESSION_CANCELLED, message="the session was cancelled"))
 
-    async def stop_all(self, ledger: Ledger, cause: Cause) -> tuple[Task, ...]:
-        """End every live task of a session for one cause; running ones are asked to stop.
-
-        Raises:
-            SessionReadOnly, StorageFailed
-        """
-        at = self.now()
-        events: list[TaskEvent] = []
-        ended: dict[str, State] = {}
-        for task_id in list(ledger.tasks):
-            task = ledger.head(task_id)
-            if task is None or task.terminal:
-                continue
-            if task.state is not State.RUNNING:
-                events.append(TaskFinished(at=at, task_id=task_id, state=State.CANCELLED, cause=cause))
-                ended[task_id] = State.CANCELLED
-            elif task.stop_cause is None:
-                events.append(TaskStopRequested(at=at, task_id=task_id, cause=cause))
-        if events:
-            # Consequences: what was submitted to wait for one of these, and is not durable yet.
-            await self.stage(ledger, [*events, *self.consequences(ledger, ended)])
-        else:
-            await ledger.settled()  # what others ended or stopped may be on its way to the disk
-        stopped = tuple(task for each in events if (task := ledger.tasks.get(each.task_id)) is not None)
-        for task in stopped:
-            if task.state is State.RUNNING:
-                self.runner.stop(task)
-        return stopped
-
     async def events(self, session_id: str, after: int, limit: int) -> EventsPage:
         """The session's journal behind `after`, at most `limit` lines.
 
@@ -310,4 +281,6 @@ def merged(policy: Policy, changes: PolicyChanges) -> Policy:
     given = {k: v for k, v in msgspec.structs.asdict(changes).items() if v is not UNSET}
     if given.get("retention") is not None:
         given["retention"] = plain(given["retention"], Retention)
+    if given.get("budget") is not None:
+        given["budget"] = plain(given["budget"], Budget)
     return replace(policy, **given)

@@ -28,6 +28,7 @@ from agentd.model.task import Retry, State, Task, Trigger, TriggerType
 from agentd.service.listing import check_labels
 from agentd.service.sessions import SessionVerbs
 from agentd.store.folder import KeyRecord
+from agentd.store.inside import checked
 from agentd.store.ledger import Ledger
 
 _RETRIED_FIELDS = (
@@ -41,20 +42,28 @@ _RETRIED_FIELDS = (
     "retry",
     "on_interrupt",
     "max_output_bytes",
+    "artifacts",
 )
 
 
 class _Asked(NamedTuple):
-    """What one request submits; `named`: errors say by its place in the batch which task is meant."""
+    """What one request submits, and who: `source` a name, `parent_id` the task whose own token it is.
+
+    `named`: errors say by its place in the batch which task is meant.
+    """
 
     tasks: tuple[NewTask, ...]
+    source: str
+    parent_id: str | None = None
     named: bool = False
 
 
 class Submission(SessionVerbs):
     """Submit a task, or an ended one again."""
 
-    async def submit(self, session_id: str | None, new: NewTask, key: Key | None, source: str) -> Created[Task]:
+    async def submit(
+        self, session_id: str | None, new: NewTask, key: Key | None, source: str, parent_id: str | None = None
+    ) -> Created[Task]:
         """Accept a task; durable when this returns.
 
         With `session_id` the session must exist; without, the body may name one, and it is made if absent.
@@ -64,11 +73,17 @@ class Submission(SessionVerbs):
         """
         if session_id is not None and new.session_id not in (None, session_id):
             raise Invalid.field("session_id", f"the path says {session_id!r}; leave it out of the body")
-        made = await self._submitted(session_id, session_id or new.session_id, _Asked((new,)), key, source)
+        asked = _Asked((new,), source, parent_id)
+        made = await self._submitted(session_id, session_id or new.session_id, asked, key)
         return Created(value=made.value[0], replayed=made.replayed)
 
     async def submit_batch(
-        self, session_id: str | None, batch: Sequence[NewTask], key: Key | None, source: str
+        self,
+        session_id: str | None,
+        batch: Sequence[NewTask],
+        key: Key | None,
+        source: str,
+        parent_id: str | None = None,
     ) -> Created[tuple[Task, ...]]:
         """Accept tasks, all of one session, in one write: all are durable when this returns, or none is there.
 
@@ -81,36 +96,35 @@ class Submission(SessionVerbs):
                 raise Invalid.field(
                     f"[{place}].session_id", f"must be {named!r} or left out: a batch is of one session"
                 )
-        return await self._submitted(session_id, named, _Asked(tuple(batch), named=True), key, source)
+        asked = _Asked(tuple(batch), source, parent_id, named=True)
+        return await self._submitted(session_id, named, asked, key)
 
     async def _submitted(
-        self, existing: str | None, named: str | None, asked: _Asked, key: Key | None, source: str
+        self, existing: str | None, named: str | None, asked: _Asked, key: Key | None
     ) -> Created[tuple[Task, ...]]:
         if existing is not None:
-            return await self._submit_to(await self.store.ledger(existing), asked, key, source)
+            return await self._submit_to(await self.store.ledger(existing), asked, key)
         session = self.new_session(NewSession(session_id=named), key)
         session_id = session.session_id
         self.check_key(key, session_id)
         await self.store.created_by_now(session_id)
         if session_id in self.store.entries:
-            return await self._submit_to(await self.store.ledger(session_id), asked, key, source)
+            return await self._submit_to(await self.store.ledger(session_id), asked, key)
         self.refuse_when_draining()
         self.refuse_when_full(session_id)
-        tasks = await self._accepted(session_id, asked, source, None)
+        tasks = await self._accepted(session_id, asked, None)
         head = SessionCreated(at=session.created_at, session=session)
         ledger = await self.store.create(session, [head, *_creations(tasks, key)])
         made = tuple(ledger.tasks[task.task_id] for task in tasks)
         self.runner.changed(made, session)
         return Created(value=made)
 
-    async def _submit_to(
-        self, ledger: Ledger, asked: _Asked, key: Key | None, source: str
-    ) -> Created[tuple[Task, ...]]:
+    async def _submit_to(self, ledger: Ledger, asked: _Asked, key: Key | None) -> Created[tuple[Task, ...]]:
         with ledger.kept():
             if key is not None and (first := await self._first_answer(ledger, key)) is not None:
                 return Created(value=first, replayed=True)
             self.refuse_when_draining()
-            tasks = await self._accepted(ledger.session.session_id, asked, source, ledger)
+            tasks = await self._accepted(ledger.session.session_id, asked, ledger)
             return await self._create(ledger, tasks, key)
 
     async def _create(self, ledger: Ledger, tasks: Sequence[Task], key: Key | None) -> Created[tuple[Task, ...]]:
@@ -143,12 +157,13 @@ class Submission(SessionVerbs):
             made += (replace(event.task, seq=seq + place) for place, event in enumerate(events))
         return tuple(made)
 
-    async def _accepted(self, session_id: str, asked: _Asked, source: str, ledger: Ledger | None) -> list[Task]:
+    async def _accepted(self, session_id: str, asked: _Asked, ledger: Ledger | None) -> list[Task]:
         place = 0
         try:
             for place, new in enumerate(asked.tasks):  # noqa: B007 - where it was, if it was wrong
                 self._check(new)
             self._check_room(len(asked.tasks), ledger)
+            parent = self._parent(asked, ledger)
             left: dict[str, Task] = {}  # what is needed and no longer in memory: it has ended
             needed = {need: at for at, new in reversed([*enumerate(asked.tasks)]) for need in new.needs}
             while ledger and (gone := [need for need in needed if need not in left and ledger.head(need) is None]):
@@ -158,7 +173,11 @@ class Submission(SessionVerbs):
             tasks = []
             # Nothing is awaited any more: no needed task can end meanwhile.
             for place, new in enumerate(asked.tasks):  # noqa: B007
-                tasks.append(self._made(session_id, new, source, self._pending(new.needs, session_id, left, ledger)))
+                pending = self._pending(new.needs, session_id, left, ledger)
+                task = self._made(session_id, new, asked.source, pending)
+                if parent is not None:
+                    task = replace(task, parent_id=parent.task_id, depth=parent.depth + 1)
+                tasks.append(task)
         except Invalid as error:
             if not asked.named:
                 raise
@@ -172,12 +191,32 @@ class Submission(SessionVerbs):
         if self.store.live + count > limits.live_tasks or live + count > limits.live_tasks_per_session:
             raise QueueFull("too many unfinished tasks; wait for some to end, or raise limits.live_tasks")
 
+    def _parent(self, asked: _Asked, ledger: Ledger | None) -> Task | None:
+        """The task that submits, if it may submit more."""
+        parent = ledger.head(asked.parent_id) if ledger is not None and asked.parent_id is not None else None
+        if ledger is None or parent is None:
+            return None
+        if parent.stop_cause is not None:
+            raise InvalidTransition(f"task {parent.task_id} was asked to stop; it submits nothing more")
+        limits = self.settings.limits
+        if parent.depth >= limits.subtask_depth:
+            text = f"tasks that submit one another end at {limits.subtask_depth} (limits.subtask_depth)"
+            raise QueueFull(f"{text}; do it in this task, or leave it to the one that submitted this")
+        live = sum(each.parent_id == parent.task_id and not each.terminal for each in ledger.heads())
+        if live + len(asked.tasks) > limits.live_subtasks:
+            raise QueueFull(
+                f"{live} tasks that this one submitted are unfinished; wait for some (limits.live_subtasks)"
+            )
+        return parent
+
     def _check(self, new: NewTask) -> None:
         kind = self.kinds.get(new.kind)
         if kind is None:
             raise Invalid.field("kind", f"{new.kind!r} is not a kind of task; there are: {', '.join(self.kinds)}")
         kind.check(new.spec)
         check_labels(new.labels)
+        for n, pattern in enumerate(new.artifacts):
+            checked(pattern, f"artifacts[{n}]")
 
     def _made(self, session_id: str, new: NewTask, source: str, pending: bool) -> Task:
         not_before = _start_time(new.not_before)
@@ -198,6 +237,7 @@ class Submission(SessionVerbs):
             retry=plain(new.retry, Retry) if new.retry is not None else None,
             on_interrupt=new.on_interrupt,
             max_output_bytes=new.max_output_bytes,
+            artifacts=new.artifacts,
             not_before=not_before,
             created_at="",
         )
@@ -246,7 +286,7 @@ class Submission(SessionVerbs):
         given = {name: getattr(task, name) for name in _RETRIED_FIELDS}
         trigger = AskedTrigger(type=TriggerType.RETRY, source=task.task_id)
         new = NewTask(**given, trigger=trigger)
-        (fresh,) = await self._accepted(task.session_id, _Asked((new,)), task.task_id, ledger)
+        (fresh,) = await self._accepted(task.session_id, _Asked((new,), task.task_id), ledger)
         made = await self._create(ledger, (replace(fresh, retry_of=task.task_id),), key)
         return Created(value=made.value[0], replayed=made.replayed)
 

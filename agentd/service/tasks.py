@@ -13,17 +13,18 @@ from agentd.errors import (
 )
 from agentd.model.changes import PROGRESS_FIELDS
 from agentd.model.events import (
-    TaskEvent,
-    TaskFinished,
+    Event,
+    SessionConversation,
     TaskProgress,
-    TaskStopRequested,
 )
-from agentd.model.requests import TASK_SORTS, Page, ProgressReport, TaskQuery
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.model.reports import ProgressReport
+from agentd.model.requests import TASK_SORTS, Page, TaskQuery, plain
+from agentd.model.task import Cause, CauseCode, State, Task, Usage
 from agentd.service.across import Asleep, Listed, age, first_of
 from agentd.service.listing import check_sort, cursor_of, key_in, paged, task_matches, with_times
 from agentd.service.submission import Submission
 from agentd.store.entry import Entry
+from agentd.store.ledger import Ledger
 from agentd.store.output import OutputLog
 
 #: The longest a `wait` is held, in seconds; clients ask again.
@@ -138,7 +139,7 @@ class TaskVerbs(Submission):
     # ------------------------------------------------------------------ change
 
     async def cancel(self, task_id: str) -> Task:
-        """Cancel a task: at once while it waits, by asking its processes to stop while it runs.
+        """Cancel a task: at once while it waits, by asking its processes to stop while it runs; and its sub-tasks.
 
         Raises:
             TaskNotFound, SessionReadOnly, StorageFailed
@@ -149,32 +150,56 @@ class TaskVerbs(Submission):
             await ledger.settled()  # what is told is durable, also in a refusal
             raise InvalidTransition(f"task {task_id} is {task.state}; there is nothing to cancel")
         cause = Cause(code=CauseCode.CANCELLED_BY_USER, message="cancelled by a client")
-        if task.state is not State.RUNNING:
-            event: TaskEvent = TaskFinished(at=self.now(), task_id=task_id, state=State.CANCELLED, cause=cause)
-            await self.stage(ledger, [event, *self.consequences(ledger, {task_id: State.CANCELLED})])
-        elif task.stop_cause is None:
-            await self.stage(ledger, [TaskStopRequested(at=self.now(), task_id=task_id, cause=cause)])
-        else:
-            await ledger.settled()  # another client's cancellation may be on its way to the disk
+        theirs = replace(cause, message=f"task {task_id}, which submitted it, was cancelled by a client")
+        await self.stop_tasks(ledger, {task_id: cause, **dict.fromkeys(_below(ledger.heads(), task_id), theirs)})
         current = ledger.tasks.get(task_id) or await self.find(task_id)
         if current.state is State.RUNNING:
             self.runner.stop(current)
         return current
 
     async def progress(self, task_id: str, report: ProgressReport) -> Task:
-        """Record how far a running task is.
+        """Record how far a running task is, what it has used, and which conversation it goes on with.
 
         Raises:
             TaskNotFound, SessionReadOnly, StorageFailed
             Invalid: the report is empty.
             InvalidTransition: the task is not running.
         """
-        given = {name: value for name in PROGRESS_FIELDS if (value := getattr(report, name)) is not None}
-        if not given:
-            raise Invalid(f"say at least one of {', '.join(PROGRESS_FIELDS)}")
+        if report == ProgressReport():
+            raise Invalid(f"say at least one of {', '.join(ProgressReport.__struct_fields__)}")
+        ledger, task = await self.find_running(task_id, "reports progress")
+        given = {name: getattr(report, name) for name in PROGRESS_FIELDS}
+        usage = plain(report.usage, Usage) if report.usage is not None else None
+        events: list[Event] = [TaskProgress(at=self.now(), task_id=task_id, usage=usage, **given)]
+        told, known = report.conversation, ledger.head_session.conversations
+        if task.parent_id is not None:
+            told = None  # what was delegated talks beside the session's conversation
+        if told is not None and known.get(told.agent) != told.conversation_id:
+            events.append(SessionConversation(at=self.now(), agent=told.agent, conversation_id=told.conversation_id))
+        await self.stage(ledger, events)
+        return ledger.tasks.get(task_id) or await self.find(task_id)
+
+    async def find_running(self, task_id: str, does: str) -> tuple[Ledger, Task]:
+        """A task that has not ended, on the head of its ledger.
+
+        Raises:
+            TaskNotFound, SessionReadOnly, StorageFailed
+            InvalidTransition: it has ended, so it no longer `does` what only a running one does.
+        """
         ledger, task = await self.find_live(task_id)
         if task.terminal:  # also one that has left memory, of which the ledger knows nothing
             await ledger.settled()
-            raise InvalidTransition(f"task {task_id} is {task.state}; only a running one reports progress")
-        await self.stage(ledger, [TaskProgress(at=self.now(), task_id=task_id, **given)])
-        return ledger.tasks.get(task_id) or await self.find(task_id)
+            raise InvalidTransition(f"task {task_id} is {task.state}; only a running one {does}")
+        return ledger, task
+
+
+def _below(tasks: Iterable[Task], task_id: str) -> list[str]:
+    """Live sub-tasks of a task, and theirs, also of those that have ended."""
+    children: dict[str, list[Task]] = {}
+    for task in tasks:
+        if task.parent_id is not None:
+            children.setdefault(task.parent_id, []).append(task)
+    found = [*children.get(task_id, ())]
+    for each in found:  # it grows meanwhile
+        found += children.get(each.task_id, ())
+    return [each.task_id for each in found if not each.terminal]

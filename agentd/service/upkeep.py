@@ -81,7 +81,7 @@ class Upkeep(Recovery):
         cause = Cause(code=CauseCode.SESSION_CANCELLED, message="emergency reset")
         ends, cancelled = [], []
         for ledger in self.store.resident:
-            if ledger.live:
+            if ledger.live or ledger.live_runs():
                 with contextlib.suppress(StorageFailed, SessionReadOnly):  # the others must end all the same
                     stopped = await self.stop_all(ledger, cause)
                     cancelled += [task.task_id for task in stopped]

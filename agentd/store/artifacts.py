@@ -41,10 +41,11 @@ class OpenArtifact(NamedTuple):
 
 
 class Artifacts:
-    """The directory `artifacts/` of a session. Paths are relative, with `/`; symlinks are never followed."""
+    """A directory of a session: `artifacts/`, or another. Paths are relative, with `/`; symlinks are never followed."""
 
-    def __init__(self, session_dir: Path) -> None:
+    def __init__(self, session_dir: Path, directory: str = layout.ARTIFACTS) -> None:
         self._session_dir = session_dir
+        self._directory = directory
 
     def list(self, limit: int, cursor: str | None = None) -> Page[ArtifactView]:
         """At most `limit` files in the order of their paths, component by component; `cursor` is the last one seen.
@@ -93,7 +94,7 @@ class Artifacts:
         names = inside.checked(path)
         try:
             with (
-                inside.below(self._session_dir, layout.ARTIFACTS) as root,
+                inside.below(self._session_dir, self._directory) as root,
                 inside.parent(root, names) as (parent, name),
             ):
                 fd = inside.open_file(parent, name)
@@ -136,12 +137,12 @@ class Artifacts:
             raise _refused(path, error) from error
 
     def _top(self) -> AbstractContextManager[int]:
-        return inside.below(self._session_dir, layout.ARTIFACTS)
+        return inside.below(self._session_dir, self._directory)
 
     def sweep(self) -> int:
         """Remove what writers left that were killed; how many files. Only when nothing writes here."""
         removed = 0
-        root = self._session_dir / layout.ARTIFACTS
+        root = self._session_dir / self._directory
         for place, directories, files, fd in os.fwalk(root, follow_symlinks=False):
             if len(Path(place).relative_to(root).parts) >= inside.MAX_DEPTH:
                 directories.clear()  # no writer goes deeper

@@ -15,7 +15,7 @@ class Found(NamedTuple):
     """What opening found."""
 
     sessions: int
-    live: list[str]  #: sessions with tasks that are not terminal, all resident now
+    live: list[str]  #: sessions with tasks or runs that have not ended, all resident now
     edited: list[str]  #: sessions whose metadata.json somebody wrote while no daemon ran
     torn: int
     damaged: list[tuple[str, str]]  #: session and reason

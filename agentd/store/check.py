@@ -7,12 +7,15 @@ exactly as it is, with `repair` too; what a start of the daemon would mend is me
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import msgspec
 
 from agentd.errors import InvalidTransition, SessionReadOnly, StorageFailed
 from agentd.model.events import SessionPruned, TaskFinished, decoded
+from agentd.model.reading import read
 from agentd.model.requests import CheckFinding, CheckReport
+from agentd.model.task import Task
 from agentd.store import layout, quarantine, views
 from agentd.store.datadir import read_format
 from agentd.store.disk import DIRECTORY_MODE, FILE_MODE, Disk
@@ -22,7 +25,7 @@ from agentd.store.journal import Scan
 from agentd.store.replay import Replay
 from agentd.store.views import Snapshot, view_of
 
-_OWN_FILES = (layout.FORMAT_FILE, layout.AGENT_FILE, layout.TOKEN_FILE, layout.TOKENS_FILE)
+_OWN_FILES = (layout.FORMAT_FILE, layout.AGENT_FILE, layout.TOKEN_FILE, layout.TOKENS_FILE, layout.CONTAINERS_FILE)
 _TASKS_OWN = (layout.WORKSPACE, layout.HOME)  #: what tasks do in these is theirs
 
 
@@ -205,6 +208,7 @@ class _SessionCheck:
             snapshot.session == replay.session
             and {task.task_id: task for task in snapshot.tasks if not task.terminal} == live
             and all(replay.keys.get(key.key_hash) == key for key in snapshot.keys)
+            and {run.run_id: run for run in snapshot.runs} == replay.runs
         )
         for task in snapshot.tasks:
             if task.terminal and task.task_id in self._ended:
@@ -244,7 +248,7 @@ class _SessionCheck:
                     wrong.add(name)
             elif crc is not None:
                 data = self._disk.read(f"{self._path}/{shown}")
-                if zlib.crc32(data.removesuffix(b"\n")) != crc:
+                if not _tells(data, crc):
                     self._add(shown, "differs from the journal", "kept in quarantine and written again")
                     wrong.add(name)
         return wrong
@@ -291,3 +295,24 @@ class _SessionCheck:
                     quarantine.keep(self._disk, self._path, name, 0, self._disk.read(path))
                 views.write_record(self._disk, self._path, ended_seq, task.state, task_id, msgspec.json.encode(task))
             replay.ended.clear()
+
+
+def _tells(record: bytes, crc: int) -> bool:
+    """Whether the record is of the task with this CRC: word for word, or as a version wrote it that said less."""
+    if zlib.crc32(record.removesuffix(b"\n")) == crc:
+        return True
+    try:
+        task, said = read(record, Task), read(record, dict[str, Any])
+    except msgspec.MsgspecError:
+        return False
+    whole = msgspec.json.encode(task)
+    return zlib.crc32(whole) == crc and _within(said, msgspec.json.decode(whole))
+
+
+def _within(said: Any, whole: Any) -> bool:
+    """Whether all that is said is so: a name that nobody knows is none that an earlier version wrote."""
+    if isinstance(said, dict) and isinstance(whole, dict):
+        return all(name in whole and _within(value, whole[name]) for name, value in said.items())
+    if isinstance(said, list) and isinstance(whole, list):
+        return len(said) == len(whole) and all(map(_within, said, whole))
+    return bool(said == whole)

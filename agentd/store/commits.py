@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.model.events import Event
+from agentd.model.run import Run
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Folder, KeyRecord
@@ -22,13 +23,14 @@ WRITE_BYTES = 8 << 20
 
 
 class Staged(NamedTuple):
-    """An event on the head, with the value it made."""
+    """An event on the head, with the values it made."""
 
     seq: int
     event: Event
     task: Task | None
     session: Session | None
     key: KeyRecord | None
+    run: Run | None = None
 
 
 class Waiter(NamedTuple):

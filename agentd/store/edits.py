@@ -13,9 +13,10 @@ from msgspec.structs import asdict, replace
 from agentd.errors import FieldError, Invalid
 from agentd.model.reading import UNREADABLE, prepared, read
 from agentd.model.requests import PolicyChanges, SessionPatch, plain
-from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
+from agentd.model.session import Budget, Keep, Policy, Retention, Session, SessionChanges
 from agentd.model.task import Value
 from agentd.store import layout
+from agentd.store.views import metadata_fields
 
 prepared(SessionPatch)
 
@@ -36,7 +37,8 @@ def edited(current: Session, text: bytes) -> SessionChanges | None:
         Invalid: not such a text; each wrong field is named.
     """
     found = _object(text)
-    wrong = [*_strangers(found), *_fixed(current, found)]
+    was = metadata_fields(current)
+    wrong = [*_strangers(was, found), *_fixed(was, found)]
     if wrong:
         raise Invalid("; ".join(f"{field}: {message}" for field, message in wrong), errors=wrong)
     patch = _patch({name: found[name] for name in EDITABLE if name in found})
@@ -47,6 +49,8 @@ def edited(current: Session, text: bytes) -> SessionChanges | None:
             given = {k: v for k, v in asdict(value).items() if v is not UNSET}
             if isinstance(value.retention, Retention):
                 given["retention"] = plain(value.retention, Retention)
+            if isinstance(value.budget, Budget):
+                given["budget"] = plain(value.budget, Budget)
             value = replace(current.policy, **given)
         if value is not UNSET and value != getattr(current, name):
             wanted[name] = value
@@ -93,12 +97,14 @@ def _object(text: bytes) -> dict[str, Any]:
     return found
 
 
-def _strangers(found: dict[str, Any]) -> list[FieldError]:
+def _strangers(was: dict[str, Any], found: dict[str, Any]) -> list[FieldError]:
     """Names nobody knows, with the one that may have been meant."""
-    wrong = _unknown(found, ("format", *Session.__struct_fields__), "")
+    wrong = _unknown(found, tuple(was), "")
     policy = found.get("policy")
     if isinstance(policy, dict):
         wrong += _unknown(policy, Policy.__struct_fields__, "policy.")
+        if isinstance(budget := policy.get("budget"), dict):
+            wrong += _unknown(budget, Budget.__struct_fields__, "policy.budget.")
         retention = policy.get("retention")
         if isinstance(retention, dict):
             wrong += _unknown(retention, Retention.__struct_fields__, "policy.retention.")
@@ -118,9 +124,8 @@ def _unknown(found: dict[str, Any], known: tuple[str, ...], path: str) -> list[F
     return wrong
 
 
-def _fixed(current: Session, found: dict[str, Any]) -> list[FieldError]:
+def _fixed(was: dict[str, Any], found: dict[str, Any]) -> list[FieldError]:
     """Fields that a person may not change, changed."""
-    was = {"format": layout.FORMAT, **msgspec.to_builtins(current)}
     wrong = []
     for name in was:
         if name in EDITABLE:

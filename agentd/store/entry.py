@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from agentd.model.changes import active, applied_to_task
 from agentd.model.events import Event, SessionCreated, TaskCreated
+from agentd.model.run import Run
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Loaded
@@ -29,6 +30,7 @@ class Entry:
         self.loading: asyncio.Future[None] | None = None
         self.oldest = ""  #: when the first of its tasks was created, once they were read while it is not resident
         self.tasks: dict[str, Task] = {}  #: of a session without a ledger that has a reason, as far as it was read
+        self.runs: dict[str, Run] = {}  #: likewise
 
     @property
     def session(self) -> Session:

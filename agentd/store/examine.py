@@ -8,6 +8,7 @@ import msgspec
 
 from agentd.errors import InvalidTransition, SessionReadOnly
 from agentd.model.events import decoded
+from agentd.model.run import Run
 from agentd.model.session import Session
 from agentd.model.task import Task, Value
 from agentd.store import layout, views
@@ -27,6 +28,7 @@ class Loaded(Value, frozen=True, kw_only=True):
     keys: dict[str, KeyRecord]
     position: Position
     torn: int  #: records that were cut
+    runs: dict[str, Run] = {}  #: live ones and the ended ones that are kept
     metadata: bytes | None = None  #: metadata.json as it is; None when it cannot be read
     edited: bool = False  #: metadata.json is not as the store wrote it: somebody edited, damaged or removed it
     stale: bool = False  #: tasks.json is not of `seq`, or was not sound: write the views
@@ -38,6 +40,7 @@ class Header(Value, frozen=True, kw_only=True):
     session: Session
     seq: int
     counts: dict[str, int]
+    live_runs: int
     clean: bool  #: the views are up to the journal's end
 
 
@@ -68,6 +71,7 @@ class Examined(NamedTuple):
             seq=self.replay.seq,
             finished_order=[*unrecorded, *self.replay.finished],
             keys=self.replay.keys,
+            runs=self.replay.runs,
             position=self.scan.position,
             torn=sum(torn.records for torn in self.scan.torn),
             metadata=self.metadata,
@@ -191,6 +195,7 @@ def salvaged(disk: Disk, path: str) -> Loaded:
         seq=replay.seq,
         finished_order=list(replay.finished),
         keys=replay.keys,
+        runs=replay.runs,
         position=position,
         torn=0,
         metadata=metadata,
@@ -214,4 +219,4 @@ def header(disk: Disk, path: str) -> Header | None:
             return None
     except (OSError, ValueError):
         return None
-    return Header(session=head.session, seq=head.seq, counts=head.counts, clean=True)
+    return Header(session=head.session, seq=head.seq, counts=head.counts, live_runs=head.live_runs, clean=True)

@@ -1,8 +1,9 @@
 """A session as an archive: its files as they were at one event, though it goes on meanwhile.
 
-In it are the journal up to that event, the views of it, the output and the artifacts. Not in it: `workspace/` and
-`home/`, which are the tasks' own and may hold what must not leave the machine, and the daemon's tokens. Of a task that
-runs, the output is there as far as it was written.
+In it are the journal up to that event, the views of it, the output, the artifacts and `home/`: what agents remember of
+their conversations. Not in it: `workspace/`, which is the tasks' own and may hold what must not leave the machine;
+links, as `home/` has to the user's own logins; and the daemon's tokens. Of a task that runs, the output is there as far
+as it was written.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def _members(disk: Disk, session_dir: str, moment: Moment) -> Iterator[_Member]:
     yield from _unwritten(moment, there)
     for path, size in _outputs(disk, session_dir):
         yield file(path, size)
-    yield from _artifacts(Artifacts(Path(session_dir)))
+    for directory in (layout.ARTIFACTS, layout.HOME):
+        yield from _tree(session_dir, directory)
 
 
 def _held(path: str, data: bytes) -> _Member:
@@ -85,6 +87,8 @@ def _views(moment: Moment) -> Iterator[_Member]:
         task_lines=[msgspec.json.encode(task) for task in moment.tasks],
         counts=dict(Counter(task.state.value for task in moment.tasks)),
         keys=moment.keys,
+        run_lines=[msgspec.json.encode(run) for run in moment.runs],
+        live_runs=sum(run.live for run in moment.runs),
     )
     yield _held(layout.TASKS, views.snapshot_bytes(view))
 
@@ -137,7 +141,8 @@ def _blocks(disk: Disk, path: str) -> Iterator[bytes]:
         disk.close(fd)
 
 
-def _artifacts(artifacts: Artifacts) -> Iterator[_Member]:
+def _tree(session_dir: str, directory: str) -> Iterator[_Member]:
+    artifacts = Artifacts(Path(session_dir), directory)
     cursor: str | None = None
     while True:
         page = artifacts.list(_PAGE, cursor)
@@ -147,6 +152,6 @@ def _artifacts(artifacts: Artifacts) -> Iterator[_Member]:
             except ArtifactNotFound:
                 continue  # removed meanwhile
             with opened.file:
-                yield _Member(f"{layout.ARTIFACTS}/{row.path}", opened.size, opened.blocks())
+                yield _Member(f"{directory}/{row.path}", opened.size, opened.blocks())
         if (cursor := page.next) is None:
             return

@@ -155,7 +155,7 @@ class Import:
             if layout.segment_number(names[1]) is not None or layout.parsed_record_name(names[1]) is not None:
                 return _check_size(member, MAX_READ_BYTES)
         elif (len(names) == 2 and names[0] == layout.OUTPUT and layout.is_output(names[1])) or (
-            len(names) > 1 and names[0] == layout.ARTIFACTS
+            len(names) > 1 and names[0] in (layout.ARTIFACTS, layout.HOME)
         ):
             return None
         raise Invalid(f"the archive has {path[:200]!r}, which is no file of a session")

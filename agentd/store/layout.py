@@ -13,6 +13,7 @@ FORMAT_FILE = "format.json"
 AGENT_FILE = "agent.json"
 TOKEN_FILE = "token"  # noqa: S105 - the name of the file
 TOKENS_FILE = "tokens.json"
+CONTAINERS_FILE = "containers"
 SESSIONS = "sessions"
 QUARANTINE = "quarantine"
 
@@ -31,7 +32,7 @@ DELETED_PREFIX = ".deleted-"  #: of one that is being deleted
 _SEGMENT = re.compile(r"events-([0-9]{6,})\.jsonl")
 _RECORD = re.compile(r"([0-9]{6,})-(completed|failed|timeout|cancelled)-([0-9a-z]+)\.json")
 _STATES = {state.value: state for state in State}  # a fifth of the time of State(…), for 100,000 names
-_OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json)")
+_OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json|\.handed)")
 _TEMPORARY = re.compile(r"\..+\.tmp")
 
 
@@ -43,6 +44,11 @@ def format_path(data_dir: str) -> str:
 def agent_path(data_dir: str) -> str:
     """Who serves the data directory, and where."""
     return f"{data_dir}/{AGENT_FILE}"
+
+
+def containers_path(data_dir: str) -> str:
+    """There while containers of the agent may be."""
+    return f"{data_dir}/{CONTAINERS_FILE}"
 
 
 def sessions_dir(data_dir: str) -> str:
@@ -105,6 +111,11 @@ def artifacts_dir(session_dir: str) -> str:
     return f"{session_dir}/{ARTIFACTS}"
 
 
+def home_dir(session_dir: str) -> str:
+    """Where the programs of its tasks keep what they remember: an agent CLI its conversations."""
+    return f"{session_dir}/{HOME}"
+
+
 def workspace_dir(session_dir: str) -> str:
     """Where tasks run unless they say otherwise."""
     return f"{session_dir}/{WORKSPACE}"
@@ -123,6 +134,11 @@ def output_index(task_id: str, attempt: int) -> str:
 def output_result(task_id: str, attempt: int) -> str:
     """What the attempt leaves as its result, relative to the session's directory."""
     return f"{OUTPUT}/{task_id}.{attempt}.result.json"
+
+
+def output_handed(task_id: str, attempt: int) -> str:
+    """What the attempt of a workflow's step hands on, its AGENTD_OUTPUT, relative to the session's directory."""
+    return f"{OUTPUT}/{task_id}.{attempt}.handed"
 
 
 def is_output(name: str) -> bool:

@@ -17,8 +17,12 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from agentd.errors import SessionReadOnly, StorageFailed
-from agentd.model.changes import applied_to_session, applied_to_task
-from agentd.model.events import Event, SessionEvent, SessionPruned, TaskCreated, TaskEvent
+from agentd.model.changes import applied_to_session, applied_to_task, used
+from agentd.model.events import Event, SessionEvent, SessionPruned, TaskCreated, TaskEvent, TaskFinished, TaskRetried
+from agentd.model.run import Run, surplus
+from agentd.model.run_changes import applied_to_run, run_of
+from agentd.model.run_events import RunCreated
+from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.commits import GroupCommit, Staged
 from agentd.store.folder import Appended, Folder, KeyRecord, Loaded, Position
@@ -52,6 +56,7 @@ class Ledger:
     def __init__(self, folder: Folder, loaded: Loaded, *, hooks: Hooks, committers: Hands, viewers: Executor) -> None:
         self.session = loaded.session
         self.tasks: dict[str, Task] = loaded.tasks
+        self.runs: dict[str, Run] = loaded.runs
         self.keys: dict[str, KeyRecord] = loaded.keys
         self.seq = loaded.seq
         self.counts: Counter[str] = Counter(task.state.value for task in loaded.tasks.values())
@@ -66,6 +71,7 @@ class Ledger:
         self.position: Position = loaded.position
         # the head
         self._head_tasks: dict[str, Task] = {}
+        self._head_runs: dict[str, Run] = {}
         self._head_keys: dict[str, KeyRecord] = {}
         self.head_session = loaded.session  #: with all that is staged
         self.head_seq = loaded.seq  #: of the last staged event
@@ -81,6 +87,18 @@ class Ledger:
     def head(self, task_id: str) -> Task | None:
         """The task with all that is staged."""
         return self._head_tasks.get(task_id) or self.tasks.get(task_id)
+
+    def head_run(self, run_id: str) -> Run | None:
+        """The run with all that is staged."""
+        return self._head_runs.get(run_id) or self.runs.get(run_id)
+
+    def live_runs(self) -> list[Run]:
+        """The runs that have not ended, staged ones included, as they are on the head."""
+        return [run for run in {**self.runs, **self._head_runs}.values() if run.live]
+
+    def heads(self) -> list[Task]:
+        """Every task with all that is staged."""
+        return [*(self.tasks | self._head_tasks).values()]
 
     def head_key(self, key_hash: str) -> KeyRecord | None:
         """What an Idempotency-Key made, staged creations included."""
@@ -104,7 +122,7 @@ class Ledger:
     @property
     def idle(self) -> bool:
         """Whether it can leave memory: nothing in it is live, to be written or to be healed, and nobody keeps it."""
-        return not (self.live or self.busy or self.reason or self._users)
+        return not (self.live or self.busy or self.reason or self._users or self.live_runs())
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -130,14 +148,15 @@ class Ledger:
         """
         if (reason := self.reason or self._closed) is not None:
             raise SessionReadOnly(f"session {self.session.session_id} is read-only: {reason}")
-        staged = self._applied(events)
+        staged, head_session = self._applied(events)
         for entry in staged:
             if entry.task is not None:
                 self._head_tasks[entry.task.task_id] = entry.task
-            if entry.session is not None:
-                self.head_session = entry.session
+            if entry.run is not None:
+                self._head_runs[entry.run.run_id] = entry.run
             if entry.key is not None:
                 self._head_keys[entry.key.key_hash] = entry.key
+        self.head_session = head_session
         self.head_seq += len(staged)
         return self._commits.give(staged, lazily=lazily)
 
@@ -153,25 +172,34 @@ class Ledger:
         """
         await self._commits.settled()
 
-    def _applied(self, events: Sequence[Event]) -> list[Staged]:
+    def _applied(self, events: Sequence[Event]) -> tuple[list[Staged], Session]:
         fresh: dict[str, Task] = {}
+        runs: dict[str, Run] = {}
         session = self.head_session
         staged = []
         for seq, event in enumerate(events, self.head_seq + 1):
-            task = changed = key = None
+            task = changed = key = run = None
             if isinstance(event, TaskEvent):
                 before = fresh.get(event.task_id) or self.head(event.task_id)
                 task = fresh[event.task_id] = applied_to_task(before, event, seq)
                 if isinstance(event, TaskCreated):
                     key = key_record(event, seq)
+                elif isinstance(event, (TaskFinished, TaskRetried)) and event.end is not None:
+                    session = replace(session, usage=used(session.usage, event.end))
             elif isinstance(event, SessionEvent):
                 session = changed = applied_to_session(session, event, seq)
-            staged.append(Staged(seq, event, task, changed, key))
-        return staged
+            if (run_id := run_of(event)) is not None:
+                run = applied_to_run(runs.get(run_id) or self.head_run(run_id), event, seq)
+                if run is not None:
+                    runs[run_id] = run
+                if isinstance(event, RunCreated):
+                    key = key_record(event, seq)
+            staged.append(Staged(seq, event, task, changed, key, run))
+        return staged, session
 
     def _publish(self, batch: list[Staged], appended: Appended, took_s: float) -> None:
         committed = []
-        active_at = self.session.updated_at
+        active_at, usage = self.session.updated_at, self.session.usage
         for entry, line in zip(batch, appended.lines, strict=True):
             if (task := entry.task) is not None:
                 before = self.tasks.get(task.task_id)
@@ -186,6 +214,8 @@ class Ledger:
             if entry.session is not None:
                 self.session = entry.session
                 self.views.metadata_changed()
+            if entry.run is not None:
+                self._take_run(entry.run)
             if entry.key is not None:
                 self.keys[entry.key.key_hash] = entry.key
                 self._head_keys.pop(entry.key.key_hash, None)
@@ -194,17 +224,28 @@ class Ledger:
                 self.views.forget(entry.event.tasks)
             elif entry.event.at > active_at:
                 active_at = entry.event.at
+            if isinstance(entry.event, (TaskFinished, TaskRetried)):
+                usage = used(usage, entry.event.end)
             committed.append(Committed(entry.seq, entry.event, line, entry.task))
-        if active_at > self.session.updated_at:  # as `active` says, once a batch
-            self.session = replace(self.session, updated_at=active_at)
+        if active_at > self.session.updated_at or usage is not self.session.usage:  # as `active` says, once a batch
+            self.session = replace(self.session, updated_at=max(active_at, self.session.updated_at), usage=usage)
         self.seq = batch[-1].seq
         self.position = appended.position
         self.views.ask(resting=not self.live)
         self._hooks.on_commit(self, committed)
         self._hooks.on_commit_latency(took_s)
 
+    def _take_run(self, run: Run) -> None:
+        self.runs[run.run_id] = run
+        if self._head_runs.get(run.run_id) is run:
+            del self._head_runs[run.run_id]
+        if not run.live:
+            for run_id in surplus(self.runs.values()):
+                del self.runs[run_id]
+
     def _fall_back(self, error: StorageFailed | SessionReadOnly) -> None:
         self._head_tasks.clear()
+        self._head_runs.clear()
         self._head_keys.clear()
         self.head_session, self.head_seq = self.session, self.seq
         self._hooks.on_failed(self, error)
@@ -213,7 +254,8 @@ class Ledger:
 
     def moment(self) -> Moment:
         """The durable state as it is now."""
-        return Moment(self.session, self.seq, self.position, list(self.tasks.values()), list(self.keys.values()))
+        tasks, keys, runs = self.tasks.values(), self.keys.values(), self.runs.values()
+        return Moment(self.session, self.seq, self.position, list(tasks), list(keys), list(runs))
 
     def _drop(self, task_ids: Iterable[str]) -> None:
         """Let finished tasks go that tasks.json no longer has; their records in history/ remain."""

@@ -183,7 +183,7 @@ class Residency(Catalogue):
     def _keep_read_only(self, session_id: str, reason: str, loaded: Loaded) -> None:
         counts = Counter(task.state.value for task in loaded.tasks.values())
         damaged = Entry(loaded.session, dict(counts), reason, seq=loaded.seq)
-        damaged.tasks = loaded.tasks
+        damaged.tasks, damaged.runs = loaded.tasks, loaded.runs
         if session_id in self.entries:
             self.entries[session_id] = damaged
         else:

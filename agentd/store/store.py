@@ -59,7 +59,8 @@ class Store(Residency):
         for session_id, header in await self._scan():
             if header is not None:
                 self._add(session_id, Entry(header.session, header.counts, seq=header.seq))
-            if header is None or any(header.counts.get(state) for state in ("waiting", "queued", "running")):
+            live_states = ("waiting", "queued", "running")
+            if header is None or header.live_runs or any(header.counts.get(state) for state in live_states):
                 unclean += header is None
                 try:
                     ledger = await self._load(session_id)
@@ -73,7 +74,7 @@ class Store(Residency):
                 torn += ledger.torn
                 if ledger.edited:
                     edited.append(session_id)
-                if ledger.live:
+                if ledger.live or ledger.live_runs():
                     live.append(session_id)
                 self._touch(session_id)
         return Found(len(self.entries), live, edited, torn, damaged, aside, unclean)

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from agentd.errors import Invalid, InvalidTransition, SessionReadOnly
-from agentd.model.events import AttemptEnd, TaskFinished
+from agentd.model.events import AttemptEnd, Event, TaskFinished
 from agentd.model.ids import is_task_id, session_tag
 from agentd.model.reading import UNREADABLE, prepared, read
 from agentd.model.requests import PolicyChanges
+from agentd.model.run import Run, RunState
+from agentd.model.run_events import RunEnded
 from agentd.model.session import Session
 from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.store import layout
@@ -68,7 +70,8 @@ def _check_owner(disk: Disk, path: str, session_id: str, packed: Sequence[Packed
     """Raises Invalid when a file is of another session, or sets what no client could."""
     loaded = Folder.read_untouched(disk, path)
     msgspec.convert(msgspec.to_builtins(loaded.session.policy), PolicyChanges)
-    owned: list[tuple[str, Task | Session]] = [(layout.METADATA, loaded.session)]
+    owned: list[tuple[str, Task | Session | Run]] = [(layout.METADATA, loaded.session)]
+    owned += [(layout.TASKS, run) for run in loaded.runs.values()]
     owned += [(layout.TASKS, task) for task in loaded.tasks.values()]
     for file in packed:
         name = file.path.removeprefix(f"{layout.HISTORY}/")
@@ -83,8 +86,11 @@ def _check_owner(disk: Disk, path: str, session_id: str, packed: Sequence[Packed
             raise Invalid(f"{place} in the archive is of another session")
 
 
-def _is_own(value: Session | Task, tag: str) -> bool:
-    return isinstance(value, Session) or (is_task_id(value.task_id) and value.task_id.startswith(tag))
+def _is_own(value: Session | Task | Run, tag: str) -> bool:
+    if isinstance(value, Session):
+        return True
+    name = value.task_id if isinstance(value, Task) else value.run_id
+    return is_task_id(name) and name.startswith(tag)
 
 
 def _ended(disk: Disk, path: str, at: str) -> View:
@@ -92,7 +98,12 @@ def _ended(disk: Disk, path: str, at: str) -> View:
     folder, loaded = Folder.open(disk, path)
     try:
         replay, position = _replay_of(loaded), loaded.position
-        events = ends_of(loaded.tasks.values(), at)
+        events: list[Event] = [*ends_of(loaded.tasks.values(), at)]
+        events += (
+            RunEnded(at=at, run_id=run.run_id, state=RunState.INTERRUPTED, reason=ENDED.message)
+            for run in loaded.runs.values()
+            if run.live
+        )
         for seq, event in enumerate(events, loaded.seq + 1):
             replay.apply(event, seq)
         if events:
@@ -124,5 +135,6 @@ def _replay_of(loaded: Loaded) -> Replay:
     """A replay that goes on behind what was loaded."""
     replay = Replay()
     replay.session, replay.seq, replay.tasks, replay.keys = loaded.session, loaded.seq, loaded.tasks, loaded.keys
+    replay.runs = loaded.runs
     replay.finished = {task_id: loaded.tasks[task_id].seq for task_id in loaded.finished_order}
     return replay

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agentd.model.run import Run
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store.folder import Folder, KeyRecord, Position, View
@@ -33,6 +34,7 @@ class Moment(NamedTuple):
     position: Position
     tasks: list[Task]
     keys: list[KeyRecord]
+    runs: Sequence[Run] = ()
 
 
 class _Work(NamedTuple):
@@ -79,7 +81,7 @@ class ViewWriter:
         self._rested_at = 0.0  #: from when on a session at rest need not wait, by the loop's clock
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[bool] | None = None
-        self._lines: dict[str, tuple[Task, bytes]] = {}  #: belongs to the thread that writes
+        self._lines: dict[str, tuple[Task | Run, bytes]] = {}  #: belongs to the thread that writes
 
     @property
     def busy(self) -> bool:
@@ -164,14 +166,15 @@ class ViewWriter:
 
     def _written(self, work: _Work) -> bool:
         """In a thread."""
-        lines: dict[str, tuple[Task, bytes]] = {}
+        lines: dict[str, tuple[Task | Run, bytes]] = {}
         counts: Counter[str] = Counter()
         for task in work.moment.tasks:
             if task.task_id not in work.dropped:
-                lines[task.task_id] = self._line(task)
+                lines[task.task_id] = self._line(task.task_id, task)
                 counts[task.state.value] += 1
-        finished = [(seq, task.state, task.task_id, self._line(task)[1]) for seq, task in work.finished]
-        self._lines = lines
+        finished = [(seq, task.state, task.task_id, self._line(task.task_id, task)[1]) for seq, task in work.finished]
+        runs = {run.run_id: self._line(run.run_id, run) for run in work.moment.runs}
+        self._lines = lines | runs
         return self._folder.write_views(
             View(
                 session=work.moment.session,
@@ -180,16 +183,18 @@ class ViewWriter:
                 task_lines=[line for _, line in lines.values()],
                 counts=dict(counts),
                 keys=work.moment.keys,
+                run_lines=[line for _, line in runs.values()],
+                live_runs=sum(run.live for run in work.moment.runs),
                 finished=finished,
                 metadata_changed=work.metadata_changed,
             ),
             wanted=lambda: not self._over,
         )
 
-    def _line(self, task: Task) -> tuple[Task, bytes]:
-        known = self._lines.get(task.task_id)
-        if known is None or known[0] is not task:
-            known = self._lines[task.task_id] = (task, msgspec.json.encode(task))
+    def _line(self, name: str, value: Task | Run) -> tuple[Task | Run, bytes]:
+        known = self._lines.get(name)
+        if known is None or known[0] is not value:
+            known = self._lines[name] = (value, msgspec.json.encode(value))
         return known
 
     def _done(self, done: asyncio.Future[bool], work: _Work) -> None:

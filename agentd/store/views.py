@@ -1,7 +1,7 @@
 """tasks.json, metadata.json and the records in history/: what a person reads, and the journal can rebuild.
 
-tasks.json is a snapshot: a head on its first line, Idempotency-Keys on the second, then one task a line, then a CRC
-of all before it. A program that only lists reads the first line.
+tasks.json is a snapshot: a head on its first line, Idempotency-Keys on the second, then runs of workflows if there are
+any, one a line, then one task a line, then a CRC of all before it. A program that only lists reads the first line.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agentd.model.reading import read
+from agentd.model.run import Run
 from agentd.model.session import Session
 from agentd.model.task import State, Task, Value
 from agentd.store import layout
@@ -38,6 +39,8 @@ class View(Value, frozen=True, kw_only=True):
     task_lines: Sequence[bytes]  #: live tasks and the finished ones that are kept, as JSON
     counts: dict[str, int]
     keys: Sequence[KeyRecord]
+    run_lines: Sequence[bytes] = ()  #: live runs and the ended ones that are kept, as JSON
+    live_runs: int = 0
     finished: Sequence[tuple[int, State, str, bytes]] = ()  #: Finished since the last view
     metadata_changed: bool = False
 
@@ -51,6 +54,7 @@ class Head(Value, frozen=True, kw_only=True):
     counts: dict[str, int]
     journal: Position
     session: Session
+    live_runs: int = 0
 
 
 class Snapshot(Head, frozen=True, kw_only=True):
@@ -58,6 +62,7 @@ class Snapshot(Head, frozen=True, kw_only=True):
 
     keys: tuple[KeyRecord, ...]
     tasks: tuple[Task, ...]
+    runs: tuple[Run, ...] = ()
 
     def replay(self) -> Replay:
         """A replay that goes on after the snapshot."""
@@ -65,6 +70,7 @@ class Snapshot(Head, frozen=True, kw_only=True):
         begun.session, begun.seq = self.session, self.seq
         begun.tasks = {task.task_id: task for task in self.tasks}
         begun.keys = {key.key_hash: key for key in self.keys}
+        begun.runs = {run.run_id: run for run in self.runs}
         ended = sorted((task.seq, task.task_id) for task in self.tasks if task.terminal)
         begun.finished = {task_id: seq for seq, task_id in ended}
         return begun
@@ -79,10 +85,13 @@ def snapshot_bytes(view: View) -> bytes:
         counts=view.counts,
         journal=view.position,
         session=view.session,
+        live_runs=view.live_runs,
     )
-    body = b'%b,\n"keys":%b,\n"tasks":[\n%b\n],\n' % (
+    runs = b'"runs":[\n%b\n],\n' % b",\n".join(view.run_lines) if view.run_lines else b""
+    body = b'%b,\n"keys":%b,\n%b"tasks":[\n%b\n],\n' % (
         msgspec.json.encode(head)[:-1],
         msgspec.json.encode(view.keys),
+        runs,
         b",\n".join(view.task_lines),
     )
     return b'%b"crc":"%08x"}\n' % (body, zlib.crc32(body))
@@ -132,8 +141,14 @@ class _Metadata(Session, frozen=True, kw_only=True):
 
 def metadata_bytes(session: Session) -> bytes:
     """metadata.json, indented: people edit it."""
+    return msgspec.json.format(msgspec.json.encode(metadata_fields(session)), indent=2) + b"\n"
+
+
+def metadata_fields(session: Session) -> dict[str, Any]:
+    """What metadata.json says: not what moves on with every task, of which the head of tasks.json tells."""
     fields: dict[str, Any] = {"format": layout.FORMAT, **msgspec.to_builtins(session)}
-    return msgspec.json.format(msgspec.json.encode(fields), indent=2) + b"\n"
+    del fields["usage"]
+    return fields
 
 
 def read_metadata(data: bytes) -> Session:
@@ -152,8 +167,8 @@ def read_metadata(data: bytes) -> Session:
 
 
 def same_settings(one: Session, other: Session) -> bool:
-    """Whether two sessions differ in nothing but when they were changed."""
-    return replace(one, seq=0, updated_at="") == replace(other, seq=0, updated_at="")
+    """Whether two sessions differ in nothing that metadata.json says, but for when they were changed."""
+    return replace(one, seq=0, updated_at="", usage=None) == replace(other, seq=0, updated_at="", usage=None)
 
 
 def replace_metadata(disk: Disk, session_dir: str, session: Session, ours: dict[bytes, Session]) -> bool:
@@ -234,6 +249,8 @@ def view_of(
         task_lines=[msgspec.json.encode(task) for task in replay.tasks.values()],
         counts=dict(Counter(task.state.value for task in replay.tasks.values())),
         keys=list(replay.keys.values()),
+        run_lines=[msgspec.json.encode(run) for run in replay.runs.values()],
+        live_runs=sum(run.live for run in replay.runs.values()),
         finished=finished,
         metadata_changed=metadata_changed,
     )

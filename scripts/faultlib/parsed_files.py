@@ -15,7 +15,7 @@ from agentd.engines.local import process_tree, worker_process
 from agentd.errors import AgentdError, ConfigInvalid, SessionReadOnly, StorageFailed
 from agentd.http import auth
 from agentd.http.tokens import TokenFile, first_token
-from agentd.kinds import shell
+from agentd.kinds import outcomes
 from agentd.model.ids import session_tag
 from agentd.model.launch import EndedBy, Exit
 from agentd.model.reading import UNREADABLE
@@ -253,7 +253,7 @@ def _exit(text: str | None) -> Exit:
 @parser(b'{"a":[1,2,{"b":null}]}', b"text", b"[" * 100, b"1e999", b'"\\ud800"')
 def result(text: bytes) -> None:
     """AGENTD_RESULT: whatever a task leaves can be shown, and kept in a journal."""
-    value = shell.result(_exit(text.decode(errors="replace")))
+    value = outcomes.result(_exit(text.decode(errors="replace")))
     assert msgspec.json.decode(msgspec.json.encode({"result": value})) is not None
 
 

@@ -22,8 +22,9 @@ STATE_OF = {
     **dict.fromkeys(("cancelled_by_user", "session_cancelled"), "cancelled"),
     **dict.fromkeys(("exit_code", "signal", "spawn_failed", "invalid_spec", "dependency_failed", "shutdown"), "failed"),
     **dict.fromkeys(("interrupted", "worker_lost", "output_limit", "out_of_memory"), "failed"),
-    **dict.fromkeys(("agent_error", "no_result"), "failed"),
+    **dict.fromkeys(("agent_error", "no_result", "budget"), "failed"),
 }
+_NO_USAGE = dict.fromkeys(("max_rss_bytes", "user_s", "system_s"))
 _PROGRESS = ("progress", "phase", "message", "items_processed", "items_failed")
 
 
@@ -52,6 +53,7 @@ class Life:
         self.started: dict[str, int] = {}  #: seq of the latest start of each task
         self.completed: dict[str, int] = {}  #: seq at which it completed
         self.wrong: list[str] = []
+        self.runs: dict[str, str] = {}  #: states of runs of workflows
         self.owed = 0  #: creations that came in one request with the last one, and must follow at once
         self._running: set[str] = set()
 
@@ -66,6 +68,9 @@ class Life:
                 self._session(kind, record)
             elif kind.startswith("task."):
                 self._task(kind, record)
+                self._active(record)
+            elif kind.startswith("run."):
+                self._run(kind, record)
                 self._active(record)
         except (KeyError, TypeError, IndexError) as error:
             self._say(f"{kind} lacks what it needs: {error!r}")
@@ -100,6 +105,8 @@ class Life:
                 self.session |= record["changes"]
             elif kind == "session.archived":
                 self.session["archived"] = record["archived"]
+            elif kind == "session.conversation":
+                self.session["conversations"][record["agent"]] = record["conversation_id"]
         if self.session:
             self.session["seq"] = self.seq
         self._trim()
@@ -116,10 +123,24 @@ class Life:
             self.pruned.add(task_id)
         self.pruned_outputs.update(record.get("outputs", ()))
 
-    def _key(self, record: Json, task_id: str | None) -> None:
+    def _run(self, kind: str, record: Json) -> None:
+        run_id = record["run_id"]
+        if not self.session:
+            return  # it may have begun before the journal that is kept
+        if kind == "run.created":
+            self._key(record, None, made="a run")
+            self.runs[run_id] = "running"
+        elif run_id not in self.runs:
+            self._say(f"{kind} is of run {run_id}, which nobody made")
+        elif (self.runs[run_id] == "running") is (kind == "run.resumed"):
+            self._say(f"{kind} came to run {run_id}, which was {self.runs[run_id]}")
+        else:
+            self.runs[run_id] = {"run.resumed": "running", "run.ended": record.get("state", "")}.get(kind, "running")
+
+    def _key(self, record: Json, task_id: str | None, made: str = "a session") -> None:
         if (key := record.get("key_hash")) is not None:
             if key in self.keys and task_id is None:
-                self._say("a session was made twice")
+                self._say(f"{made} was made twice")
             self.keys[key] = (record["body_hash"], task_id, self.seq)
 
     def _trim(self) -> None:
@@ -157,7 +178,7 @@ class Life:
             self._trim()
 
     def _create(self, task_id: str, record: Json) -> None:
-        task = deepcopy(record["task"])
+        task = {"answered": None, "parent_id": None} | deepcopy(record["task"])
         if task_id in self.tasks or task_id in self.pruned:
             self._say(f"{task_id} was created twice")
         first = {"state": task["state"], "at": task["created_at"], "attempt": 0, "cause": None}
@@ -191,8 +212,9 @@ class Life:
         task["attempt"] = record["attempt"]
         self._move(task, "running", record)
         most = self.session["policy"]["max_parallel"] if self.session else None
-        if most is not None and len(self._running) > most:
-            self._say(f"{len(self._running)} tasks ran at once in a session that may run {most}")
+        beside = sum(self.tasks[each]["parent_id"] == task["parent_id"] for each in self._running)
+        if most is not None and beside > most:
+            self._say(f"{beside} tasks of {task['parent_id']} ran at once in a session that may run {most}")
         nothing = ("pid", "pid_started_at", "ended_at", "duration_s", "exit_code", "signal", "cause", "usage")
         task["attempts"].append(
             {
@@ -206,7 +228,7 @@ class Life:
         task["started_at"] = task["started_at"] or record["at"]
         if task["wait_s"] is None:
             task["wait_s"] = record.get("wait_s")
-        task["next_attempt_at"] = None
+        task["next_attempt_at"] = task["answered"] = None
         self.started[task["task_id"]] = self.seq
 
     def _running_only(self, task: Json, what: str) -> None:
@@ -220,10 +242,19 @@ class Life:
     def _progress(self, task: Json, record: Json) -> None:
         self._running_only(task, "told of progress")
         task |= {field: record[field] for field in _PROGRESS if record.get(field) is not None}
+        if (told := record.get("usage")) is not None:
+            last = task["attempts"][-1]
+            last["usage"] = _NO_USAGE | (last["usage"] or {}) | {k: v for k, v in told.items() if v is not None}
 
     def _awaiting(self, task: Json, record: Json) -> None:
         self._running_only(task, "awaiting")
         task["awaiting"] = record.get("awaiting")
+
+    def _answered(self, task: Json, record: Json) -> None:
+        self._running_only(task, "answered")
+        if task["awaiting"] is None or task["awaiting"]["ask_id"] != record["answered"]["ask_id"]:
+            self._say(f"{task['task_id']} was answered what it did not ask")
+        task |= {"awaiting": None, "answered": record["answered"]}
 
     def _stop_requested(self, task: Json, record: Json) -> None:
         self._running_only(task, "asked to stop")
@@ -278,9 +309,26 @@ class Life:
             "exit_code": cause.get("exit_code"),
             "signal": cause.get("signal"),
             "duration_s": end.get("duration_s"),
-            "usage": end.get("usage"),
+            "usage": end.get("usage") or last["usage"],
             "output_bytes": end.get("output_bytes"),
         }
         for field in ("pid", "pid_started_at"):
             if end.get(field) is not None:
                 last[field] = end[field]
+        if self.session.get("usage") is not None:
+            self.session["usage"] = _used(self.session["usage"], end)
+
+
+def _used(before: Json, end: Json) -> Json:
+    """What a session has used, with one more attempt."""
+    usage = end.get("usage") or {}
+    more = {name: end.get(name) or 0 for name in ("duration_s", "output_bytes")}
+    more |= {name: usage.get(name) or 0 for name in ("input_tokens", "output_tokens", "cost_usd")}
+    cpu_s = (usage.get("user_s") or 0) + (usage.get("system_s") or 0)
+    return {
+        "attempts": before["attempts"] + 1,
+        "wall_s": round(before["wall_s"] + more.pop("duration_s"), 6),
+        "cpu_s": round(before["cpu_s"] + cpu_s, 6),
+        "max_rss_bytes": max(before["max_rss_bytes"], usage.get("max_rss_bytes") or 0),
+        **{name: round(before[name] + each, 9) for name, each in more.items()},
+    }

@@ -19,7 +19,7 @@ Json = dict[str, Any]
 _OF_TASKS = ("workspace", "home", "artifacts")
 _RECORD = re.compile(r"(\d{6,})-(completed|failed|timeout|cancelled)-([0-9a-z]+)\.json")
 _UNLISTED = re.compile(r"the stream of (\d+) bytes of output is not known")
-_OUTPUT = re.compile(r"([0-9a-z]+)\.(\d+)\.(log|idx|result\.json)")
+_OUTPUT = re.compile(r"([0-9a-z]+)\.(\d+)\.(log|idx|result\.json|handed)")
 
 
 class Session:
@@ -84,7 +84,7 @@ class Session:
         journal, end = snapshot["journal"], self.journal.ends[snapshot["seq"]]
         if (journal.get("file"), journal.get("offset"), journal.get("crc")) != end:
             self.wrong.append(f"tasks.json points to {journal}, its event ends at {end}")
-        if life.session and snapshot["session"] != life.session:
+        if life.session and {"usage": None} | snapshot["session"] != {"usage": None} | life.session:
             self.wrong.append(
                 f"tasks.json shows another session than the journal: {_difference(snapshot['session'], life.session)}"
             )
@@ -102,9 +102,24 @@ class Session:
             counts[task["state"]] = counts.get(task["state"], 0) + 1
         if counts != snapshot["counts"]:
             self.wrong.append(f"tasks.json counts {snapshot['counts']} and shows {counts}")
+        self._compare_runs(snapshot)
         for key in snapshot["keys"]:
             if life.session and life.keys.get(key["key_hash"]) != (key["body_hash"], key["task_id"], key["seq"]):
                 self.wrong.append(f"tasks.json has a key that no event made: {key}")
+
+    def _compare_runs(self, snapshot: Json) -> None:
+        runs = {run["run_id"]: run["state"] for run in snapshot.get("runs", ())}
+        going_on = {run_id for run_id, state in runs.items() if state == "running"}
+        if snapshot.get("live_runs", 0) != len(going_on):
+            self.wrong.append(
+                f"tasks.json counts {snapshot.get('live_runs')} runs that go on and shows {len(going_on)}"
+            )
+        if self.life.session:
+            for run_id in going_on | {run_id for run_id, state in self.life.runs.items() if state == "running"}:
+                runs.setdefault(run_id, "absent")
+            for run_id, state in runs.items():
+                if self.life.runs.get(run_id) != state:
+                    self.wrong.append(f"run {run_id} is {state}, by the journal {self.life.runs.get(run_id)}")
 
     # ------------------------------------------------------------------ metadata.json and history/
 
@@ -114,7 +129,7 @@ class Session:
         except (OSError, ValueError) as error:
             self.wrong.append(f"metadata.json cannot be read: {error}")
             return
-        told = {"seq", "updated_at", "format"}  # as of the last change of the session itself
+        told = {"seq", "updated_at", "format", "usage"}  # as of the last change of the session itself, or not there
         session = self.life.session or (self._snapshot or {}).get("session", {})
         left = {name: value for name, value in found.items() if name not in told}
         if session and left != {name: value for name, value in session.items() if name not in told}:
@@ -225,7 +240,7 @@ def _modes(directory: Path) -> Iterator[str]:
         yield from mode(path)
         if path.is_dir() and path != directory:
             for each in path.iterdir():
-                if not each.name.endswith(".result.json"):  # made by the task
+                if not each.name.endswith((".result.json", ".handed")):  # made by the task
                     yield from mode(each)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -229,3 +230,30 @@ def test_a_batch_of_lines_becomes_tasks_of_one_session(agentd: Agentd, tmp_path:
     ids = agentd.text("submit", "--batch", str(lines), "--key", "k").split()
     assert len(set(ids)) == 1003
     assert agentd.text("submit", "--batch", str(lines), "--key", "k").split() == ids
+
+
+def test_a_session_has_a_budget_that_can_be_changed_and_taken_away(agentd: Agentd) -> None:
+    def budget() -> object:
+        return agentd.json("sessions", "show", "thrifty")["policy"]["budget"]
+
+    agentd("sessions", "create", "thrifty", "--max-cost", "1.5", "--max-wall", "2h")
+    assert budget() == {"max_cost_usd": 1.5, "max_tokens": None, "max_wall_s": 7200.0}
+    agentd("sessions", "edit", "thrifty", "--max-tokens", "1000", "--max-cost", "2")
+    assert budget() == {"max_cost_usd": 2.0, "max_tokens": 1000, "max_wall_s": 7200.0}
+    assert re.search(r"^budget +2.0 USD, 1000 tokens, 2h", agentd.text("sessions", "show", "thrifty"), re.MULTILINE)
+    agentd("sessions", "edit", "thrifty", "--no-budget")
+    assert budget() is None
+
+
+def test_a_script_asks_and_the_answer_comes_back(agentd: Agentd) -> None:
+    with agentd.popen(
+        "run", "-s", "asking", "--", "agentd", "ask", "Deploy?", "--option", "yes", "--option", "no"
+    ) as run:
+        until(lambda: agentd("ls", "-s", "asking", code=None).returncode == 0)
+        until(lambda: agentd.json("ls", "-s", "asking")["data"][0]["awaiting"])
+        (task,) = agentd.json("ls", "-s", "asking")["data"]
+        assert "Deploy? [yes / no]" in agentd.text("show", task["task_id"])
+        assert b"must be one of 'yes', 'no'" in agentd("answer", task["task_id"], "maybe", code=2).stderr
+        agentd("answer", task["task_id"], input=b"yes\n")
+        assert run.communicate(timeout=60) == (b"yes\n", b"")
+    assert b"asks nothing now" in agentd("answer", task["task_id"], "yes", code=1).stderr

@@ -91,6 +91,12 @@ def test_a_cause_is_a_word_or_two(cause: Cause | None, text: str) -> None:
 def test_a_running_task_says_what_refines_its_state() -> None:
     assert wording.state(task()) == "running"
     assert wording.state(task(progress=40.4)) == "running 40%"
+    assert [wording.bar(progress, 4) for progress in (0.0, 49.9, 50.0, 100.0)] == [
+        "[----]",
+        "[#---]",
+        "[##--]",
+        "[####]",
+    ]
     assert wording.state(task(awaiting={"question": "?"})) == "running awaiting"
     assert wording.state(task(progress=40.4, cancel_requested_at="now")) == "running stopping"
     assert wording.state(task(state=State.QUEUED, progress=40.4)) == "queued"

@@ -26,16 +26,8 @@ from agentd.errors import (
     WorkerNotFound,
 )
 from agentd.model.output import OutputGrowth
-from agentd.model.requests import (
-    NewSession,
-    NewTask,
-    ProgressReport,
-    Scale,
-    SessionPatch,
-    SessionQuery,
-    TaskQuery,
-    Window,
-)
+from agentd.model.reports import ProgressReport
+from agentd.model.requests import NewSession, NewTask, Scale, SessionPatch, SessionQuery, TaskQuery, Window
 from agentd.model.session import SessionState
 from agentd.model.task import State, Task
 from tests.cli.daemon_process import Agentd

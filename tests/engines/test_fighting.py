@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from agentd.engines.local import worker
-from agentd.model.launch import EndedBy, ResourceLimits
+from agentd.engines.local.worker_process import encoded_run
+from agentd.model.launch import EndedBy, Launch, ResourceLimits
 from tests.users import NOBODY, as_root
 
 from .conftest import until
@@ -276,16 +277,19 @@ async def test_what_became_root_is_running_until_it_ends_and_its_worker_says_so(
         rooted = 0
         try:
             await _told(reader, "ready")
-            launch: dict[str, Any] = {
-                "attempt_id": "t.1",
-                "task_id": "t",
-                "argv": [str(program), str(place / "up")],
-                "env": {},
-            }
-            launch |= {"cwd": name, "stdin": None, "tty": False, "limits": {}, "timeout_s": None, "grace_s": 0.05}
-            launch |= {"max_output_bytes": None, "max_result_bytes": 1000, "result_path": f"{name}/result"}
-            launch |= {"log_path": f"{name}/log", "index_path": f"{name}/idx"}
-            writer.write(json.dumps({"run": launch}).encode() + b"\n")
+            launch = Launch(
+                attempt_id="t.1",
+                task_id="t",
+                argv=(str(program), str(place / "up")),
+                env={},
+                cwd=name,
+                grace_s=0.05,
+                max_result_bytes=1000,
+                result_path=f"{name}/result",
+                log_path=f"{name}/log",
+                index_path=f"{name}/idx",
+            )
+            writer.write(encoded_run(launch))
             rooted = (await _told(reader, "spawned"))["pid"]
             await until((place / "up").exists)
             if Path(f"/proc/{rooted}").stat().st_uid != 0:

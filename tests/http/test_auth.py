@@ -224,7 +224,7 @@ async def test_a_tasks_own_token_reaches_its_session_while_it_runs_and_nothing_e
     assert {each["session_id"] for each in (await api.ask("GET", "/tasks", token=token)).json["data"]} == {"mine"}
     running = await api.start("sleep 30", session_id="other")
     shown = (await api.ask("GET", "/status", token=token)).json["current"]
-    assert [each["task_id"] for each in shown] == [task["task_id"]]
+    assert {each["session_id"] for each in shown} == {"mine"}  # what it submitted may run, too
     await api.ask("DELETE", f"/tasks/{running['task_id']}")
 
     assert await status("GET", "/sessions/other") == 403

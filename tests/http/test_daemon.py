@@ -98,6 +98,9 @@ async def test_metrics_count_what_happened(api: Api) -> None:
         return next(s.value for s in family.samples if s.name == name and labels.items() <= s.labels.items())
 
     assert value("agentd_tasks_finished_total", state="failed", cause="exit_code") == 1
+    assert value("agentd_attempts_total") == 1
+    assert value("agentd_attempt_seconds_total") > 0
+    assert value("agentd_tokens_total", direction="input") == 0
     assert value("agentd_tasks", state="running") == 0
     assert value("agentd_queue_depth") == 0
     assert value("agentd_workers", state="busy") == 0

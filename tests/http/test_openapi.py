@@ -161,7 +161,7 @@ class Radio(Shell):
 
 def test_a_new_kind_appears_by_itself() -> None:
     described = json.loads(document(Table(ROUTES), (*kinds().values(), Radio())))
-    assert list(described["x-agentd-kinds"]) == ["shell", "radio"]
+    assert list(described["x-agentd-kinds"]) == ["shell", "agent", "docker", "radio"]
     radio = described["x-agentd-kinds"]["radio"]
     assert radio["title"] == "Radio"
     assert resolved(described, radio["spec"]["$ref"])["required"] == ["station"]

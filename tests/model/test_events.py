@@ -32,7 +32,7 @@ from agentd.model.events import (
     type_of,
 )
 from agentd.model.session import Policy, Session, SessionChanges
-from agentd.model.task import TERMINAL, Cause, CauseCode, State, Task
+from agentd.model.task import TERMINAL, Cause, CauseCode, Question, State, Task
 
 AT, LATER = "2026-01-02T03:04:05.000006Z", "2026-01-02T03:04:06.000006Z"
 CAUSE = Cause(code=CauseCode.EXIT_CODE, message="exit 3", exit_code=3)
@@ -42,6 +42,7 @@ QUEUED = new_task(BLANK, at=AT, waiting=False)
 WAITING = new_task(BLANK, at=AT, waiting=True)
 STARTED = TaskStarted(at=AT, task_id="t", attempt=1, worker_id="w1", boot_id="b1", wait_s=0.5)
 RUNNING = applied_to_task(QUEUED, STARTED, 2)
+QUESTION = Question(ask_id="q", prompt="go on?", options=("yes", "no"), since=AT)
 END = AttemptEnd(cause=CAUSE, duration_s=1.5, output_bytes=9)
 WIDE = Policy(max_parallel=4)
 SESSION = Session(session_id="s", created_at=AT, updated_at=AT, labels={"a": "1"})
@@ -132,8 +133,8 @@ def test_progress_sets_what_it_says_and_keeps_the_rest() -> None:
 
 
 def test_a_question_is_carried_until_it_is_answered_or_the_task_ends() -> None:
-    asking = applied_to_task(RUNNING, TaskAwaiting(at=AT, task_id="t", awaiting={"question": "go on?"}), 3)
-    assert asking.awaiting == {"question": "go on?"}
+    asking = applied_to_task(RUNNING, TaskAwaiting(at=AT, task_id="t", awaiting=QUESTION), 3)
+    assert asking.awaiting == QUESTION
     assert applied_to_task(asking, TaskAwaiting(at=AT, task_id="t"), 4).awaiting is None
     assert applied_to_task(asking, TaskRetried(at=AT, task_id="t", end=END), 4).awaiting is None
 
@@ -152,7 +153,7 @@ def test_a_repeated_submit_is_given_the_first_answer() -> None:
         steps += [
             STARTED,
             TaskProgress(at=AT, task_id="t", progress=1.0, phase="p", message="m", items_processed=1, items_failed=1),
-            TaskAwaiting(at=AT, task_id="t", awaiting={"q": 1}),
+            TaskAwaiting(at=AT, task_id="t", awaiting=QUESTION),
             TaskStopRequested(at=AT, task_id="t", cause=STOP),
             TaskFinished(at=LATER, task_id="t", state=State.CANCELLED, cause=STOP, end=END, result={"r": 1}),
         ]

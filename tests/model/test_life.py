@@ -29,11 +29,12 @@ from agentd.model.events import (
     decoded,
 )
 from agentd.model.ids import new_task_id
-from agentd.model.task import TERMINAL, Cause, CauseCode, OnInterrupt, State, Task
+from agentd.model.task import TERMINAL, Cause, CauseCode, OnInterrupt, Question, State, Task
 from agentd.model.transitions import INITIAL, TRANSITIONS
 
 PICK = st.integers(0, 1000)
 CAUSES = st.builds(Cause, code=st.sampled_from(CauseCode), message=st.just("because"), exit_code=st.none() | st.just(1))
+QUESTION = Question(ask_id="q", prompt="go on?", since="2026-01-02T03:04:05.000006Z")
 
 
 class Life(RuleBasedStateMachine):
@@ -99,7 +100,7 @@ class Life(RuleBasedStateMachine):
                     TaskQueued(at=at, task_id=task.task_id),
                     TaskSpawned(at=at, task_id=task.task_id, attempt=task.attempt, pid=7, pid_started_at=attempt),
                     TaskProgress(at=at, task_id=task.task_id, progress=50.0, phase="half"),
-                    TaskAwaiting(at=at, task_id=task.task_id, awaiting={"question": "?"}),
+                    TaskAwaiting(at=at, task_id=task.task_id, awaiting=QUESTION),
                     TaskStopRequested(at=at, task_id=task.task_id, cause=cause),
                     TaskRetried(at=at, task_id=task.task_id, end=AttemptEnd(cause=cause), next_attempt_at=at),
                     *(

@@ -28,6 +28,7 @@ FOR_TASKS = {
     "list_tasks", "submit", "submit_shell", "submit_to_session", "submit_to_session_too",
     "get_task", "wait_for_task", "cancel_task", "delete_task", "retry_task", "report_progress",
     "get_output", "get_output_lines", "search_output", "stream_output", "stream_growth",
+    "ask", "withdraw_question", "list_workflow_runs", "get_workflow_run",
 }  # fmt: skip
 STREAMS = {"session_events", "all_events", "stream_output", "stream_growth"}
 
@@ -38,11 +39,11 @@ def expected_role(route: Route) -> Role | None:
         return None
     if route.method == "GET":
         return Role.VIEWER
-    return Role.OPERATOR if route.path.split("/")[1] in ("sessions", "tasks") else Role.ADMIN
+    return Role.OPERATOR if route.path.split("/")[1] in ("sessions", "tasks", "workflows") else Role.ADMIN
 
 
 def path_of(route: Route, session_id: str, task_id: str) -> str:
-    known = {"session_id": session_id, "task_id": task_id, "worker_id": "w1", "path": "a.txt"}
+    known = {"session_id": session_id, "task_id": task_id, "worker_id": "w1", "run_id": task_id, "path": "a.txt"}
     return re.sub(r"{(\w+)\*?}", lambda found: known[found[1]], route.path) + "?" + UNKNOWN
 
 

@@ -113,6 +113,7 @@ class House:
         self.closed = True
         self.disk.go.set()
         await self.scheduler.drain(0, 2.0, asyncio.Event())
+        await self.service.close_runs()
         self.service.bus.close()
         await self.engine.close()
         await self.store.close()

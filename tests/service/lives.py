@@ -24,6 +24,7 @@ from agentd.errors import AgentdError, IdempotencyConflict, SessionNotFound, Sto
 from agentd.kinds.registry import kinds
 from agentd.model.events import AgentRecovered
 from agentd.model.launch import EndedBy, Exit
+from agentd.model.reports import ProgressReport
 from agentd.model.requests import (
     AskedRetry,
     Created,
@@ -31,7 +32,6 @@ from agentd.model.requests import (
     NewSession,
     NewTask,
     PolicyChanges,
-    ProgressReport,
     SessionPatch,
     TaskQuery,
     Window,

@@ -27,12 +27,13 @@ class ScriptedEngine:
         self._launched = launched
         self._claimed: set[str] = set()
         self._workers = 0
+        self._lent = 0
 
     async def open(self) -> None:
         """Nothing is kept ready."""
 
     def claim(self) -> str | None:
-        if len(self._claimed) + len(self.running) >= self._most:
+        if not self.has_room:
             return None
         self._workers += 1
         self._claimed.add(worker_id := f"w{self._workers}")
@@ -41,7 +42,10 @@ class ScriptedEngine:
     @property
     def has_room(self) -> bool:
         """Whether a claim would succeed."""
-        return len(self._claimed) + len(self.running) < self._most
+        return len(self._claimed) + len(self.running) < self._most + self._lent
+
+    def lend(self, waiting: int) -> None:
+        self._lent = waiting
 
     def release(self, worker_id: str) -> None:
         self._claimed.remove(worker_id)
@@ -63,6 +67,12 @@ class ScriptedEngine:
     def stop(self, attempt_id: str, grace_s: float | None = None) -> None:
         if attempt_id in self.running:
             self.asked_to_stop.add(attempt_id)
+
+    def input(self, attempt_id: str, data: bytes, *, eof: bool) -> int:
+        raise KeyError(attempt_id)
+
+    def resize(self, attempt_id: str, rows: int, columns: int) -> None:
+        raise KeyError(attempt_id)
 
     def end(self, attempt_id: str, exit: Exit) -> None:
         """The attempt is over, in this way; again: no effect."""

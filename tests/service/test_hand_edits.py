@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from agentd.model.requests import PolicyChanges, SessionPatch
 from agentd.model.session import Policy, Session, SessionChanges
 from agentd.store.edits import edited, rebased
+from agentd.store.views import metadata_fields
 
 from .conftest import Build
 from .house import House, TroubledDisk, until
@@ -106,7 +107,7 @@ async def test_an_edit_that_the_disk_refuses_to_record_is_taken_in_once_it_does(
 def test_an_edit_of_an_older_text_changes_only_what_it_set() -> None:
     base = Session(session_id="s", created_at="", updated_at="", title="old", labels={"a": "1"})
     head = replace(base, title="new", policy=Policy(max_parallel=9, tasks_kept=5), archived=True)
-    text = {"format": 1, **msgspec.to_builtins(replace(base, policy=Policy(tasks_kept=50)))}
+    text = metadata_fields(replace(base, policy=Policy(tasks_kept=50)))
     changes = edited(base, msgspec.json.encode(text))
     assert changes is not None
     left = rebased(changes, base, head)

@@ -142,7 +142,7 @@ async def test_a_forced_delete_that_fails_leaves_no_waiters(quiet: House) -> Non
     with pytest.raises(StorageFailed):
         await quiet.service.delete_session("s", force=True, if_seq=None)
     await asyncio.sleep(0)
-    assert not quiet.service._ends
+    assert not quiet.service._waiters
 
 
 async def test_a_poisoned_session_can_be_deleted_and_made_again(quiet: House) -> None:

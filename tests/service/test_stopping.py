@@ -8,7 +8,7 @@ import pytest
 
 from agentd.clock import rfc3339
 from agentd.errors import InvalidTransition, StorageFailed
-from agentd.model.requests import ProgressReport
+from agentd.model.reports import ProgressReport
 from agentd.model.task import CauseCode, Retry, State
 
 from .house import PATIENCE_S, House, until
@@ -92,7 +92,7 @@ async def test_a_reset_ends_the_rest_when_one_session_cannot_be_written(house: H
     assert (await house.service.task(well)).state is State.CANCELLED
     ledger.reason = None
     assert (await house.ended(sick)).terminal
-    assert not house.service._ends
+    assert not house.service._waiters
 
 
 async def test_a_drain_on_a_full_disk_ends_what_runs_and_comes_to_an_end(house: House) -> None:
@@ -130,9 +130,9 @@ async def test_a_running_task_keeps_its_place_when_the_disk_refuses(house: House
     await until(lambda: house.store.room.full)
     with pytest.raises(StorageFailed):
         await house.submit()
-    lane = house.scheduler._lanes.of("s")
+    lane = house.scheduler._lanes.of(ledger.tasks[first])
     assert lane is not None
-    assert lane.running == {first}
+    assert set(lane.running) == {first}
     house.disk.refuse_write = None
     assert (await house.ended(second)).state is State.COMPLETED
     one, two = ledger.tasks[first], ledger.tasks[second]

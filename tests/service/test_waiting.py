@@ -8,6 +8,7 @@ import pytest
 
 from agentd.clock import rfc3339
 from agentd.errors import StorageFailed
+from agentd.kinds.registry import Kinds
 from agentd.model.requests import PolicyChanges, SessionPatch
 from agentd.model.task import State
 from agentd.store import commits
@@ -80,7 +81,7 @@ async def test_a_task_of_a_kind_that_is_gone_ends_and_says_so(build: Build) -> N
     task = await house.submit()
     await house.close()
     again = build()
-    again.service.kinds = {}
+    again.service.kinds = Kinds()
     await again.open()
     ended = await again.ended(task.task_id)
     assert (ended.state, ended.cause and ended.cause.code) == (State.FAILED, "invalid_spec")
@@ -90,11 +91,11 @@ async def test_a_waiter_that_gives_up_leaves_nothing_behind(quiet: House) -> Non
     await quiet.session()
     task = await quiet.submit()
     waiting = asyncio.create_task(quiet.service.wait(task.task_id, 60))
-    await until(lambda: quiet.service._ends)
+    await until(lambda: quiet.service._waiters)
     waiting.cancel()
     await asyncio.wait([waiting])
     await asyncio.sleep(0)
-    assert not quiet.service._ends
+    assert not quiet.service._waiters
 
 
 async def test_what_is_needed_is_forgotten_with_its_end(house: House) -> None:

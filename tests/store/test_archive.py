@@ -74,7 +74,9 @@ class Agent:
         (root / "artifacts/deep/er/naïve ☃.txt").write_text("y")
         (root / ("artifacts/" + "n" * 200)).write_bytes(b"")
         (root / "workspace/secret").write_text("stays")
-        (root / "home/.token").write_text("stays")
+        (root / "home/agent/deep").mkdir(parents=True)
+        (root / "home/agent/.said").write_text("comes along")
+        (root / "home/agent/login").symlink_to(root / "workspace/secret")
         return root
 
     def export(self) -> bytes:
@@ -154,9 +156,10 @@ def test_a_session_comes_back_as_it_was_and_what_had_not_ended_is_cancelled(home
     before, _ = Folder.open(home.disk, str(root))
     away.take(archive)
     left, came = files(root), files(away.sessions / OWN)
-    assert not [path for path in came if path.startswith(("workspace", "home"))]
+    assert not [path for path in came if path.startswith("workspace") or path.endswith("login")]
+    assert "home/agent/.said" in came
     for path in came:
-        if path.startswith(("output", "artifacts")):
+        if path.startswith(("output", "artifacts", "home")):
             assert came[path] == left[path]
     segments = sorted(path for path in left if "events-" in path)
     assert len(segments) > 1

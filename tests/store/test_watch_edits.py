@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from agentd.errors import Invalid
 from agentd.model.session import Keep, Policy, Retention, Session, SessionChanges
 from agentd.store.edits import edited
+from agentd.store.views import metadata_fields
 
 SESSION = Session(
     session_id="s",
@@ -22,7 +23,7 @@ SESSION = Session(
 
 
 def text(**changes: Any) -> bytes:
-    return msgspec.json.encode({"format": 1, **msgspec.to_builtins(SESSION), **changes})
+    return msgspec.json.encode({**metadata_fields(SESSION), **changes})
 
 
 def without(name: str) -> bytes:

@@ -33,7 +33,7 @@ def test_a_form_starts_a_task_whose_output_comes_and_cancel_and_retry_work(
 ) -> None:
     page.goto(viewer.url)
     page.get_by_role("link", name="New task").first.click()
-    page.get_by_label("Command").fill("echo hello from the form; sleep 100")
+    page.get_by_role("textbox", name="Command").fill("echo hello from the form; sleep 100")
     page.get_by_label("Session").fill("build")
     page.get_by_role("button", name="Start", exact=True).click()
     page.wait_for_url(re.compile(r"/a/one/s/build/t/"))
@@ -50,7 +50,7 @@ def test_a_form_starts_a_task_whose_output_comes_and_cancel_and_retry_work(
 
 def test_a_double_click_starts_one_task(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
     page.goto(f"{viewer.url}/new?session=build")
-    page.get_by_label("Command").fill("true")
+    page.get_by_role("textbox", name="Command").fill("true")
     page.get_by_role("button", name="Start", exact=True).dblclick()
     page.wait_for_url(re.compile(r"/t/"))
     assert len(daemon.get("/tasks")["data"]) == 1
@@ -58,7 +58,7 @@ def test_a_double_click_starts_one_task(viewer: RealViewer, daemon: RealDaemon, 
 
 def test_a_double_click_without_scripts_starts_one_task(viewer: RealViewer, daemon: RealDaemon, plain: Page) -> None:
     plain.goto(f"{viewer.url}/new?session=build")
-    plain.get_by_label("Command").fill("true")
+    plain.get_by_role("textbox", name="Command").fill("true")
     plain.get_by_role("button", name="Start", exact=True).dblclick()
     plain.wait_for_url(re.compile(r"/t/"))
     assert len(daemon.get("/tasks")["data"]) == 1

@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Page
 
 from tests.daemon.harness import RealDaemon
 
+from .accessible import wrong_with
 from .conftest import viewers
 from .inventing_agent import TASK, InventingAgent
 from .viewer import RealViewer
@@ -271,3 +273,26 @@ def test_a_session_is_made_by_a_form_of_what_the_agent_takes(viewer: RealViewer,
     taken = viewer.post("/sessions/new", agent="one", key="k8", **fields)
     assert taken.status == 409
     assert "start a task in the session that is there" in taken.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [("shell", ["command"]), ("agent", ["agent", "prompt"]), ("docker", ["operation", "image", "command"])],
+)
+def test_what_most_people_need_of_a_real_kind_is_asked_first(
+    viewer: RealViewer, page: Page, kind: str, first: list[str]
+) -> None:
+    page.goto(f"{viewer.url}/new?kind={kind}")
+    seen = page.locator("#new-task fieldset > .field :is(input, select, textarea)")
+    assert seen.evaluate_all("all => all.map(each => each.name)") == [f"field:spec.{name}" for name in first]
+    assert page.locator(f"[name='field:spec.{first[-1]}']").evaluate("field => field.tagName") == "TEXTAREA"
+    assert wrong_with(page) == []
+
+
+def test_a_container_is_asked_for_in_words_that_its_kind_takes(viewer: RealViewer, daemon: RealDaemon) -> None:
+    fields = {"field:spec.operation": "run", "field:spec.image": "busybox", "field:spec.command": 'echo "two words"'}
+    answer = viewer.post("/new", agent="one", kind="docker", **fields, **{"field:session_id": "s"})
+    assert answer.status == 303, answer.body
+    task = daemon.get("/tasks?kind=docker")["data"][0]
+    assert (task["spec"]["image"], task["spec"]["command"]) == ("busybox", 'echo "two words"')
+    assert "echo &#34;two words&#34;</textarea>" in viewer.html(f"/new?agent=one&from={task['task_id']}")

@@ -101,7 +101,7 @@ def test_the_one_link_that_is_printed_leads_to_a_form_that_starts_a_task(
     page.goto(link.decode())
     expect(page.get_by_role("heading", name="Sessions")).to_be_visible()
     page.get_by_role("link", name="New task").first.click()
-    page.get_by_label("Command").fill("echo hello; sleep 100")
+    page.get_by_role("textbox", name="Command").fill("echo hello; sleep 100")
     page.get_by_label("Session").fill("build")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator("#main [data-state=running]").first).to_be_visible()

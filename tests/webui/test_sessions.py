@@ -17,7 +17,14 @@ def test_the_first_page_shows_the_sessions_and_what_they_do(viewer: RealViewer, 
     found = viewer.get("/")
     assert [(row["agent"], row["session_id"], row["state"]) for row in found["data"]] == [("one", "build", "idle")]
     assert found["partial"] is False
-    assert found["totals"] == {"running": 0, "queued": 0, "waiting": 0, "agents": 1, "unknown": 0}
+    assert found["totals"] == {
+        "running": 0,
+        "queued": 0,
+        "waiting": 0,
+        "awaiting": 0,
+        "agents": 1,
+        "unknown": 0,
+    }
 
 
 def test_a_session_appears_on_an_open_page_and_its_end_is_seen(

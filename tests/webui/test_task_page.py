@@ -185,3 +185,13 @@ def test_a_long_command_moves_no_page_sideways(viewer: RealViewer, daemon: RealD
     for path in ("/a/one/s/s", path_of(task)):
         page.goto(viewer.url + path)
         assert wrong_with(page) == []
+
+
+def test_a_page_goes_on_changing_after_a_click_into_it(viewer: RealViewer, daemon: RealDaemon, page: Page) -> None:
+    task = daemon.shell("s", "sleep 600", name="slow")
+    daemon.state(task["task_id"], "running")
+    page.goto(viewer.url + path_of(task))
+    page.get_by_role("heading", name="slow").click()
+    assert page.evaluate("document.activeElement.id") == "main"
+    daemon.request("POST", f"/tasks/{task['task_id']}/progress", {"progress": 70})
+    expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("value", "70.0")

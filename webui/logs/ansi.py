@@ -74,6 +74,17 @@ def line(text: str, style: Style = PLAIN, most_runs: int = MAX_RUNS) -> tuple[Ma
     return Markup("".join(parts)), style  # noqa: S704 - escaped
 
 
+def lines(text: str, most: int) -> tuple[Markup, bool]:
+    """The HTML of the first lines of a text, and whether there are more."""
+    found = text.split("\n", most)
+    rows: list[Markup] = []
+    style = PLAIN
+    for each in found[:most]:
+        row, style = line(each.removesuffix("\r"), style)
+        rows.append(row)
+    return Markup("\n").join(rows), len(found) > most
+
+
 def after(text: str, style: Style = PLAIN) -> Style:
     """The style behind a text."""
     # Of equal sequences only the last counts: it sets again whatever the others did.

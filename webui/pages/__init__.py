@@ -1,6 +1,6 @@
 """What people see: one module a page, each a function from a visit to its model."""
 
-from webui.pages import agents, analytics, history, log, queue, session, sessions, settings, task, workers
+from webui.pages import agents, analytics, history, log, preview, queue, run, session, sessions, settings, task, workers
 from webui.routes import Route
 
 #: (method, path, handler) of each.
@@ -9,7 +9,9 @@ ROUTES: tuple[Route, ...] = (
     *analytics.ROUTES,
     *history.ROUTES,
     *log.ROUTES,
+    *preview.ROUTES,
     *queue.ROUTES,
+    *run.ROUTES,
     *session.ROUTES,
     *sessions.ROUTES,
     *settings.ROUTES,

@@ -16,6 +16,10 @@ from webui.words import ACTIVE, TERMINAL
 PAGE_ROWS = 50
 #: What `state` may be beside a state: all of them.
 ANY = "any"
+#: What `state` may be, too: running, and waiting for the answer of a person.
+AWAITING = "awaiting"
+#: Those are few, and on one page: no more can run.
+AWAITING_ROWS = 1000
 #: What the filters suggest, with the codes of causes; any other is passed on as typed, for an agent that knows more.
 TRIGGERS = ("manual", "schedule", "api", "webhook", "retry", "workflow")
 
@@ -26,8 +30,10 @@ async def history(visit: Visit) -> Page:
     """`?agent=&state=&cause=&kind=&trigger=&label=&queue=&q=&since=&until=&sort=&limit=&cursor=`.
 
     As the agents' own GET /tasks has them, but: without `state` those that have ended are listed, `state=any` lists
-    all; `since` and `until` may be days of UTC, of which `until` is the last one listed.
+    all, `state=awaiting` those that await the answer of a person; `since` and `until` may be days of UTC, of which
+    `until` is the last one listed.
     """
+    awaiting = AWAITING in visit.query.getall("state", [])
     order = Order(visit.choice("sort", TASK_SORTS), "task_id")
     rows, following = await merged(
         visit,
@@ -40,16 +46,18 @@ async def history(visit: Visit) -> Page:
             *_time(visit, "until", days_later=1),
         ],
         order,
-        limit=visit.limit(PAGE_ROWS),
+        limit=AWAITING_ROWS if awaiting else visit.limit(PAGE_ROWS),
         cursor=visit.query.get("cursor"),
     )
+    if awaiting:
+        rows = [row for row in rows if row["awaiting"]]
     kinds = {"shell", *(str(row["kind"]) for row in rows if row["kind"])}
     return Page(
         template="history.html",
         title="History",
         model={"data": rows, "next": following},
         extra={
-            "states": (*TERMINAL, *ACTIVE, ANY),
+            "states": (*TERMINAL, *ACTIVE, AWAITING, ANY),
             "sorts": {"-created_at": "newest", "created_at": "oldest"},
             "suggested": {"cause": CODES, "trigger": TRIGGERS, "kind": sorted(kinds)},
             "is_day": lambda text: not text or _DAY.fullmatch(text) is not None,
@@ -58,6 +66,8 @@ async def history(visit: Visit) -> Page:
 
 
 def _states(visit: Visit) -> list[tuple[str, str]]:
+    if AWAITING in visit.query.getall("state", []):
+        return [("state", "running")]
     given = visit.passed_on("state") or [("state", state) for state in TERMINAL]
     return [] if ("state", ANY) in given else given
 

@@ -12,6 +12,7 @@ from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
 from webui.rows import Row, many, subject
+from webui.spending import limits, spent
 from webui.timeline import timeline
 from webui.upstream import Agent, segment
 from webui.visit import Visit
@@ -20,11 +21,15 @@ EVENTS = 40
 #: More than EVENTS, for those that came while the session was asked.
 MOST_EVENTS = 2 * EVENTS
 ARTIFACTS = 100
+#: The latest runs of workflows; all are on a page of their own.
+RUNS = 5
+#: Tasks that await an answer of which the page says so at its top.
+ASKING = 5
 
 #: Fields that the page has a place for; the others are listed as they are.
 _KNOWN = {
     *("agent", "session_id", "title", "labels", "policy", "owner", "archived", "conversations"),
-    *("created_at", "updated_at", "seq", "state", "counts", "reason"),
+    *("created_at", "updated_at", "seq", "state", "counts", "reason", "usage"),
 }
 
 
@@ -42,16 +47,20 @@ async def session(visit: Visit) -> Page:
     if row is None:
         return _page(agent, session_id, {"session": None}, {})
     tasks = _tasks(row, given)
-    listing, events, artifacts = await asyncio.gather(
+    listing, events, artifacts, (runs, more_runs) = await asyncio.gather(
         tasklist.page(visit, agent, session_id, tasks),
         _events(visit, agent, session_id, row, tasks),
         _artifacts(visit, agent, session_id),
+        _runs(visit, agent, session_id),
     )
     now = time_at(answer.contact)
+    budget = row["policy"]["budget"] if isinstance(row["policy"], Row) else None
+    budget_limits = limits(budget, spent(row["usage"], tasks, now))
     model = {
         "session": row,
         "tasks": listing.rows,
         "next": listing.next,
+        "runs": runs,
         **events,
         **artifacts,
     }
@@ -60,6 +69,13 @@ async def session(visit: Visit) -> Page:
         "counts": _counts(row),
         "policy": _policy(row),
         "first_failed": first_failed(tasks),
+        "usage": row["usage"] if isinstance(row["usage"], Row) and row["usage"]["attempts"] else None,
+        "limits": budget_limits,
+        "nested": tasklist.nested,
+        "agent": agent.name,
+        "session_id": session_id,
+        "more_runs": more_runs,
+        "asking": [task for task in tasks if task["awaiting"] and task["state"] == "running"][:ASKING],
         "timeline": timeline(tasks, now),
         "happenings": [happening(event) for event in events["events"] or []],
         "names": {task["task_id"]: words.command_of(task) for task in (*tasks, *listing.rows)},
@@ -113,6 +129,18 @@ async def _artifacts(visit: Visit, agent: Agent, session_id: str) -> dict[str, A
     return {"artifacts": rows, "artifacts_next": following if isinstance(following, str) else None}
 
 
+async def _runs(visit: Visit, agent: Agent, session_id: str) -> tuple[list[Row], bool]:
+    """The latest runs of workflows, and whether there are more; none at an agent of a version without them."""
+    path = f"/sessions/{segment(session_id)}/workflows"
+    token = visit.token_for(agent)
+    window = [("limit", str(RUNS))]
+    answer = await visit.upstream.ask(agent, "GET", path, token=token, within_s=visit.patience_s, params=window)
+    if not answer.ok and answer.contact.reason_code != "no_such_route":
+        visit.note(answer.contact)
+    rows = many(visit, answer, "run_id") if answer.ok else None
+    return rows or [], rows is not None and answer.value.get("next") is not None
+
+
 def first_failed(tasks: list[Row]) -> Row | None:
     """The task that failed before all others did: mostly the one that the rest failed for."""
     failed = [task for task in tasks if task["state"] in ("failed", "timeout")]
@@ -128,9 +156,9 @@ def _counts(row: Row) -> list[tuple[str, Any]]:
 
 
 def _policy(row: Row) -> dict[str, Any]:
-    """What the policy sets, without what is not set."""
+    """What the policy sets, without what is not set, and its budget, which stands beside what is used of it."""
     given = row["policy"] if isinstance(row["policy"], dict) else {}
-    return {name: value for name, value in given.items() if value is not None and value is not False}
+    return {name: each for name, each in given.items() if name != "budget" and each is not None and each is not False}
 
 
 ROUTES: tuple[Route, ...] = (("GET", "/a/{agent}/s/{session}", session),)

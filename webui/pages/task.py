@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -15,10 +16,11 @@ from webui.causes import explained, need_at_fault, signal_name
 from webui.clocks import ran_s, time_at
 from webui.logs.log import channel
 from webui.logs.window import Window, first_window
+from webui.phases import Phase, phases
 from webui.refusals import Refusal
 from webui.rendering import Page
 from webui.routes import Route
-from webui.rows import Row, one, subject
+from webui.rows import Row, many, one, subject
 from webui.timeline import outcome, timeline
 from webui.upstream import Agent, segment
 from webui.visit import Visit, task_url
@@ -28,6 +30,10 @@ MAX_NEEDS = 20
 #: Characters of a long value that are shown at once; `?whole=1` shows all.
 SHOWN = 8_000
 TITLE = 100
+#: Of the session, up to the last of the task: its phases are read of them.
+EVENTS = 500
+#: Tasks that were submitted while it ran, among which its own are looked for.
+MAX_CHILDREN = 100
 
 #: Fields that the page has a place for; the others are listed as they are.
 _KNOWN = {
@@ -35,7 +41,7 @@ _KNOWN = {
     *("labels", "trigger", "attempt", "attempts", "timeout_s", "retry", "on_interrupt", "max_output_bytes"),
     *("not_before", "next_attempt_at", "progress", "phase", "message", "items_processed", "items_failed", "result"),
     *("created_at", "queued_at", "started_at", "ended_at", "duration_s", "wait_s", "cancel_requested_at"),
-    *("stop_cause", "awaiting", "retry_of", "transitions", "seq"),
+    *("stop_cause", "awaiting", "answered", "retry_of", "parent_id", "depth", "workflow", "transitions", "seq"),
 }
 _KNOWN_OF_ATTEMPT = {
     *("n", "worker_id", "boot_id", "pid", "pid_started_at", "started_at", "ended_at", "duration_s", "exit_code"),
@@ -63,10 +69,13 @@ async def task(visit: Visit) -> Page | web.Response:
         return web.Response(status=303, headers={"Location": there + query})
     attempts = _attempts(row)
     chosen = _chosen(visit, attempts)
-    needs, log = await asyncio.gather(
-        _needs(visit, agent, row), _log(visit, agent, row, chosen if visit.query.get("attempt") else None)
-    )
     now = time_at(answer.contact)
+    needs, log, told, children = await asyncio.gather(
+        _needs(visit, agent, row),
+        _log(visit, agent, row, chosen if visit.query.get("attempt") else None),
+        _phases(visit, agent, row, now),
+        _children(visit, agent, row),
+    )
     extra = {
         "why": explained(row),
         "at_fault": need_at_fault(row),
@@ -75,6 +84,8 @@ async def task(visit: Visit) -> Page | web.Response:
         "spec": _spec(row["spec"]),
         "env": _env(row["spec"]),
         "needs": needs,
+        "phases": told,
+        "children": children,
         "log": log,
         "whole": visit.query.get("whole") == "1",
         "SHOWN": SHOWN,
@@ -122,6 +133,27 @@ async def _needs(visit: Visit, agent: Agent, row: Row) -> list[tuple[str, Row | 
 
     found_rows = await asyncio.gather(*map(ask, needs[:MAX_NEEDS]))
     return list(zip(needs, [*found_rows, *[None] * max(0, len(needs) - MAX_NEEDS)], strict=True))
+
+
+async def _phases(visit: Visit, agent: Agent, row: Row, now: datetime) -> list[Phase]:
+    """The phases that the latest events tell of, of a task that has any."""
+    if not row["phase"] or not isinstance(row["seq"], int):
+        return []
+    window = [("after", str(max(0, row["seq"] - EVENTS))), ("limit", str(EVENTS))]
+    answer = await visit.ask(agent, f"/sessions/{segment(str(row['session_id']))}/events", window)
+    return phases(many(visit, answer, "type") or [], str(row["task_id"]), now)
+
+
+async def _children(visit: Visit, agent: Agent, row: Row) -> list[Row]:
+    """The tasks that it submitted, among those that were submitted first while it ran."""
+    if not isinstance(row["started_at"], str):
+        return []
+    window = [("since", row["started_at"]), ("sort", "created_at"), ("limit", str(MAX_CHILDREN))]
+    if isinstance(row["ended_at"], str):
+        window.append(("until", row["ended_at"]))
+    answer = await visit.ask(agent, f"/sessions/{segment(str(row['session_id']))}/tasks", window)
+    rows = many(visit, answer, "task_id", "state") or []
+    return [each for each in rows if each["parent_id"] == row["task_id"]]
 
 
 def _spec(spec: object) -> list[tuple[str, Any]]:

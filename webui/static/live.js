@@ -112,7 +112,9 @@ function take(page) {
   }
   note(main);
   if (unknown.size) keepWhatWasKnown(main, unknown);
-  Idiomorph.morph(document.getElementById("main"), main, options);
+  // What has the focus keeps its value, which for Idiomorph is also all that is in it: a click into a text focuses main.
+  const ignoreActiveValue = document.activeElement?.matches("input, textarea, select") ?? false;
+  Idiomorph.morph(document.getElementById("main"), main, { ...options, ignoreActiveValue });
   const status = page.getElementById("status");
   for (const own of LINES) status?.querySelector(own)?.replaceWith(document.querySelector(own).cloneNode(true));
   if (status) Idiomorph.morph(document.getElementById("status"), status, { morphStyle: "outerHTML" });
@@ -138,7 +140,6 @@ function sayHeard(notice, at) {
 
 const options = {
   morphStyle: "outerHTML",
-  ignoreActiveValue: true,
   callbacks: {
     beforeNodeMorphed(old, fresh) {
       if (!(old instanceof Element) || !(fresh instanceof Element)) return true;

@@ -12,13 +12,15 @@ import select
 import signal
 import time
 
-from . import evidence, spawning
+from . import cgroups, evidence, spawning
 from .listener import Listener
 from .recorder import Recorder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .feeding import Feeder
 
 #: An attempt that lives longer than this, in seconds, is worth a log from now on and telling the daemon its pid.
 SPAWNED_AFTER_S = 0.010
@@ -43,6 +45,8 @@ class Attempt:
     def __init__(self, launch: dict[str, Any], poller: select.poll) -> None:
         self.id: str = launch["attempt_id"]
         self.over = False  #: the tree is gone and the output complete
+        self.feeder: Feeder | None = None  #: of one that has a terminal or is interactive
+        self._group = ""  # its cgroup
         self.pid = 0
         self.pid_started_at: int | None = None
         self._launch = launch
@@ -66,6 +70,7 @@ class Attempt:
         launch = self._launch
         stdin = launch["stdin"]
         given = stdin.encode() if stdin is not None else None
+        interactive: bool = launch["interactive"]
         launch["env"]["AGENTD_TASK_ID"] = launch["task_id"]  # the tag by which leftovers are known
         log_path: str = launch["log_path"]
         if not os.access(os.path.dirname(log_path), os.W_OK | os.X_OK):
@@ -73,14 +78,20 @@ class Attempt:
         self._recorder = Recorder(log_path, launch["index_path"], launch["max_output_bytes"])
         streams = None
         try:
-            streams = spawning.Streams(given, launch["tty"])
-            self.pid = spawning.spawn(launch, streams)
+            for path in launch["premade"]:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            streams = spawning.Streams(given, interactive, launch["tty"], launch["tty_size"])
+            if launch["cgroup"] is not None:
+                self._enter_group(launch)
+            self.pid = spawning.spawn(launch, streams, self._group)
         except BaseException as error:
             if streams is not None:
                 streams.close()
             self._recorder.close()
+            if self._group:
+                cgroups.remove(self._group)
             if isinstance(error, OSError):
-                raise spawning.SpawnFailed(f"no pipe or terminal for the output: {error.strerror}") from None
+                raise spawning.SpawnFailed(f"no pipe, terminal or file for what it leaves: {error.strerror}") from None
             raise
         finally:
             os.chdir("/")  # not to hold the launch's directory
@@ -89,12 +100,30 @@ class Attempt:
         self._tell_at: float | None = self._started + SPAWNED_AFTER_S
         timeout_s = launch["timeout_s"]
         self._timeout_at: float | None = None if timeout_s is None else self._started + timeout_s
-        self._listener = Listener(self._poller, streams, self._recorder, given)
+        self._listener = Listener(self._poller, streams, self._recorder)
+        if interactive or (streams.tty and given is not None):
+            self._feed(streams, given or b"", interactive)
+
+    def _enter_group(self, launch: dict[str, Any]) -> None:
+        group = cgroups.group_of(launch["cgroup"], self.id)
+        limits = launch["limits"]
+        try:
+            cgroups.make(group, {name: limits[name] for name in cgroups.LIMITS if limits[name] is not None})
+        except OSError as error:
+            raise spawning.SpawnFailed(f"its cgroup {group} could not be made: {error.strerror}") from None
+        self._group = group
+
+    def _feed(self, streams: spawning.Streams, given: bytes, interactive: bool) -> None:
+        from .feeding import Feeder  # few attempts need it
+
+        self.feeder = self._listener.feeder = Feeder(self._poller, streams, given, interactive)
 
     # What happens
 
-    def on_ready(self, fd: int, now: float) -> None:
-        """One of its streams can be read (or the terminal written)."""
+    def on_ready(self, fd: int, events: int, now: float) -> None:
+        """One of its streams can be read, or its input written."""
+        if self.feeder is not None:
+            self.feeder.on_ready(fd, events)
         if not self._listener.on_ready(fd, now):
             self._listener.close()
             self._output_limit(now)
@@ -176,10 +205,17 @@ class Attempt:
         """How it ended, with the fields of `Exit`. Only when it is over."""
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
+        verdict = self._verdict(code)
+        if self._group:
+            cgroups.remove(self._group)
         result, problem = evidence.result(self._launch["result_path"], self._launch["max_result_bytes"])
+        for path in self._launch["premade"]:
+            evidence.remove_empty(path)
+        if result == "" and self._launch["premade"]:
+            result = None
         problems = [*self._recorder.problems(), *([problem] if problem else [])]
         return {
-            "ended_by": self._verdict(code),
+            "ended_by": verdict,
             "exit_code": code if code >= 0 else None,
             "signal": -code if code < 0 else None,
             "message": "; ".join(problems),
@@ -213,6 +249,8 @@ class Attempt:
         if not self._listener.drain(now):
             self._output_limit(now)
         self._recorder.close()
+        if self.feeder is not None:
+            self.feeder.close()
         self._ended = time.monotonic()
         self.over = True
 
@@ -220,6 +258,8 @@ class Attempt:
         if self._ended_by and self._ended_by != "exit":
             return self._ended_by
         killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)  # itself, or what its shell waited for
+        if self._group:
+            return "out_of_memory" if killed and cgroups.oom_kills(self._group) else "exit"
         if killed and self._oom_kills is not None and (evidence.oom_kills() or 0) > self._oom_kills:
             return "out_of_memory"
         return "exit"
@@ -257,4 +297,6 @@ class Attempt:
         from .process_tree import descendants, kill_trees, snapshot
 
         self._ending_rest = True
+        if self._group:
+            cgroups.kill(self._group)
         kill_trees(descendants(snapshot(), (os.getpid(),)))

@@ -16,7 +16,7 @@ REMEMBERED = 1000
 class Running:
     """A launch that was given to a worker, and the future of its exit."""
 
-    __slots__ = ("future", "launch", "on_spawned", "pid", "pid_started_at")
+    __slots__ = ("future", "input_open", "launch", "on_spawned", "pid", "pid_started_at", "sent", "taken")
 
     def __init__(self, launch: Launch, on_spawned: Callable[[int, int], None]) -> None:
         self.launch = launch
@@ -24,6 +24,8 @@ class Running:
         self.future: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.pid: int | None = None
         self.pid_started_at: int | None = None
+        self.input_open = launch.interactive
+        self.sent = self.taken = 0  #: bytes of input, since its start
 
     def spawned(self, pid: int, started_at: int) -> None:
         """Its process is known."""

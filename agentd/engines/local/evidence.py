@@ -32,6 +32,15 @@ def result(path: str, most: int) -> tuple[str | None, str]:
     return data.decode(errors="replace"), ""
 
 
+def remove_empty(path: str) -> None:
+    """Take away a file that was made beforehand and in which nothing was left."""
+    try:
+        if stat.S_ISREG(os.lstat(path).st_mode) and os.lstat(path).st_size == 0:
+            os.unlink(path)
+    except OSError:
+        pass  # it is gone, or stays: an empty file tells nothing
+
+
 def oom_kills() -> int | None:
     """How many processes the kernel has ended for lack of memory; None when it does not say."""
     try:

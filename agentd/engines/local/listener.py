@@ -1,4 +1,4 @@
-"""Carries what a process writes to the recorder, and types into its terminal what it is to read.
+"""Carries what a process writes to the recorder.
 
 Runs in the worker: standard library only.
 """
@@ -11,34 +11,33 @@ import select
 from .recorder import Recorder
 from .spawning import Streams
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .feeding import Feeder
+
 #: One read; a stream that fills it gets a pipe and reads of `LARGE_READ`.
 READ, LARGE_READ = 64 << 10, 1 << 20
 F_SETPIPE_SZ = 1031
-END_OF_FILE = b"\x04"  #: as a person types it
 
 
 class Listener:
     """Reads the streams when the poller says that they have something."""
 
-    def __init__(self, poller: select.poll, streams: Streams, recorder: Recorder, typed: bytes | None) -> None:
+    def __init__(self, poller: select.poll, streams: Streams, recorder: Recorder) -> None:
         self._poller = poller
         self._recorder = recorder
         self._tty = streams.tty
+        self.feeder: Feeder | None = None  #: who types into the terminal that is read here
         self._open = {streams.out: "out"} if streams.tty else {streams.out: "out", streams.err: "err"}
         self._buffer = memoryview(b"")  # most short commands are silent
-        self._typed = b""
-        if streams.tty and typed is not None:
-            self._typed = typed + (b"\n" if typed and not typed.endswith(b"\n") else b"") + END_OF_FILE
         for fd in self._open:
-            poller.register(fd, select.POLLIN | select.POLLOUT if self._typed else select.POLLIN)
+            poller.register(fd, select.POLLIN)
 
     def on_ready(self, fd: int, now: float) -> bool:
         """Take one read's worth; False when that passed the recorder's limit. Other descriptors are ignored."""
         stream = self._open.get(fd)
         if stream is None:
             return True
-        if self._typed:
-            self._type(fd)
         if not self._buffer:
             self._buffer = memoryview(bytearray(READ))
         try:
@@ -77,6 +76,8 @@ class Listener:
 
     def _close(self, fd: int) -> None:
         del self._open[fd]
+        if self._tty and self.feeder is not None:
+            self.feeder.close()
         self._poller.unregister(fd)
         os.close(fd)
 
@@ -92,13 +93,3 @@ class Listener:
                 fcntl.fcntl(fd, F_SETPIPE_SZ, LARGE_READ)
             except OSError:
                 pass  # over the user's allowance for pipes: slower, not wrong
-
-    def _type(self, fd: int) -> None:
-        try:
-            self._typed = self._typed[os.write(fd, self._typed) :]
-        except BlockingIOError:
-            return
-        except OSError:
-            self._typed = b""
-        if not self._typed:
-            self._poller.modify(fd, select.POLLIN)

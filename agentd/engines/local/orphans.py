@@ -19,6 +19,7 @@ from agentd.engines.local.process_tree import (
     wait_gone,
 )
 from agentd.engines.local.worker_process import WORKER_TAG
+from agentd.model.task import Task
 
 _TASK_TAG = b"AGENTD_TASK_ID"
 _WORKER_TAG = WORKER_TAG.encode()
@@ -28,6 +29,12 @@ LEAVE_S = 0.5
 KILL_S = 5.0
 
 LeftAttempt = tuple[str, int | None, int | None]  #: task_id, pid, pid_started_at
+
+
+def left_behind(task: Task) -> LeftAttempt:
+    """The attempt that was running when its daemon ended."""
+    last = task.attempts[-1]
+    return task.task_id, last.pid, last.pid_started_at
 
 
 class Brood:

@@ -12,16 +12,18 @@ from collections.abc import Callable, Sequence
 from agentd.clock import Clock
 from agentd.config import Workers
 from agentd.engines.local.alarms import Alarms
-from agentd.engines.local.attempts import Attempts
+from agentd.engines.local.attempts import Attempts, Running
 from agentd.engines.local.process_tree import become_subreaper
 from agentd.engines.local.slot import Slot, SlotState
 from agentd.engines.local.supervisor import Supervisor
-from agentd.engines.local.worker_process import encoded_run
-from agentd.errors import Invalid, WorkerNotFound
+from agentd.engines.local.worker_process import WorkerProcess, encoded_run
+from agentd.errors import Conflict, InputFull, Invalid, WorkerNotFound
 from agentd.model.events import AgentEvent
 from agentd.model.launch import Capacity, EndedBy, Exit, Launch
 from agentd.model.requests import WorkerView
 
+#: What an attempt may be given before it reads, in bytes.
+INPUT_MOST = 1 << 20
 #: Workers that start at the same time, at most: each needs some 20 ms of a processor.
 STARTING_MOST = 8
 
@@ -42,6 +44,7 @@ class LocalEngine:
         self._clock = clock
         self._min = settings.min
         self._max = max(settings.min, settings.max)
+        self._lent = 0
         self._idle: list[Slot] = []  # the last one used is the first one taken: the others age, and go
         self._burst = 1
         self._closing = False
@@ -121,6 +124,46 @@ class LocalEngine:
             if slot.running is not None and slot.running.launch.attempt_id == attempt_id and slot.process is not None:
                 slot.process.stop(attempt_id, slot.running.launch.grace_s if grace_s is None else max(0.0, grace_s))
 
+    def input(self, attempt_id: str, data: bytes, *, eof: bool) -> int:
+        """Hand an interactive attempt more to read; how many bytes its worker still holds for it.
+
+        Raises:
+            KeyError: the engine does not run it.
+            Conflict: it is not interactive, or its input is closed.
+            InputFull: it does not read what it was given before.
+        """
+        running, process = self._spoken_to(attempt_id)
+        if not running.launch.interactive:
+            raise Conflict("it is not interactive; submit it with interactive: true")
+        if not running.input_open:
+            raise Conflict("its input is closed")
+        waiting = running.sent - running.taken + len(data)
+        if waiting > INPUT_MOST:
+            raise InputFull(f"it has not read {running.sent - running.taken} bytes yet; try again when it has")
+        running.sent += len(data)
+        running.input_open = not eof
+        process.input(attempt_id, data, eof)
+        return waiting
+
+    def resize(self, attempt_id: str, rows: int, columns: int) -> None:
+        """Change the size of an attempt's terminal.
+
+        Raises:
+            KeyError: the engine does not run it.
+            Conflict: it has none, or one that is not interactive.
+        """
+        running, process = self._spoken_to(attempt_id)
+        if not (running.launch.tty and running.launch.interactive):
+            raise Conflict("it has no interactive terminal; submit it with interactive and tty")
+        process.resize(attempt_id, rows, columns)
+
+    def _spoken_to(self, attempt_id: str) -> tuple[Running, WorkerProcess]:
+        for slot in self._slots.values():
+            running, process = slot.running, slot.process
+            if running is not None and process is not None and running.launch.attempt_id == attempt_id:
+                return running, process
+        raise KeyError(attempt_id)
+
     def capacity(self) -> Capacity:
         """What it can run now."""
         return Capacity(
@@ -159,11 +202,16 @@ class LocalEngine:
         if low < 0 or high < 1 or low > high:
             raise Invalid.field("min", f"must be from 0 to max; min {low} with max {high} is not")
         self._min, self._max = low, high
-        while len(self._slots) > self._max and self._idle:
-            self._supervisor.retire(self._idle.pop(0))
+        self._shrink()
         self._watch_age()
         self._on_room()
         return self.capacity()
+
+    def lend(self, waiting: int) -> None:
+        """So many of those that run only wait for others, for which as many more may run."""
+        if waiting != self._lent:
+            self._lent = waiting
+            self._shrink()
 
     async def close(self) -> None:
         """Let idle workers go. The caller has stopped all attempts before; what runs all the same ends as lost."""
@@ -177,11 +225,19 @@ class LocalEngine:
 
     # How many there are
 
+    @property
+    def _most(self) -> int:
+        return self._max + self._lent
+
+    def _shrink(self) -> None:
+        while len(self._slots) > self._most and self._idle:
+            self._supervisor.retire(self._idle.pop(0))
+
     def _grow(self) -> None:
         """One more is wanted. Wishes that stay unmet double what is started at once: a crowd is soon served."""
         if self._supervisor.count(SlotState.STARTING):
             return
-        for _ in range(min(self._burst, self._max - len(self._slots))):
+        for _ in range(min(self._burst, self._most - len(self._slots))):
             if not self._supervisor.add():
                 return
         self._burst = min(self._burst * 2, STARTING_MOST)
@@ -198,9 +254,9 @@ class LocalEngine:
         if self._closing:
             return
         worn = slot.tasks_done >= self._settings.max_tasks
-        if worn or len(self._slots) > self._max:
+        if worn or len(self._slots) > self._most:
             self._supervisor.retire(slot)
-            if worn and len(self._slots) < self._max:
+            if worn and len(self._slots) < self._most:
                 self._supervisor.add()
             return
         fresh = slot.state is SlotState.STARTING
@@ -219,7 +275,7 @@ class LocalEngine:
             self._idle.remove(slot)
 
     def _on_vacant(self, slot: Slot) -> None:
-        if len(self._slots) > self._max:
+        if len(self._slots) > self._most:
             self._supervisor.retire(slot)
         else:
             self._supervisor.fill(slot)

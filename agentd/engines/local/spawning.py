@@ -10,6 +10,8 @@ import os
 import signal
 import stat
 
+from . import cgroups
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
@@ -30,25 +32,30 @@ class SpawnFailed(Exception):
 class Streams:
     """The ends of a process's input and output that the worker holds: `out` and `err`, or one terminal as `out`."""
 
-    __slots__ = ("err", "given", "out", "stdin", "terminal", "tty")
+    __slots__ = ("err", "feed", "given", "out", "stdin", "terminal", "tty")
 
-    def __init__(self, stdin: bytes | None, tty: bool) -> None:
+    def __init__(self, stdin: bytes | None, interactive: bool, tty: bool, size: list[int] | None) -> None:
         self.tty = tty
         self.err = -1
         self.terminal = ""  #: path of the terminal, which the process opens to make it its own
         self.stdin = -1
+        self.feed = -1  #: our end of the input of an interactive one without a terminal
         self.given: list[int] = []  #: ends of the process; closed once it has them
         if tty:
             self.out, slave = os.openpty()
             self.given.append(slave)
             self.terminal = os.ttyname(slave)
-            _set_size(slave)
+            set_size(slave, *(size or (TTY_ROWS, TTY_COLUMNS)))
         else:
             self.out, write_out = os.pipe()
             self.err, write_err = os.pipe()
             self.given += (write_out, write_err)
             os.set_blocking(self.err, False)
-            if stdin is not None:
+            if interactive:
+                self.stdin, self.feed = os.pipe()
+                os.set_blocking(self.feed, False)
+                self.given.append(self.stdin)
+            elif stdin is not None:
                 self.stdin = _as_file(stdin)
                 self.given.append(self.stdin)
         os.set_blocking(self.out, False)
@@ -62,13 +69,13 @@ class Streams:
     def close(self) -> None:
         """Close everything."""
         self.close_given()
-        for fd in (self.out, self.err):
+        for fd in (self.out, self.err, self.feed):
             if fd >= 0:
                 os.close(fd)
 
 
-def spawn(launch: dict[str, Any], streams: Streams) -> int:
-    """Start the launch and return its pid, which is also its session and process group.
+def spawn(launch: dict[str, Any], streams: Streams, group: str = "") -> int:
+    """Start the launch, in a cgroup if one is given, and return its pid, which is also its session and process group.
 
     Raises:
         SpawnFailed: the directory, the program or the system does not allow it.
@@ -85,8 +92,10 @@ def spawn(launch: dict[str, Any], streams: Streams) -> int:
     path = argv[0] if "/" in argv[0] else _found(argv[0], env.get("PATH", DEFAULT_PATH))
     limits = {name: value for name, value in launch["limits"].items() if value is not None}
     try:
-        if limits:
-            return _fork(path, argv, env, streams, limits)
+        if group:
+            limits = {name: value for name, value in limits.items() if name not in cgroups.LIMITS}
+        if limits or group:
+            return _fork(path, argv, env, streams, limits, group)
         return os.posix_spawn(
             path, argv, env, file_actions=_file_actions(streams), setsid=True, setsigmask=(), setsigdef=RESET_SIGNALS
         )
@@ -113,7 +122,7 @@ def _file_actions(streams: Streams) -> list[tuple[int, int, str, int, int] | tup
     ]
 
 
-def _fork(path: str, argv: list[str], env: dict[str, str], streams: Streams, limits: dict[str, int]) -> int:
+def _fork(path: str, argv: list[str], env: dict[str, str], streams: Streams, limits: dict[str, int], group: str) -> int:
     """The slow way, for what posix_spawn cannot do: limits that hold for the program and not for the worker."""
     report_read, report_write = os.pipe()
     try:
@@ -123,7 +132,7 @@ def _fork(path: str, argv: list[str], env: dict[str, str], streams: Streams, lim
         os.close(report_write)
         raise
     if pid == 0:
-        _become(path, argv, env, streams, limits, report_write)
+        _become(path, argv, env, streams, limits, group, report_write)
     os.close(report_write)
     with open(report_read, "rb", buffering=0) as file:
         report = file.read(16)  # empty when the pipe was closed by a successful exec
@@ -135,7 +144,7 @@ def _fork(path: str, argv: list[str], env: dict[str, str], streams: Streams, lim
 
 
 def _become(
-    path: str, argv: list[str], env: dict[str, str], streams: Streams, limits: dict[str, int], report: int
+    path: str, argv: list[str], env: dict[str, str], streams: Streams, limits: dict[str, int], group: str, report: int
 ) -> NoReturn:
     """In the forked child: turn into the program, or report the errno and leave."""
     number = errno.ENOMEM  # what is no OSError here is a MemoryError under the new limit
@@ -152,6 +161,8 @@ def _become(
             ends = (stdin, streams.given[0], streams.given[1])
         for target, fd in enumerate(ends):
             os.dup2(fd, target)
+        if group:
+            cgroups.enter(group)
         _limit(limits)
         os.execve(path, argv, env)  # noqa: S606 - the program is what the user asked to run
     except OSError as error:
@@ -171,6 +182,8 @@ def _limit(limits: dict[str, int]) -> None:
             _lower(resource.RLIMIT_CPU, value, value + 1)  # SIGXCPU, and SIGKILL a second later
         elif name == "files":
             _lower(resource.RLIMIT_NOFILE, value, value)
+        elif name == "processes":
+            _lower(resource.RLIMIT_NPROC, value, value)
 
 
 def _lower(which: int, soft: int, hard: int) -> None:
@@ -201,10 +214,11 @@ def _as_file(text: bytes) -> int:
     return fd
 
 
-def _set_size(terminal: int) -> None:
+def set_size(terminal: int, rows: int, columns: int) -> None:
+    """Say how large a terminal is; what runs in its foreground hears of it by SIGWINCH, if that changes anything."""
     import termios  # only launches with a terminal need it
 
-    termios.tcsetwinsize(terminal, (TTY_ROWS, TTY_COLUMNS))
+    termios.tcsetwinsize(terminal, (rows, columns))
 
 
 def _cwd_sentence(cwd: str, error: OSError) -> str:

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from agentd.clock import Clock, rfc3339
 from agentd.config import Workers
+from agentd.engines.local import cgroups
 from agentd.engines.local.alarms import Alarms
 from agentd.engines.local.attempts import Attempts
 from agentd.engines.local.losses import Losses
 from agentd.engines.local.orphans import Brood, end_strays
 from agentd.engines.local.slot import Slot, SlotState
-from agentd.engines.local.worker_process import Exited, Message, Ready, Spawned, WorkerProcess
+from agentd.engines.local.worker_process import Exited, Fed, Message, Ready, Spawned, WorkerProcess
 from agentd.model.events import AgentEvent, WorkerDegraded, WorkerLost, WorkerStarted
 
 #: A worker that is not ready after so many seconds counts as lost.
@@ -152,6 +153,10 @@ class Supervisor:
             case Spawned(attempt_id=attempt_id, pid=pid, pid_started_at=started_at):
                 if slot.running is not None and slot.running.launch.attempt_id == attempt_id:
                     slot.running.spawned(pid, started_at)
+            case Fed(attempt_id=attempt_id, taken=taken, open=is_open):
+                if slot.running is not None and slot.running.launch.attempt_id == attempt_id:
+                    slot.running.taken = taken
+                    slot.running.input_open &= is_open
             case Ready() if slot.state is SlotState.STARTING:
                 self.on_event(WorkerStarted(at=rfc3339(self._clock.time()), worker_id=slot.worker_id, pid=slot.pid))
                 self.on_idle(slot)
@@ -184,6 +189,9 @@ class Supervisor:
         if not await asyncio.get_running_loop().run_in_executor(self._cleaner, end_strays, self._brood):
             reason += "; some of its processes could not be ended"
         running, slot.running = slot.running, None
+        if running is not None and running.launch.cgroup is not None:
+            group = cgroups.group_of(running.launch.cgroup, running.launch.attempt_id)
+            await asyncio.get_running_loop().run_in_executor(self._cleaner, cgroups.remove, group)
         if running is not None:
             self._attempts.end(running.launch.attempt_id, running.lost(reason))
         if self._closing:

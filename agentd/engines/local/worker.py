@@ -5,8 +5,11 @@
 Standard input is its end of a socket pair. Messages are lines of JSON:
 
     from the daemon   {"run": Launch}   {"stop": attempt_id, "grace_s": n}
+                      {"input": attempt_id, "data": base64, "eof": bool}   for one that is interactive
+                      {"resize": attempt_id, "rows": n, "columns": n}      for one that has a terminal
     to the daemon     {"type": "ready"}
                       {"type": "spawned", "attempt_id": …, "pid": …, "pid_started_at": …}   if it lives for 10 ms
+                      {"type": "fed", "attempt_id": …, "taken": n, "open": bool}   how much of its input it took
                       {"type": "exit", "attempt_id": …, "exit": Exit}    the tree is gone, the output complete
                       {"type": "alive"}                                  every HEARTBEAT_S while busy
 
@@ -53,6 +56,7 @@ class Worker:
         self._heartbeat_s = heartbeat_s
         self._heartbeat_at = 0.0
         self._attempt: Attempt | None = None
+        self._fed_told = 0, True
         self._received = bytearray()
         self._orphaned = False
         self._terminated = False
@@ -65,13 +69,13 @@ class Worker:
         """Serve until the daemon is gone and nothing runs."""
         self._tell({"type": "ready"})
         while not self._orphaned or self._attempt is not None:
-            for fd, _ in self._poller.poll(self._timeout_ms()):
+            for fd, events in self._poller.poll(self._timeout_ms()):
                 if fd == DAEMON:
                     self._receive()
                 elif fd == self._wake:
                     self._on_signal()
                 elif self._attempt is not None:
-                    self._attempt.on_ready(fd, time.monotonic())
+                    self._attempt.on_ready(fd, events, time.monotonic())
             if self._attempt is not None:
                 self._drive(self._attempt)
 
@@ -86,6 +90,8 @@ class Worker:
                     "pid_started_at": attempt.pid_started_at,
                 }
             )
+        if attempt.feeder is not None:
+            self._tell_fed(attempt.id, attempt.feeder.taken, attempt.feeder.open)
         if attempt.over:
             self._attempt = None
             self._tell_exit(attempt.id, attempt.exit())
@@ -157,15 +163,28 @@ class Worker:
             self._obey(json.loads(line.decode()))
 
     def _obey(self, message: dict[str, Any]) -> None:
-        launch = message.get("run")
+        launch, attempt = message.get("run"), self._attempt
         if launch is not None:
-            if self._attempt is None:
+            if attempt is None:
                 self._begin(launch)
-        elif self._attempt is not None and self._attempt.id == message["stop"]:
-            self._attempt.stop("stopped", message["grace_s"], time.monotonic())
+        elif attempt is None:
+            return
+        elif message.get("stop") == attempt.id:
+            attempt.stop("stopped", message["grace_s"], time.monotonic())
+        elif attempt.feeder is None:
+            return
+        elif message.get("input") == attempt.id:
+            import binascii  # few tasks are given anything
+
+            attempt.feeder.give(binascii.a2b_base64(message["data"]))
+            if message["eof"]:
+                attempt.feeder.end()
+        elif message.get("resize") == attempt.id:
+            attempt.feeder.resize(message["rows"], message["columns"])
 
     def _begin(self, launch: dict[str, Any]) -> None:
         self._heartbeat_at = time.monotonic() + self._heartbeat_s
+        self._fed_told = 0, True
         try:
             self._attempt = Attempt(launch, self._poller)
         except SpawnFailed as error:
@@ -178,13 +197,23 @@ class Worker:
         if self._attempt is not None:
             self._attempt.stop("stopped", 0.0 if self._terminated else ORPHAN_GRACE_S, time.monotonic())
 
-    def _tell(self, message: dict[str, Any]) -> None:
+    def _tell(self, message: dict[str, Any]) -> bool:
         """Say it if the daemon listens; one that is stuck must not keep a timeout from being enforced."""
-        if not self._orphaned:
-            try:
-                os.write(DAEMON, json.dumps(message).encode() + b"\n")
-            except OSError:
-                pass  # full: it has enough news to read; gone: the poller says so
+        if self._orphaned:
+            return False
+        try:
+            os.write(DAEMON, json.dumps(message).encode() + b"\n")
+        except OSError:
+            return False  # full: it has enough news to read; gone: the poller says so
+        return True
+
+    def _tell_fed(self, attempt_id: str, taken: int, is_open: bool) -> None:
+        """Say how much was taken, once; what could not be said is tried again, at the latest with a heartbeat."""
+        news = taken, is_open
+        if news != self._fed_told and self._tell(
+            {"type": "fed", "attempt_id": attempt_id, "taken": taken, "open": is_open}
+        ):
+            self._fed_told = news
 
     def _tell_exit(self, attempt_id: str, end: dict[str, Any]) -> None:
         """Say it, however long the daemon takes to listen."""

@@ -41,6 +41,14 @@ class Spawned(Value, tag="spawned", frozen=True, kw_only=True):
     pid_started_at: int
 
 
+class Fed(Value, tag="fed", frozen=True, kw_only=True):
+    """How many bytes of what the attempt was sent it has taken so far, and whether its input is open."""
+
+    attempt_id: str
+    taken: int
+    open: bool
+
+
 class Exited(Value, tag="exit", frozen=True, kw_only=True):
     """The attempt ended and its tree is gone."""
 
@@ -48,7 +56,7 @@ class Exited(Value, tag="exit", frozen=True, kw_only=True):
     exit: Exit
 
 
-Message = Ready | Alive | Spawned | Exited
+Message = Ready | Alive | Spawned | Fed | Exited
 
 
 class _Run(Value, frozen=True, kw_only=True):
@@ -58,6 +66,18 @@ class _Run(Value, frozen=True, kw_only=True):
 class _Stop(Value, frozen=True, kw_only=True):
     stop: str
     grace_s: float
+
+
+class _Input(Value, frozen=True, kw_only=True):
+    input: str
+    data: bytes
+    eof: bool
+
+
+class _Resize(Value, frozen=True, kw_only=True):
+    resize: str
+    rows: int
+    columns: int
 
 
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -141,6 +161,14 @@ class WorkerProcess:
     def stop(self, attempt_id: str, grace_s: float) -> None:
         """Ask it to end its attempt."""
         self.send(_encoder.encode(_Stop(stop=attempt_id, grace_s=grace_s)) + b"\n")
+
+    def input(self, attempt_id: str, data: bytes, eof: bool) -> None:
+        """Hand it what its attempt is to read."""
+        self.send(_encoder.encode(_Input(input=attempt_id, data=data, eof=eof)) + b"\n")
+
+    def resize(self, attempt_id: str, rows: int, columns: int) -> None:
+        """Change the size of its attempt's terminal."""
+        self.send(_encoder.encode(_Resize(resize=attempt_id, rows=rows, columns=columns)) + b"\n")
 
     def leave(self) -> None:
         """Let it go: without a daemon it ends what it runs, and itself."""
