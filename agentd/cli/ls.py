@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agentd.cli.ids import session_of
+from agentd.cli.ids import session_of, task_of
 from agentd.cli.invocation import Invocation, with_agent
-from agentd.cli.parameters import AGO, SESSION
+from agentd.cli.parameters import AGO, SESSION, TASK
 from agentd.cli.printing import notice
 from agentd.cli.tables import TASKS
 from agentd.model.requests import Page, TaskQuery
@@ -28,6 +28,8 @@ PAGE = 1000
 @click.option("--kind", multiple=True, help="Only tasks of this kind.")
 @click.option("--label", multiple=True, metavar="KEY[=VALUE]", help="Only tasks with this label.")
 @click.option("--queue", help="Only tasks of this queue.")
+@click.option("--parent", type=TASK, metavar="ID", help="Only tasks that this one submitted.")
+@click.option("--awaiting", is_flag=True, help="Only tasks that await an answer.")
 @click.option("-q", "--search", metavar="TEXT", help="Text in the name or the command.")
 @click.option("--since", type=AGO, metavar="TIME", help="Created since a time, or so long ago: 2h, 7d.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
@@ -42,6 +44,8 @@ async def command(
     kind: tuple[str, ...],
     label: tuple[str, ...],
     queue: str | None,
+    parent: str | None,
+    awaiting: bool,
     search: str | None,
     since: str | None,
     limit: int,
@@ -57,6 +61,8 @@ async def command(
         kind=kind,
         label=label,
         queue=queue,
+        parent=None if parent is None else (await task_of(agent, parent)).task_id,
+        awaiting=awaiting or None,
         q=search,
         since=since,
         limit=PAGE if everything else min(limit, PAGE),

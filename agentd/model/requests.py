@@ -223,6 +223,8 @@ class TaskQuery(Window, frozen=True, kw_only=True):
     since: Time | None = None  #: created at or after
     until: Time | None = None  #: created before
     prefix: str | None = None  #: of the task id
+    parent: str | None = None  #: submitted by this task
+    awaiting: bool | None = None  #: whether it awaits an answer
     sort: Annotated[str, Meta(extra_json_schema={"enum": list(TASK_SORTS)})] = "-created_at"
 
 

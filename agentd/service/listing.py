@@ -134,6 +134,10 @@ def task_matches(task: Task, query: TaskQuery) -> bool:
         return False
     if query.prefix is not None and not task.task_id.startswith(query.prefix):
         return False
+    if query.parent is not None and task.parent_id != query.parent:
+        return False
+    if query.awaiting is not None and (task.awaiting is not None) is not query.awaiting:
+        return False
     if query.q is not None:
         text = query.q.casefold()
         command = task.spec.get("command") or " ".join(map(str, task.spec.get("argv") or ()))

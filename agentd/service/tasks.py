@@ -77,9 +77,10 @@ class TaskVerbs(Submission):
             rows: Iterable[Task] = (task for task in view.tasks if task_matches(task, query))
             of = f"tasks of {session_id} {query.sort}"
             return paged(rows, age, of=of, limit=query.limit, cursor=query.cursor, descending=descending)
+        known = query.prefix or query.parent  # an id tells which sessions it can be of
         entries = {
             each: self.store.entries[each]
-            for each in (self.store.sessions_of(query.prefix) if query.prefix else list(self.store.entries))
+            for each in (self.store.sessions_of(known) if known else list(self.store.entries))
         }
         seqs, listed = await self.in_thread(self._listed, entries, query, descending)
         for each, oldest in listed.oldest.items():
@@ -93,6 +94,7 @@ class TaskVerbs(Submission):
         """The page, and at which event each session that was not in memory stood. For a thread."""
         awake: list[Iterable[Task]] = []
         asleep, seqs = [], {}
+        states = (State.RUNNING,) if query.awaiting else query.state  # only what runs awaits an answer
         for session_id, entry in entries.items():
             if (ledger := entry.ledger) is not None:
                 awake.append(list(ledger.tasks.values()))
@@ -100,7 +102,7 @@ class TaskVerbs(Submission):
                 awake.append(list(entry.tasks.values()))
             else:
                 session, counts, seqs[session_id] = entry.at_rest
-                if any(counts.get(state) for state in query.state or counts):
+                if any(counts.get(state) for state in states or counts):
                     asleep.append(Asleep(session_id, entry.oldest, session.updated_at))
         return seqs, first_of(awake, asleep, self.store.read_tasks, query, descending)
 

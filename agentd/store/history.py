@@ -279,12 +279,13 @@ class _Filtered(Value, frozen=True, kw_only=True):
     name: str | None = None
     spec: dict[str, object] = {}
     created_at: str = ""
+    parent_id: str | None = None
 
 
 def _filter(query: TaskQuery) -> Callable[[bytes], bool] | None:
     """Whether a record passes what its name cannot tell; None when nothing of that is asked."""
     asked = (query.kind, query.cause, query.trigger, query.label, query.queue, query.q, query.since, query.until)
-    if not any(asked):
+    if not any((*asked, query.parent, query.awaiting)):
         return None
     labels = [label.partition("=") for label in query.label]
     text = query.q.casefold() if query.q else ""
@@ -301,6 +302,8 @@ def _filter(query: TaskQuery) -> Callable[[bytes], bool] | None:
             and (not query.queue or task.queue == query.queue)
             and (not query.since or task.created_at >= query.since)
             and (not query.until or task.created_at < query.until)
+            and (not query.parent or task.parent_id == query.parent)
+            and not query.awaiting  # what has ended asks nothing
             and all(k in task.labels and (not eq or task.labels[k] == v) for k, eq, v in labels)
             and (not text or text in (task.name or "").casefold() or text in _command(task.spec).casefold())
         )

@@ -26,6 +26,14 @@ def test_a_task_submits_into_its_own_session(agentd: Agentd) -> None:
     agentd("wait", tasks[0]["task_id"])
 
 
+def test_a_list_shows_what_a_task_submitted(agentd: Agentd) -> None:
+    agentd("run", "-s", "lists", "--", "sh", "-c", f"{AGENTD} submit --name child true")
+    child, parent = agentd.json("ls", "-s", "lists")["data"]
+    assert agentd.text("ls", "--parent", parent["task_id"], "-o", "name").split() == [child["task_id"]]
+    assert agentd.text("ls", "-s", "lists", "--awaiting", "-o", "name") == ""
+    agentd("wait", child["task_id"])
+
+
 def test_a_task_reaches_no_other_session(agentd: Agentd) -> None:
     agentd("sessions", "create", "private")
     done = agentd("run", "-s", "curious", "--", "sh", "-c", f"{AGENTD} show private", code=None)

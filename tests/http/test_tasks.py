@@ -156,6 +156,32 @@ async def test_tasks_are_filtered_and_paged_over_all_sessions(api: Api) -> None:
     assert len((await api.get("/sessions/b/tasks"))["data"]) == 1
 
 
+async def test_lists_show_what_a_task_submitted_and_what_awaits_an_answer(api: Api) -> None:
+    parent = await api.start("sleep 60", session_id="s")
+    token = api.daemon.service.task_tokens.issue(parent["task_id"])
+    child = (await api.ask("POST", "/tasks", {"spec": {"command": "true"}}, token=token)).json
+    await api.get(f"/tasks/{child['task_id']}/wait?timeout_s=60")
+    await api.run("true", session_id="other")
+    question = {"ask_id": "q", "prompt": "Deploy?"}
+    assert (await api.ask("POST", f"/tasks/{parent['task_id']}/ask", question, token=token)).status == 202
+
+    async def listed(path: str) -> list[str]:
+        return [each["task_id"] for each in (await api.get(path))["data"]]
+
+    for tasks in ("/tasks", "/sessions/s/tasks"):
+        assert await listed(f"{tasks}?parent={parent['task_id']}") == [child["task_id"]]
+        assert await listed(f"{tasks}?parent={child['task_id']}") == []
+        assert await listed(f"{tasks}?awaiting=true") == [parent["task_id"]]
+        assert parent["task_id"] not in await listed(f"{tasks}?awaiting=false")
+        assert len(await listed(f"{tasks}?awaiting=any")) == len(await listed(tasks))
+    assert await listed("/tasks?parent=none-such") == []
+    assert await listed(f"/sessions/s/history?parent={parent['task_id']}") == [child["task_id"]]
+    assert await listed(f"/sessions/s/history?parent={child['task_id']}") == []
+    assert await listed("/sessions/s/history?awaiting=true") == []
+    assert await listed("/sessions/s/history?awaiting=false") == [child["task_id"]]
+    assert (await api.ask("GET", "/tasks?awaiting=perhaps")).fields.keys() == {"awaiting"}
+
+
 async def test_a_read_of_a_task_is_versioned(api: Api) -> None:
     task = await api.run("true")
     answer = await api.ask("GET", f"/tasks/{task['task_id']}")
