@@ -14,11 +14,12 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from agentd.kinds import sandbox
+from agentd.kinds import limits, sandbox
 from agentd.kinds.agents.known import adapters
 from agentd.kinds.agents.protocol import Assignment, Permission, Record
 from agentd.kinds.agents.steps import Detail
 from agentd.kinds.launches import launch_of
+from agentd.kinds.limits import OF_A_TREE, Limits
 from agentd.kinds.outcomes import finished, outcome_of, stopped, unfinished
 from agentd.kinds.protocol import Outcome, Place
 from agentd.kinds.sandbox import Sandbox
@@ -34,6 +35,24 @@ WORD_MOST = 1000
 _PROMPT = {"pattern": SOME_TEXT, "maxLength": TEXT_MOST // 2}
 _WORD = {**TEXT_SCHEMA, "maxLength": WORD_MOST, "pattern": r"^[^-\u0000\s][^\u0000]*$"}
 Word = Annotated[str, Meta(extra_json_schema=_WORD)]
+
+
+class AgentLimits(Limits, frozen=True, kw_only=True):
+    """Limits of an agent with all that it starts. Those of the whole task need a cgroup: a CLI that runs on Node.js has
+    an address space far above what it uses, and the user's processes are not the task's.
+    """
+
+    memory_bytes: Annotated[
+        Annotated[int, Meta(ge=64 << 20, le=1 << 62)] | None,
+        Meta(description="Bytes of memory of the whole task; needs a delegated cgroup."),
+    ] = None
+    files: Annotated[
+        Annotated[int, Meta(ge=64, le=1 << 20)] | None, Meta(description="Files open at once, of each process.")
+    ] = None
+    processes: Annotated[
+        Annotated[int, Meta(ge=16, le=1 << 22)] | None,
+        Meta(description="Processes and threads of the whole task; needs a delegated cgroup."),
+    ] = None
 
 
 class AgentSpec(Request, frozen=True, kw_only=True):
@@ -69,6 +88,7 @@ class AgentSpec(Request, frozen=True, kw_only=True):
     sandbox: Annotated[Sandbox | None, Meta(description="bubblewrap: what it may write to and reach is bounded.")] = (
         None
     )
+    limits: Annotated[AgentLimits, Meta(description="Limits of it, with all that it starts.")] = AgentLimits()
 
 
 class Agent:
@@ -99,6 +119,7 @@ class Agent:
         agent = decoded(spec, AgentSpec)
         wrong = self._problems(agent)
         sandbox.check(wrong, agent.sandbox, self._facts)
+        limits.check(wrong, agent.limits, self._facts, OF_A_TREE)
         wrong.raise_any()
 
     def launch(self, task: Task, place: Place) -> Launch:
@@ -137,6 +158,8 @@ class Agent:
             env=place.env,
             premade=premade,
             cwd=cwd,
+            cgroup=spec.limits.group(self._facts),
+            limits=spec.limits.resources(),
             stdin=msgspec.json.encode(assignment).decode(),
         )
 

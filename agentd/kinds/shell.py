@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
-from msgspec import Meta, structs
+from msgspec import Meta
 
-from agentd.kinds import sandbox
+from agentd.kinds import limits, sandbox
 from agentd.kinds.launches import launch_of
+from agentd.kinds.limits import Limits as Limits
 from agentd.kinds.outcomes import finished, outcome_of, result, stopped, unfinished
 from agentd.kinds.protocol import Outcome, Place
 from agentd.kinds.sandbox import Sandbox as Sandbox
@@ -16,7 +17,7 @@ from agentd.kinds.specs import ARGUMENT_MOST, SOME_TEXT, TEXT_MOST, TEXT_SCHEMA,
 from agentd.kinds.specs import Cwd as Cwd
 from agentd.kinds.specs import Env as Env
 from agentd.model.facts import Facts
-from agentd.model.launch import Exit, Launch, ResourceLimits
+from agentd.model.launch import Exit, Launch
 from agentd.model.requests import Request
 from agentd.model.task import Task
 
@@ -31,24 +32,6 @@ ONE_PROGRAM: list[dict[str, Any]] = [
     {"required": ["command"], "properties": {"command": {"type": "string"}, "argv": {"type": "null"}}},
     {"required": ["argv"], "properties": {"argv": {"type": "array"}, "command": {"type": "null"}}},
 ]
-
-
-class Limits(Request, frozen=True, kw_only=True):
-    """Limits of each process (setrlimit), or of the whole task in a cgroup; what is absent is the daemon's own."""
-
-    memory_bytes: Annotated[
-        Annotated[int, Meta(ge=1 << 20, le=1 << 62)] | None, Meta(description="Bytes of address space.")
-    ] = None
-    cpu_s: Annotated[Annotated[int, Meta(ge=1, le=1 << 31)] | None, Meta(description="Seconds of processor time.")] = (
-        None
-    )
-    files: Annotated[Annotated[int, Meta(ge=3, le=1 << 20)] | None, Meta(description="Files open at once.")] = None
-    processes: Annotated[
-        Annotated[int, Meta(ge=1, le=1 << 22)] | None, Meta(description="Processes and threads at once.")
-    ] = None
-    cpus: Annotated[
-        Annotated[float, Meta(gt=0, le=10_000)] | None, Meta(description="Processors' time; needs a delegated cgroup.")
-    ] = None
 
 
 class TerminalSize(Request, frozen=True, kw_only=True):
@@ -101,8 +84,7 @@ class Shell:
         shell = decoded(spec, ShellSpec)
         wrong = _problems(shell)
         sandbox.check(wrong, shell.sandbox, self._facts)
-        if shell.limits.cpus is not None and not self._facts.cgroup:
-            wrong.add("limits.cpus", f"cannot be held here: {self._facts.cgroup_problem}")
+        limits.check(wrong, shell.limits, self._facts, ("cpus",))
         wrong.raise_any()
 
     def exclusive(self, task: Task) -> str | None:
@@ -127,22 +109,18 @@ class Shell:
             env={**env, **spec.env},
             cwd=cwd,
             stdin=spec.stdin,
-            cgroup=self._facts.cgroup if _of_a_tree(spec.limits) and self._facts.cgroup else None,
+            cgroup=spec.limits.group(self._facts),
             premade=premade,
             interactive=spec.interactive,
             tty=spec.tty,
             tty_size=(spec.terminal.rows, spec.terminal.columns) if spec.terminal is not None else None,
-            limits=ResourceLimits(**structs.asdict(spec.limits)),
+            limits=spec.limits.resources(),
         )
 
     def outcome(self, task: Task, exit: Exit) -> Outcome:
         """What the exit means. The task's recorded `stop_cause` decides over the exit code."""
         state, cause = stopped(task, exit) or unfinished(task, exit) or finished(exit)
         return outcome_of(exit, state, cause, result(exit))
-
-
-def _of_a_tree(limits: Limits) -> bool:
-    return any(each is not None for each in (limits.memory_bytes, limits.cpus, limits.processes))
 
 
 def _problems(spec: ShellSpec) -> Problems:

@@ -13,7 +13,8 @@ from agentd.kinds.agent import Agent, AgentSpec
 from agentd.kinds.agents.protocol import Assignment, Permission, Record
 from agentd.kinds.agents.steps import Detail
 from agentd.kinds.registry import kinds
-from agentd.model.launch import EndedBy, Exit
+from agentd.model.facts import Facts
+from agentd.model.launch import EndedBy, Exit, ResourceLimits
 from agentd.model.task import Cause, CauseCode, State, Task
 from tests.kinds.test_shell import PLACE as SHELL_PLACE
 from tests.kinds.test_shell import task as any_task
@@ -57,6 +58,7 @@ def test_the_agent_is_registered_by_its_name() -> None:
         },
         {**SPEC, "resume": False, "permission": "deny", "stall_s": 60, "stall": "end", "cwd": "sub"},
         {"agent": "mine", "prompt": "p", "model": "m"},
+        {**SPEC, "limits": {"cpu_s": 600, "files": 64}},
     ],
 )
 def test_good_specs_are_accepted(spec: dict[str, Any]) -> None:
@@ -76,6 +78,11 @@ def test_good_specs_are_accepted(spec: dict[str, Any]) -> None:
         ({"allowed_tools": ["Bash", "-x"]}, "spec.allowed_tools[1]", "must begin with"),
         ({"max_turns": 0}, "spec.max_turns", ">= 1"),
         ({"permission": "maybe"}, "spec.permission", "maybe"),
+        ({"limits": {"files": 63}}, "spec.limits.files", ">= 64"),
+        ({"limits": {"memory_bytes": 1 << 30}}, "spec.limits.memory_bytes", "Delegate=yes"),
+        ({"limits": {"processes": 100}}, "spec.limits.processes", "cannot be held here"),
+        ({"limits": {"cpus": 1.5}}, "spec.limits.cpus", "no delegated cgroup was looked for"),
+        ({"limits": {"gpus": 1}}, "spec.limits.gpus", "no such field"),
         ({"stall": "shout"}, "spec.stall", "warn|end"),
         ({"env": {"AGENTD_TOKEN": "x"}}, "spec.env.AGENTD_TOKEN", "set by agentd"),
         ({"unknown": 1}, "spec.unknown", "no such field"),
@@ -189,3 +196,18 @@ def test_what_was_delegated_has_a_conversation_of_its_own_and_waits_for_nobody()
     told = AGENT.launch(child, PLACE).stdin
     assert told is not None
     assert msgspec.json.decode(told, type=Assignment).conversation is None
+
+
+def test_limits_are_of_the_driver_and_all_below_it() -> None:
+    spec = {**SPEC, "limits": {"cpu_s": 600, "files": 64}}
+    launch = AGENT.launch(task(spec=spec), PLACE)
+    assert (launch.limits, launch.cgroup) == (ResourceLimits(cpu_s=600, files=64), None)
+
+
+def test_limits_of_the_whole_task_need_a_cgroup_and_get_it() -> None:
+    limits: dict[str, Any] = {"memory_bytes": 1 << 30, "processes": 100, "cpus": 1.5}
+    agent = Agent(facts=Facts(cgroup="/sys/fs/cgroup/agentd"))
+    agent.check({**SPEC, "limits": limits})
+    launch = agent.launch(task(spec={**SPEC, "limits": limits}), PLACE)
+    assert (launch.limits, launch.cgroup) == (ResourceLimits(**limits), "/sys/fs/cgroup/agentd")
+    assert agent.launch(task(), PLACE).cgroup is None
