@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.container_engine import ContainerEngine, container_engine
 from tests.daemon.conftest import make_daemon as make_daemon
+from tests.drivers.harness import end_all_of
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(tmp_path: Path) -> Iterator[None]:
+    """However a test ends, so do the processes that it started in its directory."""
+    yield
+    end_all_of(tmp_path)
 
 
 @pytest.fixture(scope="session")

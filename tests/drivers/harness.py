@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 
 from agentd.kinds.agents.protocol import Assignment, Record
+from benchlib.processes import alive, environ, every_pid, until
 
 #: However slow the machine.
 PATIENCE_S = 60.0
@@ -175,6 +177,22 @@ def with_group_gone(process: subprocess.Popen[bytes]) -> None:
     except ProcessLookupError:
         pass
     process.wait(PATIENCE_S)
+
+
+def end_all_of(root: Path) -> None:
+    """End every process with a directory below this one in its environment, sessions of their own included."""
+
+    def left() -> list[int]:
+        return [pid for pid in every_pid() if alive(pid) and os.fsencode(f"{root}/") in environ(pid)]
+
+    def ended() -> bool:
+        found = left()
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    until(ended)
 
 
 def line_of(process: subprocess.Popen[bytes], matches: Callable[[str], bool]) -> str:
