@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import os
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +16,11 @@ from agentd.errors import Invalid
 from agentd.kinds.registry import kinds
 from agentd.model.facts import Facts
 from agentd.model.launch import EndedBy, ResourceLimits
+from tests.control_groups import HAS_CONTROLLERS, delegated, group, needs_controllers, needs_groups
 
 from .conftest import until
 
-#: A mount of cgroup v2, which need not have controllers.
-MOUNTS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
-MOUNT = next((path for path in MOUNTS if os.path.exists(f"{path}/cgroup.procs")), "")
-needs_groups = pytest.mark.skipif(
-    not (MOUNT and os.access(MOUNT, os.W_OK)), reason="no writable mount of cgroup v2 here"
-)
-HAS_CONTROLLERS = bool(MOUNT) and "memory" in Path(MOUNT, "cgroup.controllers").read_text().split()
-
-
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A real cgroup of the test's own, whatever controllers it has; removed with all that is in it."""
-    path = Path(MOUNT, f"agentd-test-{uuid.uuid4().hex[:12]}")
-    path.mkdir()
-    yield path
-    for inner in path.iterdir():
-        if inner.is_dir():
-            assert cgroups.remove(str(inner))
-    assert cgroups.remove(str(path))
+__all__ = ["delegated", "group"]  # fixtures
 
 
 def members(group: Path) -> list[int]:
@@ -128,28 +109,23 @@ def test_what_is_in_a_group_is_killed_with_it(group: Path) -> None:
 
 
 @pytest.fixture
-def delegated(group: Path) -> Path:
-    if not HAS_CONTROLLERS:
-        pytest.skip("the mount of cgroup v2 here has no controllers")
-    try:
-        (group.parent / "cgroup.subtree_control").write_text("+memory +cpu +pids")
-        (group / "cgroup.subtree_control").write_text("+memory +cpu +pids")
-    except OSError as error:
-        pytest.skip(f"the controllers cannot be enabled here: {error}")
-    return group
+def limited(delegated: Path) -> Path:
+    """The group as a daemon that was started in it finds it, when it has moved down."""
+    (delegated / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in cgroups.CONTROLLERS))
+    return delegated
 
 
-@needs_groups
-async def test_memory_of_the_whole_tree_is_bounded_and_its_end_told(lab: Any, delegated: Path) -> None:
+@needs_controllers
+async def test_memory_of_the_whole_tree_is_bounded_and_its_end_told(lab: Any, limited: Path) -> None:
     script = f"{sys.executable} -c 'bytearray(b\"x\") * (128 << 20)'; sleep 600"
-    end, _ = await lab.run(script, cgroup=str(delegated), limits=ResourceLimits(memory_bytes=64 << 20))
+    end, _ = await lab.run(script, cgroup=str(limited), limits=ResourceLimits(memory_bytes=64 << 20))
     assert end.ended_by is EndedBy.OUT_OF_MEMORY
 
 
-@needs_groups
-async def test_processes_of_the_whole_tree_are_bounded(lab: Any, delegated: Path) -> None:
+@needs_controllers
+async def test_processes_of_the_whole_tree_are_bounded(lab: Any, limited: Path) -> None:
     script = "for i in 1 2 3 4 5 6; do sleep 600 & done; echo all"
-    end, output = await lab.run(script, cgroup=str(delegated), limits=ResourceLimits(processes=4))
+    end, output = await lab.run(script, cgroup=str(limited), limits=ResourceLimits(processes=4))
     assert end.exit_code != 0
     assert b"all" not in output
 
