@@ -1,6 +1,6 @@
 """A user's machine on which every agent CLI is set up to ask a scripted model.
 
-TEST_CLIS names the directory that the CLIs are in, if PATH has them not.
+They are those that `scripts/clis` installed, or of the directory that TEST_CLIS names, or of PATH.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from agentd.kinds.agents.known import adapters
 from tests.scripted_model import ScriptedModel
 
 AGENTS = ("claude", "codex", "opencode")
-PATH = os.pathsep.join(filter(None, [os.environ.get("TEST_CLIS"), os.environ.get("PATH", os.defpath)]))
+INSTALLED = Path(__file__).parents[1] / ".clis/node_modules/.bin"
+PATH = os.pathsep.join([os.environ.get("TEST_CLIS", str(INSTALLED)), os.environ.get("PATH", os.defpath)])
 
 
 def needed(name: str) -> str:
     """The agent's name; skips the test where its CLI is not installed."""
     adapter = adapters()[name]
     if shutil.which(adapter.program, path=PATH) is None:
-        pytest.skip(f"{name} is not installed: {adapter.install}")
+        pytest.skip(f"{name} is not installed: scripts/clis, or {adapter.install}")
     return name
 
 
