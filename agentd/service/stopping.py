@@ -28,16 +28,18 @@ class Stopping(HandEdits):
     async def stop_tasks(self, ledger: Ledger, causes: Mapping[str, Cause]) -> tuple[Task, ...]:
         """End live tasks of a session, each for its cause; running ones are asked to stop, if they were not yet.
 
+        What others submitted goes first: a crash may keep the beginning alone, and one that ended cannot be cancelled
+        again to reach what it left behind.
+
         Raises:
             SessionReadOnly, StorageFailed
         """
         at = self.now()
         events: list[TaskEvent] = []
         ended: dict[str, State] = {}
-        for task_id, cause in causes.items():
-            task = ledger.head(task_id)
-            if task is None or task.terminal:
-                continue
+        heads = [task for task_id in causes if (task := ledger.head(task_id)) is not None and not task.terminal]
+        for task in sorted(heads, key=lambda task: -task.depth):
+            task_id, cause = task.task_id, causes[task.task_id]
             if task.state is not State.RUNNING:
                 events.append(TaskFinished(at=at, task_id=task_id, state=State.CANCELLED, cause=cause))
                 ended[task_id] = State.CANCELLED

@@ -8,8 +8,11 @@ import pytest
 
 from agentd.clock import rfc3339
 from agentd.errors import InvalidTransition, StorageFailed
+from agentd.model.events import decoded
 from agentd.model.reports import ProgressReport
+from agentd.model.requests import NewTask
 from agentd.model.task import CauseCode, Retry, State
+from tests.store.story import replayed
 
 from .house import PATIENCE_S, House, until
 
@@ -49,6 +52,28 @@ async def test_a_task_that_has_ended_takes_no_progress_and_says_how_it_ended(hou
     assert (task_id in ledger.tasks) == (tasks_kept > 0)
     with pytest.raises(InvalidTransition, match="is completed"):
         await house.service.progress(task_id, ProgressReport(progress=1))
+
+
+@pytest.mark.parametrize("whole_session", [False, True])
+async def test_wherever_a_crash_cuts_a_cancellation_nothing_goes_on_below_what_was_cancelled(
+    house: House, whole_session: bool
+) -> None:
+    await house.session()
+    ledger = await house.store.ledger("s")
+    above = [await running(house)]
+    for depth in range(3):
+        made = [NewTask(spec={"command": "sleep 60"})] * 2
+        tasks = (await house.service.submit_batch("s", made, None, "task", above[-1])).value
+        above.append(tasks[0].task_id)
+        await until(lambda: ledger.tasks[above[-1]].state is State.RUNNING)
+        assert tasks[0].depth == depth + 1
+    await (house.service.cancel_session("s") if whole_session else house.service.cancel(above[0]))
+    events = [decoded(line) for line in (await house.service.events("s", 0, 1000)).lines]
+    for cut in range(1, len(events) + 1):
+        left = replayed(events[:cut]).tasks
+        ended = {task.task_id for task in left.values() if task.stop_cause is not None or task.state is State.CANCELLED}
+        going = [t for t in left.values() if t.parent_id in ended and t.task_id not in ended and not t.terminal]
+        assert not going, f"a crash after event {cut} leaves {going}"
 
 
 async def test_a_task_cancelled_while_its_claim_is_written_is_never_launched(house: House) -> None:
