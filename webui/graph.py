@@ -1,7 +1,8 @@
 """A run's steps as a graph: where each stands and what it needs, as the geometry of a drawing; a pure function of rows.
 
-A column for each level: what needs nothing is in the first, all else is right of what it needs. The combinations of a
-matrix are one node. What an agent says may have any shape; a circle of needs is drawn, and does not hang.
+A column for each level: what needs nothing is in the first, all else is right of what it needs. A line that goes past
+columns goes straight through them, in the row of what is needed, which they leave free: no node hides it. The
+combinations of a matrix are one node. What an agent says may have any shape; a circle of needs is drawn, and ends.
 """
 
 from __future__ import annotations
@@ -57,11 +58,10 @@ def graph(steps: Sequence[dict[str, Any]]) -> Graph | None:
         return None
     needs = {step: [need for need in _needs(group[0]) if need in drawn] for step, group in drawn.items()}
     level = _levels(needs)
-    rows: Counter[int] = Counter()
+    row = _rows(needs, level)
     nodes: dict[str, Node] = {}
     for step, group in drawn.items():
-        x, y = MARGIN + level[step] * STEP_X, MARGIN + rows[level[step]] * STEP_Y
-        rows[level[step]] += 1
+        x, y = MARGIN + level[step] * STEP_X, MARGIN + row[step] * STEP_Y
         state, words = _standing(group)
         name = step if len(step) <= MAX_NAME else step[: MAX_NAME - 1] + "…"
         nodes[step] = Node(step, name, state, words, group, x, y)
@@ -71,7 +71,7 @@ def graph(steps: Sequence[dict[str, Any]]) -> Graph | None:
         nodes=list(nodes.values()),
         lines=[_line(*pair) for pair in pairs[:MAX_LINES]],
         width=2 * MARGIN + (levels - 1) * STEP_X + NODE_WIDTH,
-        height=2 * MARGIN + (max(rows.values()) - 1) * STEP_Y + NODE_HEIGHT,
+        height=2 * MARGIN + max(row.values()) * STEP_Y + NODE_HEIGHT,
         levels=levels,
         left_out=left_out + max(0, len(pairs) - MAX_LINES),
     )
@@ -101,6 +101,21 @@ def _levels(needs: dict[str, list[str]]) -> dict[str, int]:
     return {step: level.get(step, 0) for step in needs}
 
 
+def _rows(needs: dict[str, list[str]], level: dict[str, int]) -> dict[str, int]:
+    """The row of each step: the first that is free in its column and in all those that its lines go past."""
+    last = dict(level)  #: the column before which a step's longest line ends
+    for step, each in needs.items():
+        for need in each:
+            last[need] = max(last[need], level[step] - 1)
+    rows: dict[str, int] = {}
+    taken: list[int] = []  #: by row: the first column that is free in it
+    for step in sorted(needs, key=level.__getitem__):
+        row = next((row for row, free in enumerate(taken) if free <= level[step]), len(taken))
+        taken[row : row + 1] = [last[step] + 1]
+        rows[step] = row
+    return rows
+
+
 def _standing(instances: Sequence[dict[str, Any]]) -> tuple[str, str]:
     """The state of a step, and in words how its combinations stand."""
     states = Counter(str(each.get("state") or "unknown") for each in instances)
@@ -113,5 +128,6 @@ def _standing(instances: Sequence[dict[str, Any]]) -> tuple[str, str]:
 def _line(need: Node, node: Node) -> str:
     x1, y1 = need.x + NODE_WIDTH, need.y + NODE_HEIGHT // 2
     x2, y2 = node.x, node.y + NODE_HEIGHT // 2
-    bend = (STEP_X - NODE_WIDTH) // 2
-    return f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}"
+    gap = STEP_X - NODE_WIDTH
+    turn, bend = max(x1, x2 - gap), gap // 2
+    return f"M{x1} {y1}H{turn}C{turn + bend} {y1} {x2 - bend} {y2} {x2} {y2}"

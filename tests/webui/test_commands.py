@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.harness import RealDaemon
+from tests.daemon.harness import RealDaemon, until
 from webui.commands import as_agentd, as_curl, submit_command
 from webui.upstream import Agent
 
@@ -87,6 +87,44 @@ def test_a_session_is_changed_and_deleted_by_its_commands(
     assert daemon.get("/sessions/build")["archived"] is False
     run(lines["Delete"][which])
     assert daemon.request("GET", "/sessions/build").status == 404
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["curl", "agentd"])
+def test_a_question_is_answered_and_a_line_sent_by_their_commands(
+    viewer: RealViewer, daemon: RealDaemon, run: Run, which: int
+) -> None:
+    spec = {"command": "read line; echo heard $line", "interactive": True}
+    task = daemon.request("POST", "/tasks", {"kind": "shell", "spec": spec, "session_id": "build"}).json
+    daemon.state(task["task_id"], "running")
+    question = {"ask_id": "q1", "prompt": "Deploy?", "options": ["it's fine", "no"]}
+    assert daemon.request("POST", f"/tasks/{task['task_id']}/ask", question).status == 202
+    lines = commands_in(viewer.html(f"/a/one/s/build/t/{task['task_id']}"))
+    run(lines["Answer"][which])
+    assert daemon.task(task["task_id"])["answered"]["answer"] == "it's fine"
+    run(lines["Send a line"][which])
+    assert daemon.wait(task["task_id"])["state"] == "completed"
+    assert b"heard LINE" in daemon.request("GET", f"/tasks/{task['task_id']}/output").body
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["curl", "agentd"])
+def test_a_workflow_is_run_cancelled_and_resumed_by_its_commands(
+    viewer: RealViewer, daemon: RealDaemon, run: Run, tmp_path: Path, which: int
+) -> None:
+    (tmp_path / "FILE").write_text("steps: [{id: a, run: '[ -e go ] || sleep 600'}]")
+    daemon.request("POST", "/sessions", {"session_id": "build"})
+    run(commands_in(viewer.html("/a/one/s/build"))["Run a workflow"][0] + " --detach")
+    [started] = daemon.get("/sessions/build/workflows")["data"]
+    at = f"/a/one/s/build/w/{started['run_id']}"
+    assert started["run_id"] in run(commands_in(viewer.html(at))["Show"][which])
+    until(lambda: daemon.get("/tasks?state=running")["data"])
+    run(commands_in(viewer.html(at))["Cancel"][which])
+    until(lambda: daemon.get(f"/workflows/{started['run_id']}")["state"] == "cancelled")
+    (daemon.data_dir / "sessions/build/workspace/go").touch()
+    lines = commands_in(viewer.html(at))
+    assert "Cancel" not in lines
+    run(lines["Resume"][which])
+    until(lambda: daemon.get(f"/workflows/{started['run_id']}")["state"] == "completed")
+    assert commands_in(viewer.html(at)).keys() == {"Show"}
 
 
 def test_artifacts_go_both_ways_by_their_commands(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 from urllib.parse import quote
 
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser, Page, expect
 
 from tests.daemon.harness import RealDaemon, until
-from webui.graph import NODE_WIDTH, STEP_X, graph
+from webui.graph import NODE_HEIGHT, NODE_WIDTH, STEP_X, graph
 
 from .accessible import wrong_with
 from .conftest import PATIENT, Watched, enter
@@ -141,6 +142,31 @@ def test_what_is_wrong_with_a_file_is_said_beside_its_lines_and_nothing_starts(
     assert unknown.status == 422 and "nothing" in unknown.body.decode()
 
 
+def test_a_file_is_chosen_from_disk_and_can_be_changed_before_it_runs(
+    viewer: RealViewer, daemon: RealDaemon, page: Page, tmp_path: Path
+) -> None:
+    daemon.request("POST", "/sessions", {"session_id": "s"})
+    file = tmp_path / "build.yaml"
+    file.write_text("name: größer\nsteps: [{id: a, run: 'true'}]\n")
+    page.goto(f"{viewer.url}/a/one/s/s/workflow")
+    page.get_by_label("Take it from a file").set_input_files(file)
+    source = page.get_by_label("Workflow file")
+    expect(source).to_have_value(file.read_text())
+    assert wrong_with(page) == []
+    source.fill(file.read_text().replace("true", "exit 3"))
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_url(re.compile("/s/s/w/"))
+    expect(page.locator("h1")).to_have_text("größer")
+    expect(page.locator("#standing [data-state=failed]")).to_be_visible()
+
+
+def test_a_run_that_completed_is_not_offered_to_be_resumed(viewer: RealViewer, daemon: RealDaemon) -> None:
+    run = started(daemon, "steps: [{id: a, run: 'true'}]")
+    until(lambda: state_of(daemon, run) == "completed")
+    page = viewer.html(path_of(run))
+    assert "Edit and run again" in page and "Resume" not in page
+
+
 def test_one_form_is_one_run_however_often_it_is_sent(viewer: RealViewer, daemon: RealDaemon) -> None:
     daemon.request("POST", "/sessions", {"session_id": "s"})
     first, again = (viewer.post("/a/one/s/s/workflow", source=NAMED, key="k1") for _ in range(2))
@@ -189,7 +215,7 @@ def test_what_needs_something_is_drawn_right_of_it() -> None:
     assert (drawn.levels, len(drawn.lines), drawn.left_out) == (3, 3, 0)
 
 
-names = st.sampled_from(["a", "b", "c", "d"])
+names = st.sampled_from(["a", "b", "c", "d", "e"])
 odd_steps = st.fixed_dictionaries(
     {"id": names, "step": names, "needs": st.one_of(st.none(), st.lists(st.one_of(names, st.integers()), max_size=4))},
     optional={"state": st.one_of(st.none(), st.integers(), st.sampled_from(["running", "odd"]))},
@@ -205,6 +231,26 @@ def test_any_steps_are_drawn_each_once_and_none_over_another(steps: list[dict[st
         assert {node.step for node in drawn.nodes} == {each["step"] for each in steps}
         assert len({(node.x, node.y) for node in drawn.nodes}) == len(drawn.nodes)
         assert all(node.x + NODE_WIDTH <= drawn.width for node in drawn.nodes)
+
+
+line_parts = re.compile(r"M(\d+) (\d+)H(\d+)C(\d+) (\d+) (\d+) (\d+) (\d+) (\d+)")
+#: Steps that need some of those before them, so that there is no circle.
+sound_steps = st.lists(st.sets(st.integers(1, 7)), max_size=9).map(
+    lambda needs: [step(f"s{n}", *(f"s{n - back}" for back in each if back <= n)) for n, each in enumerate(needs)]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(sound_steps)
+def test_no_line_goes_behind_a_node(steps: list[dict[str, Any]]) -> None:
+    drawn = graph(steps)
+    assert (drawn is None) is (not steps)
+    for line in drawn.lines if drawn is not None else ():
+        x1, y1, turn, *_, x2, _ = map(int, cast(re.Match[str], line_parts.fullmatch(line)).groups())
+        assert x1 <= turn and x2 - turn == STEP_X - NODE_WIDTH  # it bends between two columns
+        for node in drawn.nodes if drawn is not None else ():
+            between = node.x < turn and x1 < node.x + NODE_WIDTH
+            assert not (between and node.y <= y1 <= node.y + NODE_HEIGHT), (line, node)
 
 
 def test_five_hundred_steps_with_all_the_needs_there_can_be_are_drawn_within_bounds() -> None:

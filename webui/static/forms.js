@@ -1,4 +1,4 @@
-// Forms: sent once, asked about where they are, commands to copy. Without this script all of it works by pages.
+// Forms: sent once, asked about where they are, filled from a file; commands to copy. Without this script all of it works by pages.
 /** After so long a form may be sent again: the sending was given up. */
 const ONCE_MS = 10_000;
 let sent = new WeakSet();
@@ -26,6 +26,11 @@ addEventListener("click", (event) => {
   else if (dialog) dialog.close();
   else return;
   event.preventDefault();
+});
+
+addEventListener("change", async ({ target }) => {
+  const file = target.matches?.("[data-fills]") && target.files[0];
+  if (file) document.getElementById(target.dataset.fills).value = await file.text();
 });
 
 /** Show the page that a link leads to, a form, as a dialog over this one, which stays live. */
