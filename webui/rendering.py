@@ -49,6 +49,8 @@ class Renderer:
             duration=words.duration,
             size=words.size,
             usd=words.usd,
+            percent=words.percent,
+            counted=words.counted,
             coded=words.coded,
             pretty=_pretty,
             segment=segment,

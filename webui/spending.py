@@ -54,7 +54,8 @@ def spent(usage: object, tasks: Sequence[dict[str, Any]], now: datetime) -> Spen
 def limits(budget: object, used: Spent) -> list[Limit]:
     """The limits that a budget sets, each with what is used of it."""
     given = {"max_cost_usd": used.cost_usd, "max_tokens": used.tokens, "max_wall_s": used.wall_s}
-    return [Limit(name, value, most) for name, value in given.items() if (most := _figure(budget, name)) > 0]
+    has = budget if isinstance(budget, dict) else {}
+    return [Limit(name, value, _figure(budget, name)) for name, value in given.items() if has.get(name) is not None]
 
 
 def _tokens(usage: object) -> float:

@@ -47,6 +47,9 @@ ODD = Look("?", "odd")
 ACTIVE = ("running", "queued", "waiting")
 TERMINAL = ("completed", "failed", "timeout", "cancelled")
 
+#: The largest figure that is told as it is: JSON has integers that no float holds.
+_MOST = 1e18
+
 
 def look(state: object) -> Look:
     """How a state is shown."""
@@ -77,7 +80,7 @@ def size(number: float | None) -> str:
     """Bytes as a person reads them, in powers of 1024; empty for None."""
     if not isinstance(number, int | float):
         return ""
-    value = float(number)
+    value = float(_bounded(number))
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(value) < 1024:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
@@ -89,7 +92,23 @@ def usd(amount: float | None) -> str:
     """US dollars as a person reads them, small amounts too; empty for None."""
     if not isinstance(amount, int | float):
         return ""
-    return f"{amount:.2f} USD" if amount >= 1 or amount == 0 else f"{amount:.3g} USD"
+    amount = _bounded(amount)
+    return f"{amount:.2f} USD" if amount >= 1 or amount == round(amount, 2) else f"{amount:.3g} USD"
+
+
+def percent(share: float) -> str:
+    """A progress from 0 to 100 as a person reads it: 40 %, 12.5 %."""
+    return f"{round(_bounded(share), 1):g} %"
+
+
+def counted(number: float) -> str:
+    """A number that may be large: 125,000."""
+    return f"{_bounded(number):,.0f}"
+
+
+def _bounded(number: float) -> float:
+    """The number, or the nearest that a float can hold with room for arithmetic: agents may write any."""
+    return max(-_MOST, min(number, _MOST))
 
 
 def moment(text: object) -> datetime | None:

@@ -103,6 +103,32 @@ def test_edits_of_different_fields_at_the_same_time_are_both_kept(viewer: RealVi
     assert (session["title"], session["labels"]) == ("mine", {"team": "theirs"})
 
 
+def test_a_budget_is_set_and_taken_away_and_an_edit_of_the_title_leaves_it(
+    viewer: RealViewer, daemon: RealDaemon
+) -> None:
+    daemon.wait(daemon.shell("build", "true")["task_id"])
+
+    def save(**budget: str) -> int:
+        was = re.search(r'name="was" value="([^"]*)"', viewer.html("/a/one/s/build/edit"))
+        assert was is not None
+        fields = {f"field:budget.{name}": value for name, value in budget.items()}
+        return viewer.post("/a/one/s/build/edit", **fields, was=html.unescape(was[1])).status
+
+    def budget() -> dict[str, float] | None:
+        found = daemon.get("/sessions/build")["policy"]["budget"]
+        return found and {name: most for name, most in found.items() if most is not None}
+
+    assert save(max_cost_usd="2.5", max_tokens="1000", max_wall_s="") == 303
+    assert budget() == {"max_cost_usd": 2.5, "max_tokens": 1000}
+    assert viewer.post("/a/one/s/build/edit", **{"field:title": "new"}).status == 303
+    assert budget() == {"max_cost_usd": 2.5, "max_tokens": 1000}
+    assert save(max_cost_usd="0", max_tokens="") == 303
+    assert budget() == {"max_cost_usd": 0}
+    assert save(max_cost_usd="-1") == 422
+    assert save(max_cost_usd="") == 303
+    assert budget() is None
+
+
 def test_a_wrong_label_is_named_beside_its_field_and_what_was_typed_stays(
     viewer: RealViewer, daemon: RealDaemon
 ) -> None:

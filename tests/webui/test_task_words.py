@@ -15,7 +15,7 @@ from webui.blotting import BLOT, blotted
 from webui.causes import explained, need_at_fault
 from webui.happenings import happening
 from webui.rows import Row, rowed
-from webui.words import coded, when
+from webui.words import coded, counted, percent, size, usd, when
 
 
 def why(code: str, message: str = "", **fields: Any) -> tuple[str, str, str]:
@@ -26,6 +26,14 @@ def why(code: str, message: str = "", **fields: Any) -> tuple[str, str, str]:
 
 def test_what_stands_between_backticks_is_code_and_nothing_else_is_markup() -> None:
     assert coded("`a<b` or <i> `") == "<code>a&lt;b</code> or &lt;i&gt; `"
+
+
+def test_figures_are_short_and_none_is_too_large_to_be_told() -> None:
+    assert [percent(each) for each in (40.0, 12.54, 0, 100)] == ["40 %", "12.5 %", "0 %", "100 %"]
+    assert [usd(each) for each in (0.5, 0.0125, 2, 0)] == ["0.50 USD", "0.0125 USD", "2.00 USD", "0.00 USD"]
+    assert counted(125000) == "125,000"
+    for figure in (percent, usd, counted, size):
+        assert figure(10**400) and figure(-(10**400))
 
 
 def test_every_cause_has_a_sentence_and_every_bad_end_a_remedy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,9 +41,9 @@ def test_phases_are_told_with_how_long_each_took(viewer: RealViewer, daemon: Rea
     tell(daemon, task, progress=10, phase="<i>fetch")
     tell(daemon, task, progress=30, items_processed=3, items_failed=1)
     page.goto(viewer.url + path_of(task))
-    expect(page.locator("#progress")).to_contain_text("30.0 % <i>fetch for")
-    expect(page.locator("#progress")).to_contain_text("3 items done 1 items failed")
-    expect(page.get_by_role("progressbar", name="Progress")).to_have_text("30.0 %")
+    expect(page.locator("#progress")).to_contain_text("30 % <i>fetch for")
+    expect(page.locator("#progress")).to_contain_text("3 items done 1 item failed")
+    expect(page.get_by_role("progressbar", name="Progress")).to_have_text("30 %")
     tell(daemon, task, phase="build")
     expect(page.locator("#phases li")).to_have_count(2)
     expect(page.locator("#phases li").nth(1).locator("time")).to_be_visible()
@@ -78,12 +79,12 @@ def test_what_a_model_used_stands_with_its_attempt_and_in_the_sum_of_the_session
     used = {"input_tokens": 1200, "output_tokens": 34, "cost_usd": 0.0125, "turns": 3}
     tell(daemon, task, usage=used)
     page.goto(viewer.url + path_of(task))
-    for text in ("1200 tokens in", "34 tokens out", "0.0125 USD", "3 turns"):
+    for text in ("1,200 tokens in", "34 tokens out", "0.0125 USD", "3 turns"):
         expect(page.locator("#attempt-1")).to_contain_text(text)
     daemon.request("POST", f"/tasks/{task['task_id']}/cancel")
     daemon.wait(task["task_id"])
     page.goto(f"{viewer.url}/a/one/s/s")
-    for text in ("1 attempt", "1200 tokens in", "0.0125 USD", "of processors"):
+    for text in ("1 attempt", "1,200 tokens in", "0.0125 USD", "of processors"):
         expect(page.locator("#usage")).to_contain_text(text)
     assert wrong_with(page) == []
 
@@ -97,8 +98,8 @@ def test_a_budget_shows_what_is_left_and_that_it_is_used_up_and_the_queue_says_w
     waiting = daemon.shell("s", "true")
     tell(daemon, task, usage={"cost_usd": 0.5, "input_tokens": 300})
     page.goto(f"{viewer.url}/a/one/s/s")
-    expect(page.locator("#budget-max_cost_usd")).to_contain_text("0.5 USD of 2.00 USD (max_cost_usd), 1.50 USD left")
-    expect(page.locator("#budget-max_tokens")).to_contain_text("300 of 1000 (max_tokens), 700 left")
+    expect(page.locator("#budget-max_cost_usd")).to_contain_text("0.50 USD of 2.00 USD (max_cost_usd), 1.50 USD left")
+    expect(page.locator("#budget-max_tokens")).to_contain_text("300 of 1,000 (max_tokens), 700 left")
     tell(daemon, task, usage={"cost_usd": 2.5, "input_tokens": 300})
     expect(page.locator("#budget-max_cost_usd")).to_contain_text("used up")
     ended = daemon.wait(task["task_id"])
@@ -107,6 +108,24 @@ def test_a_budget_shows_what_is_left_and_that_it_is_used_up_and_the_queue_says_w
     page.goto(f"{viewer.url}/queue")
     expect(page.locator(f"#row-one-{waiting['task_id']}")).to_contain_text("max_cost_usd")
     assert "used up its budget" in viewer.html(path_of(ended))
+    page.goto(f"{viewer.url}/a/one/s/s")
+    page.locator("#budget-max_cost_usd").get_by_role("link", name="edit it").click()
+    page.get_by_label("Cost (USD)").fill("20")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#budget-max_cost_usd")).to_contain_text("2.50 USD of 20.00 USD (max_cost_usd), 17.50 USD left")
+    assert daemon.wait(waiting["task_id"])["state"] == "completed"
+
+
+def test_a_budget_of_nothing_is_shown_as_used_up(viewer: RealViewer, daemon: RealDaemon) -> None:
+    daemon.request("POST", "/sessions", {"session_id": "s", "policy": {"budget": {"max_tokens": 0}}})
+    assert "0 of 0 (max_tokens): used up" in viewer.html("/a/one/s/s")
+
+
+def test_what_no_model_was_asked_for_is_not_among_what_was_used(viewer: RealViewer, daemon: RealDaemon) -> None:
+    daemon.wait(daemon.shell("s", "echo hello")["task_id"])
+    used = re.search(r'<section id="usage">(.*?)</section>', viewer.html("/a/one/s/s"), re.DOTALL)
+    assert used is not None and "1 attempt" in used[1] and "6 B output" in used[1]
+    assert "tokens" not in used[1] and "USD" not in used[1] and " 0 B" not in used[1]
 
 
 def test_a_sub_task_and_the_one_that_submitted_it_lead_to_each_other(

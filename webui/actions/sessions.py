@@ -45,6 +45,15 @@ _FIELDS = fields_of(
                 "default": {},
                 "description": "Keys and values to find it by.",
             },
+            "budget": {
+                "type": "object",
+                "description": "What all its tasks may use together; without a figure there is no limit.",
+                "properties": {
+                    "max_cost_usd": {"type": "number", "minimum": 0, "title": "Cost (USD)"},
+                    "max_tokens": {"type": "integer", "minimum": 0, "title": "Tokens"},
+                    "max_wall_s": {"type": "number", "minimum": 0, "title": "Time that they run (s)"},
+                },
+            },
         }
     },
     {},
@@ -52,10 +61,11 @@ _FIELDS = fields_of(
 
 
 async def edit_form(visit: Visit) -> Page:
-    """Title and labels as they are, to change."""
+    """Title, labels and budget as they are, to change."""
     visit.require(Role.OPERATOR)
     answer, _ = await _session(visit)
-    return _edit(visit, Filled(typed=typed_of(_FIELDS, answer.value)) if answer.ok else Filled(), _editable(answer))
+    now = _editable(answer)
+    return _edit(visit, Filled(typed=typed_of(_FIELDS, now)) if now is not None else Filled(), now)
 
 
 async def edit(visit: Visit) -> Page | web.Response:
@@ -66,6 +76,8 @@ async def edit(visit: Visit) -> Page | web.Response:
     if values is None:
         return _edit(visit, filled, was)
     asked = {"title": values.get("title"), "labels": values.get("labels", {})}
+    if any(name.partition(".")[0] == "budget" for name in filled.typed.texts):
+        asked["budget"] = values.get("budget", {})
     changes = {name: value for name, value in asked.items() if was is None or was.get(name) != value}
     agent, action = visit.agent(), Action(title="Edit the session", truth=session_page(visit))
     for _ in range(MAX_TRIES):
@@ -78,7 +90,7 @@ async def edit(visit: Visit) -> Page | web.Response:
         if was is not None and any(now[name] not in (was.get(name), changes[name]) for name in changes):
             return _overtaken(visit, filled, now)
         bound = {"If-Match": f'"{session["seq"]}"'}
-        answer = await act(visit, agent, "PATCH", session_path(visit), body=changes, headers=bound)
+        answer = await act(visit, agent, "PATCH", session_path(visit), body=_patch(changes), headers=bound)
         if answer.http_status != 412:
             break
     if answer.ok:
@@ -93,7 +105,20 @@ def _editable(answer: Answer) -> dict[str, Any] | None:
     """What can be edited, as an agent has it; None when it did not say."""
     if not answer.ok or not isinstance(answer.value, dict):
         return None
-    return {"title": answer.value.get("title"), "labels": answer.value.get("labels") or {}}
+    policy = answer.value.get("policy")
+    budget = policy.get("budget") if isinstance(policy, dict) else None
+    limits = budget.items() if isinstance(budget, dict) else ()
+    return {
+        "title": answer.value.get("title"),
+        "labels": answer.value.get("labels") or {},
+        "budget": {name: most for name, most in limits if most is not None},
+    }
+
+
+def _patch(changes: dict[str, Any]) -> dict[str, Any]:
+    """The changes as PATCH takes them; without a limit there is no budget."""
+    rest = {name: value for name, value in changes.items() if name != "budget"}
+    return rest if len(rest) == len(changes) else {**rest, "policy": {"budget": changes["budget"] or None}}
 
 
 def _remembered(text: object) -> dict[str, Any] | None:
@@ -110,7 +135,11 @@ def _overtaken(visit: Visit, filled: Filled, now: dict[str, Any]) -> Page:
     theirs = typed_of(_FIELDS, now).texts
     filled.notices = [
         "Somebody changed the same since this form was shown, so nothing was saved.",
-        *(f"{field.label} is now: {theirs.get(field.name) or '(none)'}" for field in _FIELDS),
+        *(
+            f"{each.label} is now: {theirs.get(each.name) or '(none)'}"
+            for field in _FIELDS
+            for each in field.inner or (field,)
+        ),
         "Save again to put yours in its place.",
     ]
     return _edit(visit, filled, now)
