@@ -25,6 +25,7 @@ from agentd.model.launch import Exit
 from agentd.model.task import Retry, State, Task
 from agentd.service.workflows import WorkflowVerbs
 from agentd.store.collecting import collect
+from agentd.store.handed import sync_handed
 from agentd.store.ledger import Ledger
 
 #: Of files that were not kept, so many are named.
@@ -47,10 +48,19 @@ class Attempts(WorkflowVerbs):
         return self.stage(ledger, [event])
 
     async def collected(self, task: Task, exit: Exit) -> Exit:
-        """The exit of an attempt, after the files that it asked to keep were; what was not is said in its message."""
+        """The exit of an attempt, after the files that it asked to keep were, and what it hands on is durable.
+
+        What could not be is said in its message.
+        """
+        session_dir, most = self.store.path(task.session_id), self.settings.limits.artifact_bytes
+        if task.workflow is not None:
+            try:
+                await self.in_thread(sync_handed, self.store.disk, session_dir, task.task_id, task.attempt)
+            except OSError as error:
+                lost = f"what it hands on may be lost: {error.strerror}"
+                exit = replace(exit, message="; ".join(filter(None, [exit.message, lost])))
         if not task.artifacts:
             return exit
-        session_dir, most = self.store.path(task.session_id), self.settings.limits.artifact_bytes
         found = await self.in_thread(collect, session_dir, task.task_id, task.artifacts, most)
         more = len(found.problems) - SAID_MOST
         said = [exit.message, *found.problems[:SAID_MOST], f"and {more} more" if more > 0 else ""]

@@ -54,7 +54,7 @@ class Residency(Catalogue):
         self.on_edited: Callable[[str], None] = lambda session_id: None
         self.on_damaged: Callable[[str, str], None] = lambda session_id, reason: None
         self.on_healed: Callable[[str], None] = lambda session_id: None
-        self._disk = disk
+        self.disk = self._disk = disk
         self._limits = limits
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = limits.resident_sessions
