@@ -135,7 +135,8 @@ async def cancel(call: Call) -> web.StreamResponse:
 
 async def retry(call: Call) -> web.StreamResponse:
     """Submit an ended task again."""
-    return _created(call, await call.service.retry(call.params["task_id"], preconditions.key(call)))
+    key, parent_id = preconditions.key(call), call.caller.task_id
+    return _created(call, await call.service.retry(call.params["task_id"], key, parent_id))
 
 
 async def progress(call: Call) -> web.StreamResponse:

@@ -70,7 +70,7 @@ class Cleanup(Upkeep):
 
     def _with_keys(self, entry: Entry, keys: Iterable[KeyRecord], segment: int) -> SessionFacts:
         session = entry.session
-        valid = [key for key in keys if not self._expired(key)]
+        valid = [key for key in keys if not self.keys.expired(key)]
         return SessionFacts(
             session_id=session.session_id,
             updated_at=epoch(session.updated_at),
@@ -81,12 +81,9 @@ class Cleanup(Upkeep):
             segment=segment,
         )
 
-    def _expired(self, key: KeyRecord) -> bool:
-        return self.clock.time() - epoch(key.at) > self.settings.limits.idempotency_ttl_s
-
     def _forget_expired(self, entry: Entry) -> None:
         if entry.ledger is not None:
-            expired = [key.key_hash for key in entry.ledger.keys.values() if self._expired(key)]
+            expired = [key.key_hash for key in entry.ledger.keys.values() if self.keys.expired(key)]
             if expired:
                 entry.ledger.drop_keys(expired)
                 entry.ledger.views.ask()

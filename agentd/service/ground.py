@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -12,27 +12,24 @@ import msgspec
 from agentd.bus import Bus
 from agentd.clock import Clock, epoch, rfc3339
 from agentd.config import Settings
-from agentd.errors import Draining, IdempotencyConflict, SessionNotFound, SessionReadOnly, StorageFailed, TaskNotFound
+from agentd.errors import Draining, SessionNotFound, SessionReadOnly, StorageFailed, TaskNotFound
 from agentd.kinds.registry import Kinds
 from agentd.model.changes import used
 from agentd.model.consequences import after_end
 from agentd.model.events import (
     AgentEvent,
     Event,
-    SessionCreated,
     SessionQuarantined,
     SessionUpdated,
-    TaskCreated,
     TaskEvent,
     TaskFinished,
     TaskRetried,
 )
 from agentd.model.reading import read
-from agentd.model.requests import Key
-from agentd.model.run_events import RunCreated
 from agentd.model.session import SessionUsage
 from agentd.model.task import State, Task
 from agentd.scopes import TaskTokens
+from agentd.service.keys import Keys
 from agentd.service.runner import Runner
 from agentd.store.history import History
 from agentd.store.ledger import Committed, Ledger
@@ -41,9 +38,6 @@ from agentd.store.record_cache import RecordCache
 from agentd.store.store import Store
 
 T = TypeVar("T")
-
-#: Idempotency-Keys whose session is remembered, to notice one that is used again for another session.
-KEYS_KEPT = 10_000
 
 
 class _Waiter(NamedTuple):
@@ -85,7 +79,7 @@ class Ground:
         self._waiters: dict[str, list[_Waiter]] = {}
         self._histories: dict[str, History] = {}
         self._log_indexes = LogIndexes()
-        self._key_homes: OrderedDict[str, str] = OrderedDict()  #: sessions by the latest Idempotency-Keys of this boot
+        self.keys = Keys(clock, settings.limits.idempotency_ttl_s)
         self._records = RecordCache()
         store.on_commit = self._committed
         store.on_failed = store.on_healed = self._rolled_back
@@ -201,18 +195,6 @@ class Ground:
             due=self.due,
         )
 
-    def check_key(self, key: Key | None, session_id: str) -> None:
-        """Raises IdempotencyConflict when the key made something in another session (one of the last KEYS_KEPT)."""
-        home = self._key_homes.get(key.key_hash) if key is not None else None
-        if home is not None and home != session_id and home in self.store.entries:
-            raise IdempotencyConflict(f"this Idempotency-Key was used for session {home!r}; use a new key")
-
-    def _remember_key(self, event: Event, session_id: str) -> None:
-        if isinstance(event, (TaskCreated, SessionCreated, RunCreated)) and event.key_hash is not None:
-            self._key_homes[event.key_hash] = session_id
-            if len(self._key_homes) > KEYS_KEPT:
-                self._key_homes.popitem(last=False)
-
     def refuse_when_draining(self) -> None:
         """Raises Draining when the daemon is stopping."""
         if self.runner.draining:
@@ -264,7 +246,7 @@ class Ground:
     def _committed(self, session_id: str, committed: Sequence[Committed]) -> None:
         history = self._histories.get(session_id)
         for seq, event, line, task in committed:
-            self._remember_key(event, session_id)
+            self.keys.remember(event, session_id)
             self.bus.publish(session_id, seq, line)
             if task is None:
                 continue

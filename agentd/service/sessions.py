@@ -102,7 +102,7 @@ class SessionVerbs(Stopping):
         """
         session = self.new_session(new, key)
         session_id = session.session_id
-        self.check_key(key, session_id)
+        self.keys.check_home(key, session_id, self.store.entries)
         await self.store.created_by_now(session_id)
         if key is not None and session_id in self.store.entries:
             ledger = await self.store.ledger(session_id)

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from agentd.clock import epoch, rfc3339
 from agentd.errors import (
     FieldError,
-    IdempotencyConflict,
     Invalid,
     InvalidTransition,
     QueueFull,
@@ -106,7 +105,7 @@ class Submission(SessionVerbs):
             return await self._submit_to(await self.store.ledger(existing), asked, key)
         session = self.new_session(NewSession(session_id=named), key)
         session_id = session.session_id
-        self.check_key(key, session_id)
+        self.keys.check_home(key, session_id, self.store.entries)
         await self.store.created_by_now(session_id)
         if session_id in self.store.entries:
             return await self._submit_to(await self.store.ledger(session_id), asked, key)
@@ -121,25 +120,23 @@ class Submission(SessionVerbs):
 
     async def _submit_to(self, ledger: Ledger, asked: _Asked, key: Key | None) -> Created[tuple[Task, ...]]:
         with ledger.kept():
-            if key is not None and (first := await self._first_answer(ledger, key)) is not None:
+            if (first := await self._first_answer(ledger, key)) is not None:
                 return Created(value=first, replayed=True)
             self.refuse_when_draining()
             tasks = await self._accepted(ledger.session.session_id, asked, ledger)
             return await self._create(ledger, tasks, key)
 
     async def _create(self, ledger: Ledger, tasks: Sequence[Task], key: Key | None) -> Created[tuple[Task, ...]]:
-        if key is not None and (first := await self._first_answer(ledger, key)) is not None:
+        if (first := await self._first_answer(ledger, key)) is not None:
             return Created(value=first, replayed=True)  # one that came while this was being accepted
         seq = ledger.head_seq + 1  # staging them may start some at once, which are events of their own
         await self.stage(ledger, _creations(tasks, key))
         return Created(value=tuple(replace(task, seq=seq + place) for place, task in enumerate(tasks)))
 
-    async def _first_answer(self, ledger: Ledger, key: Key) -> tuple[Task, ...] | None:
-        record = ledger.head_key(key.key_hash)
-        if record is None or self.clock.time() - epoch(record.at) > self.settings.limits.idempotency_ttl_s:
+    async def _first_answer(self, ledger: Ledger, key: Key | None) -> tuple[Task, ...] | None:
+        record = self.keys.first_use(ledger, key, "task_id")
+        if record is None or record.task_id is None:
             return None
-        if record.body_hash != key.body_hash or record.task_id is None:
-            raise IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
         await ledger.settled()
         if record.batch > 1:
             return await self._batch_of(ledger, record)
@@ -162,16 +159,16 @@ class Submission(SessionVerbs):
         try:
             for place, new in enumerate(asked.tasks):  # noqa: B007 - where it was, if it was wrong
                 self._check(new)
-            self._check_room(len(asked.tasks), ledger)
-            parent = self._parent(asked, ledger)
             left: dict[str, Task] = {}  # what is needed and no longer in memory: it has ended
             needed = {need: at for at, new in reversed([*enumerate(asked.tasks)]) for need in new.needs}
             while ledger and (gone := [need for need in needed if need not in left and ledger.head(need) is None]):
                 for need in gone:
                     place = needed[need]
                     left[need] = await self._needed(need, session_id)
+            # Nothing is awaited any more: no needed task can end meanwhile, and no parent be asked to stop.
+            self._check_room(len(asked.tasks), ledger)
+            parent = self._parent(asked, ledger)
             tasks = []
-            # Nothing is awaited any more: no needed task can end meanwhile.
             for place, new in enumerate(asked.tasks):  # noqa: B007
                 pending = self._pending(new.needs, session_id, left, ledger)
                 task = self._made(session_id, new, asked.source, pending)
@@ -265,8 +262,8 @@ class Submission(SessionVerbs):
             raise _stranger(need, session_id)
         return task
 
-    async def retry(self, task_id: str, key: Key | None) -> Created[Task]:
-        """Submit an ended task again, as a new one with `retry_of`.
+    async def retry(self, task_id: str, key: Key | None, parent_id: str | None = None) -> Created[Task]:
+        """Submit an ended task again, as a new one with `retry_of`; with `parent_id`, as a sub-task of that one.
 
         Raises:
             TaskNotFound, SessionReadOnly, IdempotencyConflict, QueueFull, Draining, StorageFailed
@@ -275,10 +272,10 @@ class Submission(SessionVerbs):
         task = await self.find(task_id)
         ledger = await self.store.ledger(task.session_id)
         with ledger.kept():
-            return await self._retried(ledger, task, key)
+            return await self._retried(ledger, task, key, parent_id)
 
-    async def _retried(self, ledger: Ledger, task: Task, key: Key | None) -> Created[Task]:
-        if key is not None and (first := await self._first_answer(ledger, key)) is not None:
+    async def _retried(self, ledger: Ledger, task: Task, key: Key | None, parent_id: str | None) -> Created[Task]:
+        if (first := await self._first_answer(ledger, key)) is not None:
             return Created(value=first[0], replayed=True)
         if not task.terminal:
             raise InvalidTransition(f"task {task.task_id} is {task.state}; wait for its end, or cancel it first")
@@ -286,7 +283,7 @@ class Submission(SessionVerbs):
         given = {name: getattr(task, name) for name in _RETRIED_FIELDS}
         trigger = AskedTrigger(type=TriggerType.RETRY, source=task.task_id)
         new = NewTask(**given, trigger=trigger)
-        (fresh,) = await self._accepted(task.session_id, _Asked((new,), task.task_id), ledger)
+        (fresh,) = await self._accepted(task.session_id, _Asked((new,), task.task_id, parent_id), ledger)
         made = await self._create(ledger, (replace(fresh, retry_of=task.task_id),), key)
         return Created(value=made.value[0], replayed=made.replayed)
 

@@ -7,9 +7,7 @@ from operator import attrgetter
 
 from msgspec.structs import asdict, replace
 
-from agentd.clock import epoch
 from agentd.errors import (
-    IdempotencyConflict,
     InvalidTransition,
     QueueFull,
     RunNotFound,
@@ -92,13 +90,9 @@ class WorkflowVerbs(RunDriver):
             return Created(value=await self._view(ledger, run))
 
     async def _first_run(self, ledger: Ledger, key: Key | None) -> Run | None:
-        record = ledger.head_key(key.key_hash) if key is not None else None
-        if key is None or record is None:
+        record = self.keys.first_use(ledger, key, "run_id")
+        if record is None or record.run_id is None:
             return None
-        if self.clock.time() - epoch(record.at) > self.settings.limits.idempotency_ttl_s:
-            return None
-        if record.body_hash != key.body_hash or record.run_id is None:
-            raise IdempotencyConflict("this Idempotency-Key was used with another body; use a new key")
         await ledger.settled()
         run = ledger.runs.get(record.run_id)
         if run is None:

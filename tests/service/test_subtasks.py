@@ -83,3 +83,12 @@ async def test_sub_tasks_are_bounded_in_depth_and_in_number(build: Build) -> Non
     await child(house, top)
     with pytest.raises(QueueFull, match="live_subtasks"):
         await child(house, top)
+
+
+async def test_what_a_task_submits_again_is_its_sub_task_too_and_runs_while_it_waits_for_it(house: House) -> None:
+    await house.session(max_parallel=1)
+    parent = await running(house, await house.submit("sleep 60"))
+    first = await house.ended((await child(house, parent, "false")).task_id)
+    again = (await house.service.retry(first.task_id, None, parent.task_id)).value
+    assert (again.parent_id, again.depth, again.retry_of) == (parent.task_id, 1, first.task_id)
+    assert (await house.ended(again.task_id)).state is State.FAILED
