@@ -12,7 +12,7 @@ from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.lanes import Lanes
 from agentd.model.budget import reached, spent
 from agentd.model.session import Session
-from agentd.model.task import Cause, CauseCode, State
+from agentd.model.task import Cause, CauseCode, State, Task
 from agentd.service import Service
 from agentd.store.ledger import Ledger
 
@@ -37,7 +37,7 @@ class Budgets:
         if budget is None or ledger is None:
             self._lanes.hold(session_id, None)
             return
-        running = [task for task in ledger.heads() if task.state is State.RUNNING]
+        running = self._running(ledger)
         used = spent(ledger.head_session.usage, running, self._service.clock.time())
         why = reached(budget, used)
         self._lanes.hold(session_id, why)
@@ -61,14 +61,21 @@ class Budgets:
     async def _stop(self, ledger: Ledger, why: str) -> None:
         session_id = ledger.session.session_id
         cause = Cause(code=CauseCode.BUDGET, message=why)
-        with contextlib.suppress(StorageFailed, SessionReadOnly):
-            running = [task.task_id for task in ledger.heads() if task.state is State.RUNNING]
-            await self._service.stop_tasks(ledger, dict.fromkeys(running, cause))
-        self._stopping.discard(session_id)
-        if any(task.state is State.RUNNING and task.stop_cause is None for task in ledger.tasks.values()):
+        try:
+            with contextlib.suppress(StorageFailed, SessionReadOnly):
+                running = [task.task_id for task in self._running(ledger)]
+                await self._service.stop_tasks(ledger, dict.fromkeys(running, cause))
+        finally:
+            self._stopping.discard(session_id)
+        if any(task.stop_cause is None for task in self._running(ledger)):
             self._arm(session_id, STORAGE_RETRY_S)
 
+    def _running(self, ledger: Ledger) -> list[Task]:
+        found = map(ledger.head, self._lanes.running(ledger.session.session_id))
+        return [task for task in found if task is not None and task.state is State.RUNNING]
+
     def _arm(self, session_id: str, wait_s: float) -> None:
+        self._disarm(session_id)
         loop = asyncio.get_running_loop()
         self._timers[session_id] = loop.call_later(min(FARTHEST_S, wait_s), self._ring, session_id)
 

@@ -232,6 +232,10 @@ class Lanes:
             found += sum(len(parents & lane.running.keys()) for lane in lanes.values())
         return found
 
+    def running(self, session_id: str) -> list[str]:
+        """Ids of the session's tasks that run."""
+        return [task_id for lane in self._lanes.get(session_id, {}).values() for task_id in lane.running]
+
     def of(self, task: Task) -> Lane | None:
         """The task's lane, if that has anything to run."""
         return self._lanes.get(task.session_id, {}).get(task.parent_id)

@@ -96,13 +96,12 @@ class Scheduler:
 
     def stop(self, task: Task) -> None:
         """End the processes of a task whose intent to stop is durable."""
-        self._engine.stop(_attempt_id(task))
+        self._engine.stop(task.attempt_id)
 
     def rolled_back(self, ledger: Ledger) -> None:
         """Take the durable tasks as the truth again, and try to go on a little later."""
         session = ledger.session
         self._lanes.forget(session.session_id)
-        self._budgets.look(session)
         later = self._clock.time() + STORAGE_RETRY_S
         for task in ledger.tasks.values():
             # What has an attempt runs, or will be told of when its claim fails; what runs and has none has just ended.
@@ -114,6 +113,7 @@ class Scheduler:
             elif task.state is State.WAITING:
                 start = epoch(task.not_before) if task.not_before is not None else 0.0
                 self._start_times.look_at(task, max(start, later))
+        self._budgets.look(session)  # of what runs, as the lanes now know it
         if self._storage_timer is None:
             loop = asyncio.get_running_loop()
             self._storage_timer = loop.call_later(STORAGE_RETRY_S, self._storage_retry)
@@ -306,7 +306,3 @@ class Scheduler:
     def scale(self, scale: Scale) -> Capacity:
         """Change the pool's bounds."""
         return self._engine.scale(scale.min, scale.max)
-
-
-def _attempt_id(task: Task) -> str:
-    return f"{task.task_id}.{task.attempt}"

@@ -24,7 +24,7 @@ def launch_of(
 ) -> Launch:
     """The launch of the task's current attempt."""
     return Launch(
-        attempt_id=f"{task.task_id}.{task.attempt}",
+        attempt_id=task.attempt_id,
         task_id=task.task_id,
         argv=argv,
         env=env,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from agentd.clock import epoch
 from agentd.model.session import Budget, SessionUsage
-from agentd.model.task import State, Task, Usage
+from agentd.model.task import Task, Usage
 
 
 class Spent(NamedTuple):
@@ -18,17 +18,16 @@ class Spent(NamedTuple):
     wall_s: float
 
 
-def spent(usage: SessionUsage | None, tasks: Iterable[Task], now: float) -> Spent:
-    """What was used up to `now`, in seconds since the epoch; `tasks` are those of the session that may run."""
+def spent(usage: SessionUsage | None, running: Iterable[Task], now: float) -> Spent:
+    """What was used up to `now`, in seconds since the epoch; `running` are its tasks that run."""
     before = usage or SessionUsage()
     cost_usd, tokens, wall_s = before.cost_usd, before.input_tokens + before.output_tokens, before.wall_s
-    for task in tasks:
-        if task.state is State.RUNNING:
-            attempt = task.attempts[-1]
-            told = attempt.usage or Usage()
-            cost_usd += told.cost_usd or 0.0
-            tokens += (told.input_tokens or 0) + (told.output_tokens or 0)
-            wall_s += max(0.0, now - epoch(attempt.started_at))
+    for task in running:
+        attempt = task.attempts[-1]
+        told = attempt.usage or Usage()
+        cost_usd += told.cost_usd or 0.0
+        tokens += (told.input_tokens or 0) + (told.output_tokens or 0)
+        wall_s += max(0.0, now - epoch(attempt.started_at))
     return Spent(cost_usd, tokens, wall_s)
 
 

@@ -224,3 +224,8 @@ class Task(Value, frozen=True, kw_only=True):
     def terminal(self) -> bool:
         """Whether it has ended for good."""
         return self.state in TERMINAL
+
+    @property
+    def attempt_id(self) -> str:
+        """Its latest attempt, as engines and files name it."""
+        return f"{self.task_id}.{self.attempt}"

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from agentd.errors import Conflict, InputFull, Invalid, InvalidTransition
 from agentd.model.reports import INPUT_CALL_MOST, InputTaken, NewInput, NewSize
-from agentd.model.task import State, Task
+from agentd.model.task import Task
 from agentd.service.questions import Questions
 
 
@@ -40,9 +40,9 @@ class Inputs(Questions):
             Invalid: there is nothing to hand over, too much, or it is no base64.
         """
         data = _bytes(new)
-        task = await self._running(task_id)
+        _, task = await self.find_running(task_id, "has an input")
         try:
-            waiting = self.stdin.input(_attempt_id(task), data, eof=new.eof)
+            waiting = self.stdin.input(task.attempt_id, data, eof=new.eof)
         except KeyError:
             raise _not_there(task) from None
         except (Conflict, InputFull) as error:
@@ -57,25 +57,14 @@ class Inputs(Questions):
             InvalidTransition: the task is not running.
             Conflict: it has no terminal that can be resized.
         """
-        task = await self._running(task_id)
+        _, task = await self.find_running(task_id, "has an input")
         try:
-            self.stdin.resize(_attempt_id(task), size.rows, size.columns)
+            self.stdin.resize(task.attempt_id, size.rows, size.columns)
         except KeyError:
             raise _not_there(task) from None
         except Conflict as error:
             raise Conflict(f"task {task_id}: {error.detail}") from None
         return task
-
-    async def _running(self, task_id: str) -> Task:
-        ledger, task = await self.find_running(task_id, "has an input")
-        if task.state is not State.RUNNING:
-            await ledger.settled()
-            raise InvalidTransition(f"task {task_id} is {task.state}; try again once it runs")
-        return task
-
-
-def _attempt_id(task: Task) -> str:
-    return f"{task.task_id}.{task.attempt}"
 
 
 def _not_there(task: Task) -> InvalidTransition:

@@ -53,6 +53,7 @@ class Questions(TaskVerbs):
         ledger, task = await self.find_running(task_id, "is answered")
         question = task.awaiting
         if question is None or new.ask_id not in (None, question.ask_id):
+            await ledger.settled()  # what is told is durable, also in a refusal
             what = "nothing" if question is None else "something else"
             raise InvalidTransition(f"task {task_id} asks {what} now; look at it again")
         if question.options and new.answer not in question.options:
