@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agentd.drivers.moving import put_right
-from agentd.drivers.writing import replace
+from agentd.drivers.writing import read, replace
+from agentd.kinds.agents.known import USAGE
 from agentd.kinds.agents.protocol import Adapter, Assignment
-
-_USAGE = "agentd-usage.json"
 
 
 class Home:
@@ -24,6 +23,7 @@ class Home:
         self._path = Path(assignment.home)
         moved = environ.get(adapter.home_variable) if adapter.home_variable is not None else None
         user = environ.get("HOME")
+        self._linked: list[tuple[Path, Path]] = []
         self._own = Path(moved) if moved else Path(user, adapter.own_home) if user and adapter.own_home else None
 
     def prepare(self) -> None:
@@ -38,26 +38,31 @@ class Home:
         for file in self._adapter.files(self._assignment):
             replace(self._path / file.name, file.text)
         for own, name in self._links():
+            if name.is_symlink() and name.readlink() != own:
+                name.unlink()
             if own.exists() and not name.is_symlink() and not name.exists():
                 name.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 name.symlink_to(own)
+            if name.is_symlink():
+                self._linked.append((own, name))
 
     def settle(self) -> None:
         """Give the user back what the CLI wrote over a link, as it does when it renews a login; then link again.
 
-        Credentials would otherwise stay in the session, and be exported with it.
+        Only what this very CLI wrote, and only outside a sandbox: one that is in there, or an import, would otherwise
+        write the user's own settings, by which programs are run.
         """
-        for own, name in self._links():
+        for own, name in self._linked if not self._assignment.within else ():
             if name.is_file() and not name.is_symlink():
-                with contextlib.suppress(OSError):
-                    replace(own, name.read_text())
+                with contextlib.suppress(OSError, ValueError):
+                    replace(own, read(name).decode())
                     name.unlink()
                     name.symlink_to(own)
 
     def counted(self, conversation: str) -> tuple[int, int]:
         """Tokens that earlier attempts have told of this conversation: input, output."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            kept = json.loads((self._path / _USAGE).read_text())[conversation]
+            kept = json.loads(read(self._path / USAGE))[conversation]
             return int(kept[0]), int(kept[1])
         return 0, 0
 
@@ -65,12 +70,14 @@ class Home:
         """Keep what the conversation has used so far."""
         kept = {}
         with contextlib.suppress(OSError, ValueError):
-            kept = json.loads((self._path / _USAGE).read_text())
+            kept = json.loads(read(self._path / USAGE))
         with contextlib.suppress(OSError, TypeError):
-            replace(self._path / _USAGE, json.dumps({**kept, conversation: [input_tokens, output_tokens]}))
+            replace(self._path / USAGE, json.dumps({**kept, conversation: [input_tokens, output_tokens]}))
 
     def _links(self) -> list[tuple[Path, Path]]:
         own = self._own
         if own is None or own == self._path:
             return []
-        return [(own / link.own, self._path / link.name) for link in self._adapter.links]
+        home = self._path.resolve()
+        links = [(own / link.own, self._path / link.name) for link in self._adapter.links]
+        return [(own, name) for own, name in links if name.parent.resolve().is_relative_to(home)]

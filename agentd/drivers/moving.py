@@ -11,10 +11,10 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from agentd.drivers.writing import replace
+from agentd.drivers.writing import read, replace
+from agentd.kinds.agents.known import PLACE
 from agentd.kinds.agents.protocol import Column, Remembered
 
-_PLACE = "agentd-place.txt"
 #: How long another process may hold a database, in seconds.
 BUSY_S = 5.0
 
@@ -26,15 +26,17 @@ def put_right(home: Path, remembered: Remembered) -> None:
         OSError: the home cannot be written.
     """
     session = str(home.parent.parent)
-    kept = home / _PLACE
+    kept = home / PLACE
     before = None
-    with contextlib.suppress(FileNotFoundError):
-        before = kept.read_text(encoding="utf-8", errors="surrogateescape")
+    with contextlib.suppress(OSError):
+        before = read(kept).decode(errors="surrogateescape")
     if before == session:
         return
     if before:
         for column in remembered.columns:
             for database in sorted(home.glob(column.database)):
+                if not _is_ours(database, home):
+                    continue
                 _rewrite(database, column, before, session)
         if remembered.folder is not None:
             _rename(home / remembered.folder, _dashed(before), _dashed(session))
@@ -52,8 +54,13 @@ def _rewrite(database: Path, column: Column, before: str, after: str) -> None:
         sys.stderr.write(f"agentd: {database.name} still has the session's former path: {error}\n")
 
 
+def _is_ours(database: Path, home: Path) -> bool:
+    """Whether no link leads to another place: a CLI in a sandbox may have made one."""
+    return database.is_file() and database.resolve() == home.resolve() / database.relative_to(home)
+
+
 def _rename(folder: Path, before: str, after: str) -> None:
-    if not folder.is_dir():
+    if folder.is_symlink() or not folder.is_dir():
         return
     for each in sorted(folder.iterdir()):
         new = folder / (after + each.name.removeprefix(before))

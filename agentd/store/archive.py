@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -19,6 +19,9 @@ import msgspec
 from agentd.errors import Invalid
 from agentd.model.reading import read
 from agentd.model.task import Value
+
+#: Whether a file of `home/` is part of an archive, by its path in there: what agents keep, only their kind knows.
+GoesAlong = Callable[[str], bool]
 
 FORMAT = 1  #: of the archive; a newer one is refused
 MANIFEST = "manifest.json"

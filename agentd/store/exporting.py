@@ -1,9 +1,9 @@
 """A session as an archive: its files as they were at one event, though it goes on meanwhile.
 
-In it are the journal up to that event, the views of it, the output, the artifacts and `home/`: what agents remember of
-their conversations. Not in it: `workspace/`, which is the tasks' own and may hold what must not leave the machine;
-links, as `home/` has to the user's own logins; and the daemon's tokens. Of a task that runs, the output is there as far
-as it was written.
+In it are the journal up to that event, the views of it, the output, the artifacts and of `home/` what agents remember
+of their conversations. Not in it: `workspace/`, which is the tasks' own and may hold what must not leave the machine;
+links; logins, settings and programs in `home/`; and the daemon's tokens. Of a task that runs, the output is there as
+far as it was written.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 
 from agentd.errors import ArtifactNotFound, StorageFailed
 from agentd.store import journal, layout, views
-from agentd.store.archive import Packer
+from agentd.store.archive import GoesAlong, Packer
 from agentd.store.artifacts import Artifacts
 from agentd.store.disk import Disk
 from agentd.store.view_writer import Moment
@@ -35,7 +35,7 @@ class _Member(NamedTuple):
     blocks: Iterator[bytes]
 
 
-def exported(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
+def exported(disk: Disk, session_dir: str, moment: Moment, goes_along: GoesAlong) -> Iterator[bytes]:
     """The archive of the session as of the moment, in blocks. Blocking.
 
     Raises:
@@ -43,13 +43,13 @@ def exported(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
             read any more, or retention took it meanwhile.
     """
     Artifacts(Path(session_dir)).check()  # a task may have given them any mode
-    return _packed(disk, session_dir, moment)
+    return _packed(disk, session_dir, moment, goes_along)
 
 
-def _packed(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
+def _packed(disk: Disk, session_dir: str, moment: Moment, goes_along: GoesAlong) -> Iterator[bytes]:
     packer = Packer(moment.session.session_id, moment.seq)
     try:
-        for member in _members(disk, session_dir, moment):
+        for member in _members(disk, session_dir, moment, goes_along):
             yield from packer.member(*member)
     except EOFError as error:
         raise StorageFailed(f"{error} became shorter while it was exported; export the session again") from error
@@ -59,7 +59,7 @@ def _packed(disk: Disk, session_dir: str, moment: Moment) -> Iterator[bytes]:
     yield from packer.end()
 
 
-def _members(disk: Disk, session_dir: str, moment: Moment) -> Iterator[_Member]:
+def _members(disk: Disk, session_dir: str, moment: Moment, goes_along: GoesAlong) -> Iterator[_Member]:
     def file(path: str, size: int) -> _Member:
         return _Member(path, size, _blocks(disk, f"{session_dir}/{path}"))
 
@@ -70,8 +70,8 @@ def _members(disk: Disk, session_dir: str, moment: Moment) -> Iterator[_Member]:
     yield from _unwritten(moment, there)
     for path, size in _outputs(disk, session_dir):
         yield file(path, size)
-    for directory in (layout.ARTIFACTS, layout.HOME):
-        yield from _tree(session_dir, directory)
+    yield from _tree(session_dir, layout.ARTIFACTS, lambda path: True)
+    yield from _tree(session_dir, layout.HOME, goes_along)
 
 
 def _held(path: str, data: bytes) -> _Member:
@@ -141,12 +141,12 @@ def _blocks(disk: Disk, path: str) -> Iterator[bytes]:
         disk.close(fd)
 
 
-def _tree(session_dir: str, directory: str) -> Iterator[_Member]:
+def _tree(session_dir: str, directory: str, wanted: GoesAlong) -> Iterator[_Member]:
     artifacts = Artifacts(Path(session_dir), directory)
     cursor: str | None = None
     while True:
         page = artifacts.list(_PAGE, cursor)
-        for row in page.data:
+        for row in filter(lambda row: wanted(row.path), page.data):
             try:
                 opened = artifacts.open(row.path)
             except ArtifactNotFound:

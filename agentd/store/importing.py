@@ -9,7 +9,7 @@ from threading import Lock
 
 from agentd.errors import Invalid, SessionExists, TooLarge
 from agentd.store import inside, layout
-from agentd.store.archive import MANIFEST, MAX_MANIFEST_BYTES, Begin, Packed, Unpacker, read_manifest
+from agentd.store.archive import MANIFEST, MAX_MANIFEST_BYTES, Begin, GoesAlong, Packed, Unpacker, read_manifest
 from agentd.store.disk import Disk, failure
 from agentd.store.verifying import verified
 from agentd.store.views import View
@@ -27,7 +27,7 @@ class Import:
     Blocking. It may be closed while another thread is in `feed`, as when a client leaves: that is waited for.
     """
 
-    def __init__(self, disk: Disk, sessions_dir: str, session_id: str, max_bytes: int) -> None:
+    def __init__(self, disk: Disk, sessions_dir: str, session_id: str, max_bytes: int, goes_along: GoesAlong) -> None:
         """Begin.
 
         Raises:
@@ -41,6 +41,7 @@ class Import:
         self._new = layout.new_session_dir(sessions_dir, session_id)
         self._left = max_bytes
         self._max_bytes = max_bytes
+        self._goes_along = goes_along
         self._unpacker = Unpacker()
         self._packed: list[Packed] = []
         self._directories = {self._new}
@@ -155,9 +156,14 @@ class Import:
             if layout.segment_number(names[1]) is not None or layout.parsed_record_name(names[1]) is not None:
                 return _check_size(member, MAX_READ_BYTES)
         elif (len(names) == 2 and names[0] == layout.OUTPUT and layout.is_output(names[1])) or (
-            len(names) > 1 and names[0] in (layout.ARTIFACTS, layout.HOME)
+            len(names) > 1 and names[0] == layout.ARTIFACTS
         ):
             return None
+        elif len(names) > 1 and names[0] == layout.HOME:
+            if self._goes_along("/".join(names[1:])):
+                return None
+            text = "an agent's settings, login and programs stay where they are, and no archive has them"
+            raise Invalid(f"the archive has {path[:200]!r}: {text}")
         raise Invalid(f"the archive has {path[:200]!r}, which is no file of a session")
 
     def _make_above(self, path: str) -> None:

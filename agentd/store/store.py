@@ -21,6 +21,7 @@ from agentd.model.requests import CheckReport
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.store import layout, views
+from agentd.store.archive import GoesAlong
 from agentd.store.catalogue import Found
 from agentd.store.check import check
 from agentd.store.datadir import remove_session
@@ -180,7 +181,7 @@ class Store(Residency):
         self._refused.discard(session_id)
         return made
 
-    async def receive(self, session_id: str, blocks: AsyncIterator[bytes], at: str) -> Entry:
+    async def receive(self, session_id: str, blocks: AsyncIterator[bytes], at: str, goes_along: GoesAlong) -> Entry:
         """Make a session of an archive as it comes; whole and durable when this returns, and otherwise not there.
 
         Raises:
@@ -196,7 +197,7 @@ class Store(Residency):
         self._arriving.add(session_id)
         try:
             most = self._limits.import_bytes
-            building = await self.in_thread(Import, self._disk, str(self._sessions), session_id, most)
+            building = await self.in_thread(Import, self._disk, str(self._sessions), session_id, most, goes_along)
             try:
                 async for block in blocks:
                     await self.in_thread(building.feed, block)
@@ -212,13 +213,13 @@ class Store(Residency):
         view = await self.in_thread(building.finish, at)
         self._add(session_id, Entry(view.session, view.counts, seq=view.seq))
 
-    async def export(self, ledger: Ledger) -> Iterator[bytes]:
+    async def export(self, ledger: Ledger, goes_along: GoesAlong) -> Iterator[bytes]:
         """The archive of a session as it is durable now; each block is read when it is asked for, blocking.
 
         Raises:
             StorageFailed: an artifact cannot be read; so do the blocks.
         """
-        return await self.in_thread(exported, self._disk, ledger.folder.path, ledger.moment())
+        return await self.in_thread(exported, self._disk, ledger.folder.path, ledger.moment(), goes_along)
 
     async def delete(self, session_id: str) -> None:
         """Remove a session and its directory. The caller has just seen that nothing in it is live or pending.

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from agentd.errors import AgentdError, Invalid
+from agentd.kinds.agents.known import goes_along
 from agentd.store import layout
 from agentd.store.archive import Packer
 from agentd.store.disk import RealDisk
@@ -43,7 +44,7 @@ def _taken(text: bytes) -> None:
     """Import it: it is refused and leaves nothing, or it is a session that can be opened and holds files alone."""
     sessions = _sessions()
     try:
-        with Import(RealDisk(), str(sessions), SESSION, MOST) as building:
+        with Import(RealDisk(), str(sessions), SESSION, MOST, goes_along) as building:
             for start in range(0, len(text), 700):
                 building.feed(text[start : start + 700])
             building.finish(AT)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from agentd.config import Limits
 from agentd.errors import AgentdError, Invalid, SessionExists, StorageFull, TooLarge
+from agentd.kinds.agents.known import goes_along
 from agentd.model.events import decoded
 from agentd.model.session import Policy
 from agentd.model.task import State
@@ -40,6 +41,17 @@ from tests.store.story import AT, finished, progressed, session, session_created
 
 MOST = 1 << 30
 OWN = "a"
+#: Files of agents' homes that belong to a conversation, and such as would log in, or run programs, where they come in.
+CONVERSATIONS = (
+    "claude/projects/-srv-s-workspace/1.jsonl", "claude/agentd-place.txt", "codex/sessions/2026/11/22/rollout-1.jsonl",
+    "codex/state_5.sqlite", "codex/state_5.sqlite-wal", "codex/agentd-usage.json", "opencode/data/opencode/opencode.db",
+)  # fmt: skip
+NEVER_ALONG = (
+    "claude/.credentials.json", "claude/.claude.json", "claude/settings.json", "claude/plugins/a",
+    "claude/system-prompt.txt",
+    "codex/auth.json", "codex/config.toml", "codex/skills/a/scripts/a.sh", "codex/AGENTS.md", "claude/Projects/a",
+    "opencode/data/opencode/auth.json", "opencode/data/opencode/bin/rg", "opencode/data/opencode/snapshot/config",
+)  # fmt: skip
 
 
 def task_id(number: int) -> str:
@@ -76,6 +88,9 @@ class Agent:
         (root / "workspace/secret").write_text("stays")
         (root / "home/agent/deep").mkdir(parents=True)
         (root / "home/agent/.said").write_text("comes along")
+        for path in (*CONVERSATIONS, *NEVER_ALONG):
+            (root / "home" / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / "home" / path).write_text("kept by an agent")
         (root / "home/agent/login").symlink_to(root / "workspace/secret")
         return root
 
@@ -85,10 +100,10 @@ class Agent:
         moment = Moment(
             loaded.session, loaded.seq, loaded.position, list(loaded.tasks.values()), [*loaded.keys.values()]
         )
-        return b"".join(exported(self.disk, str(self.sessions / OWN), moment))
+        return b"".join(exported(self.disk, str(self.sessions / OWN), moment, goes_along))
 
     def take(self, archive: bytes, *, block: int = 1 << 16, most: int = MOST, name: str = OWN) -> None:
-        with Import(self.disk, str(self.sessions), name, most) as building:
+        with Import(self.disk, str(self.sessions), name, most, goes_along) as building:
             for at in range(0, len(archive), block):
                 building.feed(archive[at : at + block])
             building.finish(AT)
@@ -175,6 +190,23 @@ def test_a_session_comes_back_as_it_was_and_what_had_not_ended_is_cancelled(home
     cancelled = next((away.sessions / OWN / "history").glob("*-cancelled-*.json"))
     assert json.loads(cancelled.read_bytes())["cause"]["message"] == ENDED.message
     assert check(away.disk, str(away.path), repair=False).findings == ()
+
+
+def test_of_what_agents_keep_conversations_go_along_and_no_login_no_settings_and_no_program(
+    home: Agent, away: Agent
+) -> None:
+    home.session()
+    away.take(home.export())
+    came = {path.removeprefix("home/") for path in files(away.sessions / OWN) if path.startswith("home/")}
+    assert came == {*CONVERSATIONS, "agent/.said"}
+
+
+@pytest.mark.parametrize("path", NEVER_ALONG)
+def test_an_archive_that_brings_a_login_settings_or_a_program_of_an_agent_is_refused(
+    path: str, archive: bytes, away: Agent
+) -> None:
+    evil = repacked(archive, lambda held: held.update({f"home/{path}": b"{}"}))
+    assert "stay where they are" in away.refuses(evil)
 
 
 def test_equal_sessions_make_equal_archives_and_a_second_journey_changes_nothing(home: Agent, away: Agent) -> None:
@@ -502,7 +534,7 @@ def test_a_disk_that_is_full_leaves_nothing(archive: bytes, away: Agent) -> None
 
 
 def test_what_a_crash_left_of_an_import_is_swept(archive: bytes, away: Agent) -> None:
-    building = Import(away.disk, str(away.sessions), OWN, MOST)
+    building = Import(away.disk, str(away.sessions), OWN, MOST, goes_along)
     building.feed(archive[: len(archive) // 2])
     assert sweep(away.disk, str(away.sessions)) == [".new-a"]
     away.disk.mkdir(str(away.sessions / ".new-a"))  # and a second attempt is not in the way of a first one
@@ -520,8 +552,8 @@ def test_an_archive_larger_than_memory_passes_through(home: Agent, away: Agent) 
     moment = Moment(loaded.session, loaded.seq, loaded.position, list(loaded.tasks.values()), [])
     tracemalloc.start()
     try:
-        with Import(away.disk, str(away.sessions), OWN, MOST) as building:
-            for block in exported(home.disk, str(root), moment):
+        with Import(away.disk, str(away.sessions), OWN, MOST, goes_along) as building:
+            for block in exported(home.disk, str(root), moment, goes_along):
                 building.feed(block)
             building.finish(AT)
         _, peak = tracemalloc.get_traced_memory()

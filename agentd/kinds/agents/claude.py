@@ -26,7 +26,7 @@ class Claude:
     home_variable = "CLAUDE_CONFIG_DIR"
     own_home = ".claude"
     links: tuple[Link, ...] = (Link(".credentials.json", ".credentials.json"), Link("settings.json", "settings.json"))
-    remembered = Remembered(folder="projects")
+    remembered = Remembered(files=("projects/*",), folder="projects")
     speaks = True
     cumulative = False
 

@@ -32,7 +32,8 @@ class Codex:
     own_home = ".codex"
     links: tuple[Link, ...] = (Link("auth.json", "auth.json"), Link("config.toml", "config.toml"))
     remembered = Remembered(
-        columns=(Column("state_*.sqlite", "threads", "cwd"), Column("state_*.sqlite", "threads", "rollout_path"))
+        files=("sessions/*", "state_*.sqlite*", "thread_history_*.sqlite*"),
+        columns=(Column("state_*.sqlite", "threads", "cwd"), Column("state_*.sqlite", "threads", "rollout_path")),
     )
     speaks = False
     cumulative = True

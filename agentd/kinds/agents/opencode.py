@@ -26,7 +26,10 @@ class OpenCode:
     home_variable = "XDG_DATA_HOME"
     own_home = ".local/share"
     links: tuple[Link, ...] = (Link("opencode/auth.json", "data/opencode/auth.json"),)
-    remembered = Remembered(columns=(Column("data/opencode/opencode.db", "session", "directory"),))
+    remembered = Remembered(
+        files=("data/opencode/opencode.db*", "data/opencode/storage/*"),
+        columns=(Column("data/opencode/opencode.db", "session", "directory"),),
+    )
     speaks = False
     cumulative = False
 

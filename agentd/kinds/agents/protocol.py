@@ -78,8 +78,11 @@ class Column(Value, frozen=True):
 
 
 class Remembered(Value, frozen=True, kw_only=True):
-    """Where a CLI keeps paths of the session in its home; they are put right when the session was moved."""
+    """What a CLI keeps of conversations in its home, and where in it paths of the session are: they are put right
+    when the session was moved.
+    """
 
+    files: tuple[str, ...] = ("*",)  #: patterns, of which `*` is also for `/`: what goes along with the session
     columns: tuple[Column, ...] = ()
     folder: str | None = None  #: whose subfolders are named for paths, with - for all but letters and digits
 
