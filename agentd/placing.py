@@ -11,6 +11,7 @@ from fnmatch import fnmatchcase
 from agentd.config import Settings
 from agentd.kinds.containers import ENGINE_VARIABLES
 from agentd.kinds.protocol import Place
+from agentd.model.ids import is_conversation_id
 from agentd.model.session import Session
 from agentd.model.task import Task
 from agentd.scopes import TaskTokens
@@ -73,7 +74,9 @@ class Places:
             max_output_bytes=min(task.max_output_bytes or limits.output_bytes, limits.output_bytes),
             max_result_bytes=limits.result_bytes,
             home=layout.home_dir(session_dir),
-            conversations=session.conversations,
+            conversations={  # of an archive they are as somebody else wrote them
+                agent: each for agent, each in session.conversations.items() if is_conversation_id(each)
+            },
             private=self._private,
             agent_id=self._agent_id,
             boot_id=self._boot_id,

@@ -18,6 +18,7 @@ from agentd.drivers.screen import headline, shown
 from agentd.kinds.agents.lines import Lines
 from agentd.kinds.agents.protocol import Adapter, Assignment, Permission
 from agentd.kinds.agents.steps import Ask, Conversation, Detail, Final, Step, Turn, Used
+from agentd.model.ids import is_conversation_id
 
 #: Before a stop that it may not have had is passed on; before one that ignores an end is killed; for the rest of its
 #: output when it is gone and a process that it left still holds the pipe: in seconds.
@@ -217,9 +218,9 @@ class Conductor:
         if message := headline(step):
             self._reports.progress(message=message)
         match step:
-            case Conversation(id=id) if id != known.conversation:
+            case Conversation(id=id) if id != known.conversation and is_conversation_id(id):
                 known.conversation = id
-                self._reports.progress(conversation={"agent": self._assignment.agent, "conversation_id": id[:200]})
+                self._reports.progress(conversation={"agent": self._assignment.agent, "conversation_id": id})
             case Turn(n=n):
                 known.turns = n
                 self._tell_usage()

@@ -21,6 +21,9 @@ TASK_ID_LENGTH = 14
 
 #: What a session id matches, as a regular expression.
 SESSION_ID = "[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
+#: What the id of a conversation with an agent matches: it becomes an argument of its program, and no option of it.
+CONVERSATION_ID = "[A-Za-z0-9_][A-Za-z0-9._:-]{0,199}"
+_CONVERSATION_ID = re.compile(CONVERSATION_ID)
 _SESSION_ID = re.compile(SESSION_ID)
 _TASK_ID = re.compile(rf"[{ALPHABET}]{{{TASK_ID_LENGTH}}}")
 
@@ -41,6 +44,11 @@ def check_session_id(text: str) -> str:
     if not is_session_id(text):
         raise Invalid.field("session_id", "must be 1 to 128 of A-Z a-z 0-9 . _ - and must not start with a dot")
     return text
+
+
+def is_conversation_id(text: str) -> bool:
+    """Whether the text can be the id of a conversation."""
+    return _CONVERSATION_ID.fullmatch(text) is not None
 
 
 def is_task_id(text: str) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import UNSET, Meta, UnsetType
 
+from agentd.model.ids import CONVERSATION_ID
 from agentd.model.requests import Request, at_least_one
 
 #: Bytes that one call may send to a task.
@@ -24,8 +25,8 @@ class ReportedUsage(Request, frozen=True, kw_only=True):
 class Conversation(Request, frozen=True, kw_only=True):
     """Which conversation with an agent a task goes on with."""
 
-    agent: Annotated[str, Meta(min_length=1, max_length=63)]
-    conversation_id: Annotated[str, Meta(min_length=1, max_length=200)]
+    agent: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$(?!\n)")]
+    conversation_id: Annotated[str, Meta(pattern=rf"^{CONVERSATION_ID}$(?!\n)")]
 
 
 class ProgressReport(Request, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ from agentd.store.output import OutputLog
 
 #: The longest a `wait` is held, in seconds; clients ask again.
 MAX_WAIT_S = 300.0
+#: Agents that one session has conversations with.
+CONVERSATIONS_MOST = 100
 
 
 class TaskVerbs(Submission):
@@ -177,6 +179,10 @@ class TaskVerbs(Submission):
         if task.parent_id is not None:
             told = None  # what was delegated talks beside the session's conversation
         if told is not None and known.get(told.agent) != told.conversation_id:
+            if told.agent not in known and len(known) >= CONVERSATIONS_MOST:
+                raise Invalid.field(
+                    "conversation.agent", f"a session has conversations with {CONVERSATIONS_MOST} agents"
+                )
             events.append(SessionConversation(at=self.now(), agent=told.agent, conversation_id=told.conversation_id))
         await self.stage(ledger, events)
         return ledger.tasks.get(task_id) or await self.find(task_id)
