@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ def host_of(environ: Mapping[str, str]) -> str:
     if host := environ.get("DOCKER_HOST"):
         if host.startswith(("unix://", "tcp://", "http://", "https://")):
             return host
-        raise Away(f"DOCKER_HOST is {host!r}; it must begin with unix://, tcp://, http:// or https://")
+        raise Away(f"DOCKER_HOST is {_shown(host)!r}; it must begin with unix://, tcp://, http:// or https://")
     sockets = ["/run/docker.sock", "/var/run/docker.sock"]
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         sockets += [f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock"]
@@ -52,6 +53,11 @@ def host_of(environ: Mapping[str, str]) -> str:
         f"there is no container engine: DOCKER_HOST is not set, and there is no socket at {', '.join(sockets)}; "
         "start Docker, or `podman system service`, or give the daemon DOCKER_HOST"
     )
+
+
+def _shown(host: str) -> str:
+    """The host without a name and password in it: what is said here is shown to every viewer."""
+    return re.sub(r"[^/]*@", "", host)
 
 
 def _check_socket(host: str) -> None:
@@ -89,7 +95,7 @@ class Engine:
         #: Podman looks whether a container runs, not whether all of its output was read (4.3: seen under load).
         self.leaves_early = True
         self._docker = docker
-        self._host = host
+        self._host = _shown(host)
         self._error = aiodocker.DockerError
         self._lost = (aiohttp.ClientError, OSError)
         self._unbounded = aiohttp.ClientTimeout()

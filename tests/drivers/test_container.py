@@ -248,7 +248,8 @@ def test_what_cannot_be_done_is_said(
     [
         ("unix:///absent/socket", "there is no container engine at unix:///absent/socket"),
         ("tcp://127.0.0.1:9", "no container engine answers at tcp://127.0.0.1:9"),
-        ("ssh://host", "DOCKER_HOST is 'ssh://host'"),
+        ("http://me:hidden@127.0.0.1:9", "no container engine answers at http://127.0.0.1:9"),
+        ("ssh://me:hidden@host", "DOCKER_HOST is 'ssh://host'"),
     ],
 )
 def test_no_engine_is_said_with_where_it_was_looked_for(tmp_path: Path, host: str, sentence: str) -> None:
@@ -256,7 +257,9 @@ def test_no_engine_is_said_with_where_it_was_looked_for(tmp_path: Path, host: st
     ended = driver.run()
     assert sentence in ended.record.problem
     assert (ended.code, ended.record.started, ended.record.gone) == (125, False, True)
-    assert sentence in driver.reap("--agent", "agent").problem
+    reaped = driver.reap("--agent", "agent").problem
+    assert sentence in reaped
+    assert "hidden" not in f"{ended.record.problem} {ended.out!r} {ended.err!r} {reaped}"  # every viewer may read them
 
 
 @as_root
