@@ -188,15 +188,15 @@ class TaskVerbs(Submission):
         return ledger.tasks.get(task_id) or await self.find(task_id)
 
     async def find_running(self, task_id: str, does: str) -> tuple[Ledger, Task]:
-        """A task that has not ended, on the head of its ledger.
+        """A task that runs, on the head of its ledger.
 
         Raises:
             TaskNotFound, SessionReadOnly, StorageFailed
-            InvalidTransition: it has ended, so it no longer `does` what only a running one does.
+            InvalidTransition: it does not run, and only one that runs `does` that.
         """
         ledger, task = await self.find_live(task_id)
-        if task.terminal:  # also one that has left memory, of which the ledger knows nothing
-            await ledger.settled()
+        if task.state is not State.RUNNING:  # also one that has left memory, of which the ledger knows nothing
+            await ledger.settled()  # what is told is durable, also in a refusal
             raise InvalidTransition(f"task {task_id} is {task.state}; only a running one {does}")
         return ledger, task
 
