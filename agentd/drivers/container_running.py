@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from agentd.drivers.container_engine import Away, Engine, Missing, Refused
+from agentd.drivers.container_handing import Handing
 from agentd.drivers.container_logs import Output
 from agentd.kinds.containers import (
     AGENT_LABEL,
@@ -38,7 +39,8 @@ class Errand:
     ) -> None:
         self.container_id: str | None = None
         self.begun = self.started = False  #: it may run; it runs, or ran
-        self._told = assignment
+        self._handing = Handing(assignment, engine)
+        self._told = self._handing.told
         self._engine = engine
         self._tell = tell
         self._say = say
@@ -76,10 +78,15 @@ class Errand:
         told = self._told
         if self._engine.local:
             _check_sources(told)
+        if problem := self._handing.prepare():
+            self._say(problem)
         await self._fetch()
         # Not to be cut short: what the engine makes all the same would have no id to be removed by.
         self._creating = asyncio.create_task(self._engine.create(_config(told), f"agentd-{told.attempt_id}"))
-        self.container_id = await asyncio.shield(self._creating)
+        try:
+            self.container_id = await asyncio.shield(self._creating)
+        except Refused as error:
+            raise self._handing.blamed(error) from None
         self._tell(self.known())
 
     async def _fetch(self) -> None:
@@ -116,7 +123,8 @@ class Errand:
         self._tell(self.known())
         try:
             code = await self._until_gone(container_id)
-            return self.known(exit_code=code, out_of_memory=await self._was_out_of_memory(container_id))
+            known = self.known(exit_code=code, out_of_memory=await self._was_out_of_memory(container_id))
+            return self._handing.taken(known)
         except Missing:
             raise Refused(f"container {container_id} was removed by somebody else, and its exit code with it") from None
 
@@ -212,6 +220,7 @@ class Errand:
         Raises:
             Refused: the engine would not.
         """
+        self._handing.clear()
         if self._creating is not None:
             await asyncio.wait({self._creating})
             match self._creating.exception():
@@ -222,8 +231,7 @@ class Errand:
 
     def known(self, **more: Any) -> Record:
         """What is known of it so far."""
-        told = self._told
-        image = told.image or None
+        image = self._told.image or None
         return Record(container_id=self.container_id, image=image, started=self.started, gone=not self.ours, **more)
 
 

@@ -43,6 +43,7 @@ class DockerTask(NewTask, frozen=True, kw_only=True):
     workdir: Absolute | None = None
     pull: Pull | None = None
     tty: bool | None = None
+    hand_over: bool | None = None
     follow: bool | None = None
 
     def task(self) -> NewTask:

@@ -17,6 +17,12 @@ TASK_LABEL, ATTEMPT_LABEL = "agentd.task", "agentd.attempt"
 ENGINE_VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
 
+#: Where a container finds what it hands values on by.
+HANDED_AT = "/agentd"
+#: Added to the name of the driver's own record: what the container leaves as its result, until the driver takes it.
+LEFT = ".left"
+
+
 class Operation(StrEnum):
     """What to do with a container."""
 
@@ -42,6 +48,18 @@ class Bind(Value, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class Handed(Value, frozen=True, kw_only=True):
+    """A file or directory of the attempt that the container writes to, and the variable that names it in there."""
+
+    variable: str
+    source: str
+
+    @property
+    def target(self) -> str:
+        """Where the container sees it."""
+        return f"{HANDED_AT}/{self.variable.removeprefix('AGENTD_').lower()}"
+
+
 class Assignment(Value, frozen=True, kw_only=True):
     """All that a driver is told, as JSON on its standard input."""
 
@@ -65,6 +83,9 @@ class Assignment(Value, frozen=True, kw_only=True):
     pull: Pull = Pull.MISSING
     tty: bool = False
     follow: bool = False
+    handed: tuple[Handed, ...] = ()
+    must_hand_over: bool = False  #: an engine elsewhere, which cannot, is refused
+    max_result_bytes: int = 256 << 10
 
 
 class Record(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,5 +96,6 @@ class Record(Value, frozen=True, kw_only=True, omit_defaults=True):
     exit_code: int | None = None
     started: bool = False
     out_of_memory: bool = False
+    left: str | None = None  #: text that the container wrote as its result
     problem: str = ""  #: why there is no exit code: a sentence with what to do about it
     gone: bool = False  #: no container of this attempt is left

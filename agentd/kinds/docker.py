@@ -15,9 +15,9 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
-from agentd.kinds.containers import Assignment, Bind, Operation, Pull, Record
+from agentd.kinds.containers import HANDED_AT, LEFT, Assignment, Bind, Handed, Operation, Pull, Record
 from agentd.kinds.launches import launch_of
-from agentd.kinds.outcomes import finished, outcome_of, stopped, unfinished
+from agentd.kinds.outcomes import finished, outcome_of, stopped, unfinished, value_of
 from agentd.kinds.protocol import Outcome, Place
 from agentd.kinds.specs import ARGUMENT_MOST, SOME_TEXT, TEXT_MOST, TEXT_SCHEMA, Env, Problems, decoded
 from agentd.model.launch import Exit, Launch
@@ -34,7 +34,7 @@ _ABSOLUTE = {**TEXT_SCHEMA, "pattern": r"^/[^\u0000]*$", "maxLength": _PATH_MOST
 _FIELDS: dict[Operation, tuple[tuple[str, ...], tuple[str, ...]]] = {
     Operation.RUN: (
         ("image",),
-        ("command", "env", "mounts", "network", "limits", "user", "workdir", "pull", "tty"),
+        ("command", "env", "mounts", "network", "limits", "user", "workdir", "pull", "tty", "hand_over"),
     ),
     Operation.START: (("id",), ()),
     Operation.STOP: (("id",), ()),
@@ -67,6 +67,7 @@ Image = Annotated[str, Meta(extra_json_schema={"pattern": _IMAGE})]
 Name = Annotated[str, Meta(extra_json_schema={"pattern": _NAME})]
 User = Annotated[str, Meta(extra_json_schema={"pattern": _USER})]
 Absolute = Annotated[str, Meta(extra_json_schema=_ABSOLUTE)]
+Target = Annotated[str, Meta(extra_json_schema={**_ABSOLUTE, "pattern": rf"^/(?!{HANDED_AT[1:]}(/|$))[^\u0000]*$"})]
 Source = Annotated[str, Meta(extra_json_schema={**TEXT_SCHEMA, "minLength": 1, "maxLength": _PATH_MOST})]
 
 
@@ -74,7 +75,7 @@ class Mount(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A file or directory of this machine that the container sees."""
 
     source: Annotated[Source, Meta(description="It must exist; relative paths begin in the workspace.")]
-    target: Annotated[Absolute, Meta(description="Where the container sees it.")]
+    target: Annotated[Target, Meta(description="Where the container sees it.")]
     read_only: Annotated[bool, Meta(description="The container cannot change it.")] = False
 
 
@@ -111,6 +112,10 @@ class DockerSpec(Request, frozen=True, kw_only=True):
     workdir: Annotated[Absolute | None, Meta(description="run: its working directory; else the image's.")] = None
     pull: Annotated[Pull | None, Meta(description="run: when to fetch the image; else if it is missing.")] = None
     tty: Annotated[bool, Meta(description="run: give it a terminal; stdout and stderr are then one.")] = False
+    hand_over: Annotated[
+        bool | None,
+        Meta(description="run: it may leave a result, artifacts and values; else in a workflow alone."),
+    ] = None
     follow: Annotated[bool, Meta(description="logs: go on until the container ends.")] = False
 
 
@@ -138,12 +143,13 @@ class Docker:
         spec = decoded(task.spec, DockerSpec)
         limits = spec.limits or ContainerLimits()
         command = spec.command or ()
+        handed = _handed(spec, place)
         assignment = Assignment(
             operation=spec.operation,
             agent_id=place.agent_id,
             boot_id=place.boot_id,
             task_id=task.task_id,
-            attempt_id=f"{task.task_id}.{task.attempt}",
+            attempt_id=task.attempt_id,
             grace_s=place.grace_s,
             image=spec.image or "",
             id=spec.id or "",
@@ -159,6 +165,9 @@ class Docker:
             pull=spec.pull or Pull.MISSING,
             tty=spec.tty,
             follow=spec.follow,
+            handed=handed,
+            must_hand_over=bool(spec.hand_over),
+            max_result_bytes=place.max_result_bytes,
         )
         launch = launch_of(
             task,
@@ -167,6 +176,7 @@ class Docker:
             argv=(sys.executable, "-P", "-m", "agentd.drivers.container"),
             env={**place.env, **place.container_engine},
             cwd=place.workspace,
+            premade=tuple(each.source for each in handed if each.source != place.artifacts),
             stdin=msgspec.json.encode(assignment).decode(),
         )
         return msgspec.structs.replace(launch, may_leave_container=spec.operation is Operation.RUN)
@@ -176,6 +186,17 @@ class Docker:
         record = _record(exit)
         state, cause = stopped(task, exit) or unfinished(task, exit) or _ended(record, exit)
         return outcome_of(exit, state, cause, _result(record))
+
+
+def _handed(spec: DockerSpec, place: Place) -> tuple[Handed, ...]:
+    output = place.env.get("AGENTD_OUTPUT")  # of a step of a workflow
+    if spec.operation is not Operation.RUN or not (output if spec.hand_over is None else spec.hand_over):
+        return ()
+    handed = (
+        Handed(variable="AGENTD_RESULT", source=place.result_path + LEFT),
+        Handed(variable="AGENTD_ARTIFACTS", source=place.artifacts),
+    )
+    return (*handed, Handed(variable="AGENTD_OUTPUT", source=output)) if output else handed
 
 
 def _bind(mount: Mount, workspace: str) -> Bind:
@@ -209,6 +230,8 @@ def _problems(spec: DockerSpec, given: dict[str, Any]) -> Problems:
             wrong.add(f"mounts[{n}].source", "must not be empty")
         wrong.text(f"mounts[{n}].source", mount.source, _PATH_MOST)
         _check_target(wrong, f"mounts[{n}].target", mount.target)
+        if PurePosixPath(posixpath.normpath(mount.target)).is_relative_to(HANDED_AT):
+            wrong.add(f"mounts[{n}].target", f"must not be {HANDED_AT}, where agentd puts what is handed over")
     wrong.env(spec.env)
     return wrong
 
@@ -263,4 +286,5 @@ def _ended(record: Record | None, exit: Exit) -> tuple[State, Cause]:
 def _result(record: Record | None) -> Any:
     if record is None or record.container_id is None:
         return None
-    return {"container_id": record.container_id, "exit_code": record.exit_code, "image": record.image}
+    result = {"container_id": record.container_id, "exit_code": record.exit_code, "image": record.image}
+    return result if record.left is None else {**result, "value": value_of(record.left)}

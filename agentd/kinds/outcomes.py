@@ -72,11 +72,16 @@ def finished(exit: Exit) -> tuple[State, Cause]:
 
 def result(exit: Exit) -> Any:
     """What the task wrote as its result: the JSON value, or `{"text": …}` of what is not JSON."""
-    if exit.result is None or not exit.result.strip():
+    return None if exit.result is None else value_of(exit.result)
+
+
+def value_of(text: str) -> Any:
+    """The JSON value of a text that a task left; `{"text": …}` where it is not JSON, None where there is nothing."""
+    if not text.strip():
         return None
     try:
-        value = msgspec.json.decode(exit.result)
+        value = msgspec.json.decode(text)
     except UNREADABLE:
-        return {"text": exit.result}
+        return {"text": text}
     # As deep as a request may be: it is written wherever the task is shown.
-    return {"text": exit.result} if containers_in(value, len(exit.result)) is None else value
+    return {"text": text} if containers_in(value, len(text)) is None else value

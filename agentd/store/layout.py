@@ -32,7 +32,7 @@ DELETED_PREFIX = ".deleted-"  #: of one that is being deleted
 _SEGMENT = re.compile(r"events-([0-9]{6,})\.jsonl")
 _RECORD = re.compile(r"([0-9]{6,})-(completed|failed|timeout|cancelled)-([0-9a-z]+)\.json")
 _STATES = {state.value: state for state in State}  # a fifth of the time of State(…), for 100,000 names
-_OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json|\.handed)")
+_OUTPUT = re.compile(r"[0-9a-z]+\.[0-9]+(\.log|\.idx|\.result\.json|\.result\.json\.left|\.handed)")
 _TEMPORARY = re.compile(r"\..+\.tmp")
 
 

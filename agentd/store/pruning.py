@@ -21,7 +21,7 @@ from agentd.store.retention import OutputFiles, RecordFile, SegmentFile, Session
 #: Old segments that one look reads to learn whose history they hold; the others wait for the next.
 MAX_SEGMENTS = 4
 
-_OUTPUT = re.compile(r"([0-9a-z]+\.[0-9]+)(\.log|\.idx|\.result\.json|\.handed)")
+_OUTPUT = re.compile(r"([0-9a-z]+\.[0-9]+)(\.log|\.idx|\.result\.json|\.result\.json\.left|\.handed)")
 _TASK_ID = re.compile(rb'"task_id":"([0-9a-z]+)"')
 _BLOCK = 256 << 10
 

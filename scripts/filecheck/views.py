@@ -240,7 +240,7 @@ def _modes(directory: Path) -> Iterator[str]:
         yield from mode(path)
         if path.is_dir() and path != directory:
             for each in path.iterdir():
-                if not each.name.endswith((".result.json", ".handed")):  # made by the task
+                if not each.name.endswith((".result.json", ".left", ".handed")):  # made by the task
                     yield from mode(each)
 
 

@@ -13,6 +13,7 @@ from agentd.errors import Invalid
 from agentd.http.docker_task import DockerTask
 from agentd.kinds.containers import Assignment, Bind, Operation, Pull, Record
 from agentd.kinds.docker import Docker, DockerSpec
+from agentd.kinds.protocol import Place
 from agentd.kinds.registry import kinds
 from agentd.model.launch import EndedBy, Exit
 from agentd.model.task import Cause, CauseCode, State, Task
@@ -61,6 +62,7 @@ GOOD: list[dict[str, Any]] = [
     {**SPEC, "mounts": [{"source": "sub/../x", "target": "/x", "read_only": True}], "pull": "always", "tty": True},
     {**SPEC, "limits": {"memory_bytes": 6 << 20, "cpus": 0.5, "pids": 10}},
     {**SPEC, "limits": {"pids": 10}},
+    {**SPEC, "hand_over": True, "mounts": [{"source": ".", "target": "/agentd2"}]},
     {"operation": "start", "id": "name_1.x"},
     {"operation": "stop", "id": "0123abcdef"},
     {"operation": "logs", "id": "x", "follow": True},
@@ -96,6 +98,8 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({**SPEC, "mounts": [{"source": "x", "target": "x"}]}, "spec.mounts[0].target", "must be an absolute path"),
     ({**SPEC, "mounts": [{"source": "x"}]}, "spec.mounts[0]", "target"),
     ({**SPEC, "mounts": [{"source": "x", "target": "/x", "ro": True}]}, "spec.mounts[0].ro", "no such field"),
+    ({**SPEC, "mounts": [{"source": "x", "target": "/agentd/x"}]}, "spec.mounts[0].target", "must not be /agentd"),
+    ({"operation": "logs", "id": "x", "hand_over": True}, "spec.hand_over", "is no field of operation logs"),
     ({**SPEC, "network": "container:x"}, "spec.network", "must be none, bridge, host"),
     ({**SPEC, "limits": {"memory_bytes": 1}}, "spec.limits.memory_bytes", ">= 6291456"),
     ({**SPEC, "limits": {"cpus": 0}}, "spec.limits.cpus", ">= 0.01"),
@@ -207,3 +211,28 @@ def test_a_flat_body_beside_a_spec_and_an_empty_one_are_refused() -> None:
 
 def test_the_flat_body_has_every_field_of_the_spec() -> None:
     assert set(DockerSpec.__struct_fields__) <= set(DockerTask.__struct_fields__)
+
+
+def test_a_step_of_a_workflow_hands_over_unless_told_not_to_and_other_tasks_when_told_to() -> None:
+    output = "/data/sessions/s/output/t.1.handed"
+    step = msgspec.structs.replace(PLACE, env={**PLACE.env, "AGENTD_OUTPUT": output})
+    left = f"{PLACE.result_path}.left"
+    cases: list[tuple[Place, dict[str, bool], list[str]]] = [
+        (step, {}, [left, PLACE.artifacts, output]),
+        (step, {"hand_over": False}, []),
+        (PLACE, {}, []),
+        (PLACE, {"hand_over": True}, [left, PLACE.artifacts]),
+    ]
+    for place, said, sources in cases:
+        launch = DOCKER.launch(task(spec={**SPEC, **said}), place)
+        told = msgspec.json.decode(launch.stdin or "", type=Assignment)
+        assert [each.source for each in told.handed] == sources
+        assert list(launch.premade) == [each for each in sources if each != PLACE.artifacts]
+        assert told.must_hand_over == said.get("hand_over", False)
+    assert [each.target for each in told.handed] == ["/agentd/result", "/agentd/artifacts"]
+
+
+@pytest.mark.parametrize(("left", "value"), [('{"a": 1}', {"a": 1}), ("no json", {"text": "no json"}), (" ", None)])
+def test_what_the_container_left_is_the_value_of_its_result(left: str, value: Any) -> None:
+    outcome = DOCKER.outcome(task(), ended(msgspec.structs.replace(RECORD, left=left)))
+    assert outcome.result == {"container_id": "c-1", "exit_code": 0, "image": "busybox:1.37", "value": value}
