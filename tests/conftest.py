@@ -21,6 +21,7 @@ settings.load_profile("agentd")
 # Who runs the tests in the background or under nohup has these ignored, and so would every program under test.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
