@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
+from agentd.model.events import Event
+from agentd.model.run import Run
+from agentd.model.task import Task
 from agentd.store import layout, views
 from agentd.store.check import check
 from agentd.store.datadir import prepare, sweep
@@ -55,12 +59,18 @@ def check_before_recovery(
         pasts = [events[: snapshot.seq] for events in pasts if len(events) >= snapshot.seq]
         assert pasts, "3: the snapshot shows what was never acknowledged"
         tasks = {task.task_id: task for task in snapshot.tasks}
-        events = next((events for events in pasts if replayed(events).tasks == tasks), None)
+        runs = {run.run_id: run for run in snapshot.runs}
+        events = next((events for events in pasts if _makes(events, tasks, runs)), None)
         assert events is not None, "3: tasks.json is not a past state"
         for record in records_of(events):
             assert disk.read(_record_path(path, record)) == record.line + b"\n", (
                 "3: a record is missing behind its snapshot"
             )
+
+
+def _makes(events: Sequence[Event], tasks: dict[str, Task], runs: dict[str, Run]) -> bool:
+    replay = replayed(events)
+    return (replay.tasks, replay.runs) == (tasks, runs)
 
 
 def check_recovery(
@@ -118,6 +128,7 @@ def _check_session(disk: WholeDisk, session_id: str, memory: Memory) -> None:
         if record.task_id in ended and not disk.exists(_record_path(path, record))
     }
     assert loaded.tasks == unrecorded | expected.tasks, "3: the tasks are not what the journal says"
+    assert loaded.runs == expected.runs, "3: the runs are not what the journal says"
     assert loaded.session == expected.session
     assert loaded.keys == expected.keys
     assert loaded.finished_order == [*unrecorded, *expected.finished]

@@ -11,6 +11,7 @@ import pytest
 
 from agentd.errors import StorageFailed, StorageFull
 from agentd.model.ids import session_tag
+from agentd.model.run import RunState, Standing
 from tests.store.oracle import check_recovery, is_journal
 from tests.store.simdisk import SimDisk
 from tests.store.story import (
@@ -22,8 +23,17 @@ from tests.store.story import (
     finished,
     journal_path,
     progressed,
+    replayed,
+    run_cancelled,
+    run_created,
+    run_ended,
+    run_resumed,
+    spent,
     started,
+    step_created,
+    step_ended,
     titled,
+    used,
 )
 
 
@@ -159,6 +169,45 @@ def everyday(stage: Stage) -> None:
     player.append("a", finished("t3"))
     player.append("b", finished("u1"))
     player.views("b")
+    player.views("a")
+
+
+def workflow(stage: Stage) -> None:
+    """Runs begin, go from step to step, are cancelled, end and go on; their tasks use something up."""
+    player = stage.quietly()
+    stage.watch()
+    player.append("a", run_created("a", "r1"))
+    player.append("a", step_created("a", "t1", "r1", "a"), step_created("a", "t2", "r1", "b"))
+    player.append("a", started("t1"), used("t1", 10))
+    player.views("a")
+    player.append("a", spent("t1", 10))
+    player.append("a", step_ended("t1", "r1", "a"), step_created("a", "t3", "r1", "c"), run_created("a", "r2"))
+    player.append("a", started("t3"), run_cancelled("r1"))
+    player.views("a")
+    player.append("a", spent("t3", 30), step_ended("t3", "r1", "c", Standing.FAILED))
+    player.append("a", started("t2"), finished("t2"), step_ended("t2", "r1", "b"), run_ended("r1", RunState.CANCELLED))
+    player.append("a", run_resumed("r1", "c"), step_created("a", "t4", "r1", "c"), run_ended("r2"))
+    player.views("a")
+    player.append("a", started("t4"), spent("t4", 5))
+    player.append("a", step_ended("t4", "r1", "c"), run_ended("r1"))
+    player.views("a")
+    session = replayed(player.memories["a"].acked).session
+    assert session is not None and session.usage is not None
+    assert (session.usage.attempts, session.usage.input_tokens, session.usage.output_bytes) == (4, 45, 21)
+
+
+def killed_between_steps(stage: Stage) -> None:
+    """The end of a step and the start of the next are written and never synced; the next process goes on from them."""
+    player = stage.quietly()
+    player.append("a", run_created("a", "r1"), step_created("a", "t1", "r1", "a"), started("t1"), spent("t1", 10))
+    player.views("a")
+    stage.fail("fdatasync", Killed())
+    with pytest.raises(Killed):
+        player.append("a", step_ended("t1", "r1", "a"), step_created("a", "t2", "r1", "b"), started("t2"))
+    player.die()
+    stage.watch()
+    player.start()
+    player.append("a", spent("t2", 20), step_ended("t2", "r1", "b"), run_ended("r1"))
     player.views("a")
 
 
@@ -349,6 +398,8 @@ STORIES: list[Story] = [
     full_while_rotating,
     full,
     failed_sync,
+    workflow,
+    killed_between_steps,
 ]
 
 

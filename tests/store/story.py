@@ -19,8 +19,10 @@ from agentd.model.events import (
     TaskStarted,
     decoded,
 )
-from agentd.model.session import Policy, Session, SessionChanges
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.model.run import Run, RunState, Standing
+from agentd.model.run_events import RunCancelRequested, RunCreated, RunEnded, RunResumed, RunStepEnded
+from agentd.model.session import Policy, Session, SessionChanges, SessionUsage
+from agentd.model.task import Cause, CauseCode, State, Task, Usage, WorkflowStep
 from agentd.store import layout
 from agentd.store.datadir import prepare, remove_session, sweep
 from agentd.store.disk import Disk
@@ -45,7 +47,8 @@ _numbers = itertools.count(1)
 
 def session(session_id: str, *, tasks_kept: int = 2) -> Session:
     """A session as its creation says it; few finished tasks are kept, so that tests see them go."""
-    return Session(session_id=session_id, created_at=AT, updated_at=AT, seq=1, policy=Policy(tasks_kept=tasks_kept))
+    policy = Policy(tasks_kept=tasks_kept)
+    return Session(session_id=session_id, created_at=AT, updated_at=AT, seq=1, policy=policy, usage=SessionUsage())
 
 
 def session_created(session_id: str, *, tasks_kept: int = 2) -> SessionCreated:
@@ -86,6 +89,54 @@ def finished(task_id: str, state: State = State.COMPLETED) -> TaskFinished:
     """The end of a running task."""
     cause = Cause(code=CauseCode.OK, message=f"done {next(_numbers)}", exit_code=0)
     return TaskFinished(at=AT, task_id=task_id, state=state, cause=cause, end=AttemptEnd(cause=cause, duration_s=0.5))
+
+
+def used(task_id: str, tokens: int) -> TaskProgress:
+    """What its attempt has asked of a model, all in all."""
+    return TaskProgress(at=AT, task_id=task_id, usage=Usage(input_tokens=tokens, output_tokens=1, cost_usd=0.25))
+
+
+def spent(task_id: str, tokens: int) -> TaskFinished:
+    """The end of a running task, with what its attempt used."""
+    end = finished(task_id)
+    usage = Usage(user_s=0.5, max_rss_bytes=1000, input_tokens=tokens, output_tokens=1, cost_usd=0.25)
+    assert end.end is not None
+    return msgspec.structs.replace(end, end=msgspec.structs.replace(end.end, usage=usage, output_bytes=7))
+
+
+def run_created(session_id: str, run_id: str) -> RunCreated:
+    """A run of a workflow."""
+    run = Run(run_id=run_id, session_id=session_id, name="flow", source="steps: []", inputs={"n": 1}, created_at=AT)
+    return RunCreated(at=AT, run_id=run_id, run=run, key_hash=f"k-{run_id}", body_hash="bh")
+
+
+def step_created(session_id: str, task_id: str, run_id: str, step: str) -> TaskCreated:
+    """The task of a step."""
+    event = task_created(session_id, task_id)
+    return msgspec.structs.replace(
+        event, task=msgspec.structs.replace(event.task, workflow=WorkflowStep(run_id=run_id, step=step))
+    )
+
+
+def step_ended(task_id: str, run_id: str, step: str, standing: Standing = Standing.COMPLETED) -> RunStepEnded:
+    """The run takes note of an end, and of what the step handed on."""
+    outputs = {"said": f"hello {next(_numbers)}"}
+    return RunStepEnded(at=AT, run_id=run_id, step=step, task_id=task_id, standing=standing, outputs=outputs)
+
+
+def run_ended(run_id: str, state: RunState = RunState.COMPLETED) -> RunEnded:
+    """The end of a run."""
+    return RunEnded(at=AT, run_id=run_id, state=state, where=("b",), reason=f"it is over {next(_numbers)}")
+
+
+def run_cancelled(run_id: str) -> RunCancelRequested:
+    """A run is to end."""
+    return RunCancelRequested(at=AT, run_id=run_id)
+
+
+def run_resumed(run_id: str, *again: str) -> RunResumed:
+    """A run goes on."""
+    return RunResumed(at=AT, run_id=run_id, again=again)
 
 
 def replayed(events: Sequence[Event]) -> Replay:
