@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from faultlib.report import Report
-from tests.service.lives import ServiceLife
+from tests.service.whole_lives import WholeLife
 
 #: Seeds of the long form, and lives from each.
 SEEDS = range(1, 11)
@@ -18,14 +18,14 @@ STEPS = 60
 
 def run(directory: Path, quick: bool) -> Report:
     """Live through lives from each seed. `directory` stays empty: each life has one of its own."""
-    ServiceLife.tried.clear()
+    WholeLife.tried.clear()
     wrong = []
     for number in SEEDS[:1] if quick else SEEDS:
         try:
             _live(number, 30 if quick else LIVES)
         except Exception as error:
             wrong.append(f"seed {number}: {error!r}; {' '.join(getattr(error, '__notes__', ()))}")
-    tried = ServiceLife.tried
+    tried = WholeLife.tried
     counted = f"{tried['lives']:,} lives of {tried['verbs']:,} answered verbs, {tried['attempts']:,} attempts"
     ends = f"{tried['power cuts']:,} power cuts, {tried['kills']:,} kills and {tried['clean stops']:,} clean stops"
     inside = f"{tried['crashes in a recovery']:,} of the crashes inside a recovery"
@@ -34,7 +34,7 @@ def run(directory: Path, quick: bool) -> Report:
 
 
 def _live(number: int, lives: int) -> None:
-    machine = seed(number)(type(f"ServiceLife{number}", (ServiceLife,), {}))
+    machine = seed(number)(type(f"ServiceLife{number}", (WholeLife,), {}))
     effort = settings(
         max_examples=lives,
         stateful_step_count=STEPS,

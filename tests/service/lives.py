@@ -36,6 +36,7 @@ from agentd.model.requests import (
     TaskQuery,
     Window,
 )
+from agentd.model.run_views import RunQuery
 from agentd.model.session import Keep, Retention
 from agentd.model.task import CauseCode, OnInterrupt, Task
 from agentd.placing import Places
@@ -181,6 +182,7 @@ class ServiceLife(RuleBasedStateMachine):
         self.launched: set[str] = set()
         self.witnesses: dict[str, Witness] = {}
         self.exits: dict[str, Exit] = {}
+        self.handed: dict[str, dict[str, Any]] = {}  #: what attempts wrote to AGENTD_OUTPUT
         self.asked: dict[str, str] = {}  #: creations and removals under way, and of which session
         self.doubt: set[str] = set()  #: sessions of which such a verb failed half way
         #: What was asked with a key, what it made, and whether the one that made it was answered.
@@ -232,7 +234,7 @@ class ServiceLife(RuleBasedStateMachine):
         left = self.boot.disk.left
         assert left is not None
         shutil.rmtree(self.boot.disk.root)
-        if self.chance.random() < 0.7:
+        if self.boot.disk.left_in_doubt or self.chance.random() < 0.7:
             self.tried["power cuts"] += 1
             return after_the_cut(left, self.chance)
         self.tried["kills"] += 1
@@ -251,7 +253,7 @@ class ServiceLife(RuleBasedStateMachine):
             assert entry.reason is None, f"session {session_id}: {entry.reason}"
             if session_id not in self.witnesses:
                 assert session_id in maybe, f"session {session_id} has come back"
-                self.witnesses[session_id] = Witness()
+                self.witnesses[session_id] = Witness(self.handed)
             self._same_history(session_id, self.witnesses[session_id])
         self.doubt.clear()
         self.asked.clear()
@@ -287,16 +289,20 @@ class ServiceLife(RuleBasedStateMachine):
         """With the troubles over and time going by, everything ends; then a clean stop and start change nothing."""
         boot = self.boot
         boot.disk.trouble = boot.disk.cut_in = None
+        boot.loop.advance(10.0)
+        for session_id in list(self.witnesses):
+            patch = SessionPatch(policy=PolicyChanges(budget=None))
+            self._ask("lift", boot.service.edit_session(session_id, patch, None))
         for _ in range(400):
             boot.loop.advance(40.0)
             self.nothing_is_wrong()
             if boot.engine.running:
                 self._end_attempt(next(iter(boot.engine.running)), "done")
                 boot.loop.quiet()
-            elif not any(witness.live() for witness in self.witnesses.values()):
+            elif not any(witness.live() or witness.runs.live() for witness in self.witnesses.values()):
                 break
         self.nothing_is_wrong()
-        left = {s: sorted(w.live()) for s, w in self.witnesses.items() if w.live()}
+        left = {s: sorted(w.live() | w.runs.live()) for s, w in self.witnesses.items() if w.live() | w.runs.live()}
         assert not left, f"these never ended: {left}"
         boot.loop.advance(400.0)
         assert not boot.verbs, f"these were never answered: {list(boot.verbs)}"
@@ -326,7 +332,7 @@ class ServiceLife(RuleBasedStateMachine):
 
     def _committed(self, session_id: str, committed: Sequence[Committed]) -> None:
         """Something became durable, and is visible from now on."""
-        witness = self.witnesses.setdefault(session_id, Witness())
+        witness = self.witnesses.setdefault(session_id, Witness(self.handed))
         try:
             for each in committed:
                 witness.hear(each.line, self.boots, self.clock.now, self.exits)
@@ -654,6 +660,10 @@ class ServiceLife(RuleBasedStateMachine):
                 break
             boot.loop.advance(1.0)
         if boot.disk.left is None:
+            closing = boot.loop.create_task(boot.service.close_runs())
+            boot.loop.advance(10.0)
+            assert closing.done() or boot.disk.left is not None, "the runs were never closed"
+        if boot.disk.left is None:
             boot.loop.finished(boot.store.close())
         if boot.disk.left is None:
             boot.disk.forget_what_is_gone()
@@ -721,6 +731,8 @@ class ServiceLife(RuleBasedStateMachine):
             if session_id in self.asked.values():
                 continue  # it is about to go
             assert not witness.stuck(), f"these wait for what has failed: {witness.stuck()}"
+            assert not witness.overspent(), f"these use more than their session may: {witness.overspent()}"
+            assert not (stuck := witness.runs.stuck(witness.tasks)), f"runs {stuck} go on, and nothing of them does"
             if boot.engine.has_room:
                 assert not witness.ripe(), f"a task of {session_id} could run, and does not"
             self._shown(session_id, witness)
@@ -740,6 +752,20 @@ class ServiceLife(RuleBasedStateMachine):
         assert told == live, "the queue is not what waits"
         self.tried["looks"] += 1
 
+    def _runs_shown(self, session_id: str, witness: Witness) -> None:
+        boot = self.boot
+        runs = boot.loop.finished(boot.service.workflow_runs(session_id, RunQuery(limit=1000))).data
+        assert {run.run_id: run.state for run in runs} == {r: each["state"] for r, each in witness.runs.runs.items()}
+        for listed in runs:
+            run, known = boot.loop.finished(boot.service.workflow_run(listed.run_id)), witness.runs.runs[listed.run_id]
+            assert (run.seq, run.held) == (known["seq"], None)
+            assert isinstance(run.steps, tuple)
+            for step in run.steps:
+                there = known["steps"].get(step.id, {"tasks": [], "outputs": {}, "standing": None})
+                assert (list(step.tasks), step.outputs) == (there["tasks"], there["outputs"])
+                if there["standing"] not in (None, "live"):
+                    assert step.state == there["standing"]
+
     def _shown(self, session_id: str, witness: Witness) -> None:
         boot = self.boot
         view = boot.loop.finished(boot.service.session(session_id))
@@ -750,8 +776,15 @@ class ServiceLife(RuleBasedStateMachine):
         for task in view.tasks:
             known = witness.tasks[task.task_id]
             assert (task.state, task.attempt, task.priority) == (known["state"], known["attempt"], known["priority"])
+            assert (task.parent_id, task.awaiting and task.awaiting.ask_id) == (
+                known["parent"],
+                known["question"] and known["question"]["ask_id"],
+            )
             if task.terminal:
                 assert task.cause is not None and task.cause.code == known["cause"]
+        assert view.usage is not None and view.conversations == witness.session["conversations"]
+        assert {name: getattr(view.usage, name) for name in witness.usage} == witness.usage, "what was used is lost"
+        self._runs_shown(session_id, witness)
         shown = {task.task_id for task in view.tasks}
         assert witness.live() <= shown
         assert len(shown - witness.live()) <= witness.session["policy"]["tasks_kept"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-from tests.service.lives import ServiceLife
+from tests.service.whole_lives import WholeLife
 
-TestServiceLife = ServiceLife.TestCase
+TestServiceLife = WholeLife.TestCase
 TestServiceLife.settings = settings(
     max_examples=35, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )

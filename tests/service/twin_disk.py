@@ -25,6 +25,10 @@ class TwinDisk(RealDisk):
         self.left: SimDisk | None = None
         self.trouble: tuple[frozenset[str], int] | None = None
         self.short = 0  #: bytes that a refused write puts down all the same
+        #: When it stopped, a sync had just failed, and what it should have written was not taken back yet. The next
+        #: process would find it in memory, and no sync of its own would write it: a second fault, within microseconds.
+        self.left_in_doubt = False
+        self._in_doubt: set[int] = set()
         self._twins: dict[int, int] = {}
         twin.hook = self._before
 
@@ -41,6 +45,7 @@ class TwinDisk(RealDisk):
         """The machine stops now."""
         self.forget_what_is_gone()
         self.left = self.twin.fork()
+        self.left_in_doubt = bool(self._in_doubt)
 
     def close_all(self) -> None:
         """Give back what a killed process held open."""
@@ -80,12 +85,17 @@ class TwinDisk(RealDisk):
     def truncate(self, fd: int, size: int) -> None:
         self.twin.truncate(self._twins[fd], size)
         super().truncate(fd, size)
+        self._in_doubt.discard(fd)
 
     def fsync(self, fd: int, point: str) -> None:
         self.twin.fsync(self._twins[fd], point)
 
     def fdatasync(self, fd: int, point: str) -> None:
-        self.twin.fdatasync(self._twins[fd], point)
+        try:
+            self.twin.fdatasync(self._twins[fd], point)
+        except OSError:
+            self._in_doubt.add(fd)
+            raise
 
     def fsync_dir(self, path: str, point: str = "") -> None:
         self.twin.fsync_dir(self._at(path), point)
@@ -93,6 +103,7 @@ class TwinDisk(RealDisk):
     def close(self, fd: int) -> None:
         if (twin_fd := self._twins.pop(fd, None)) is not None:
             self.twin.close(twin_fd)
+        self._in_doubt.discard(fd)
         super().close(fd)
 
     def rename(self, source: str, target: str) -> None:

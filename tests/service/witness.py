@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from agentd.model.launch import EndedBy, Exit
+from tests.service.run_witness import RunWitness
 
 MAY_FOLLOW = {
     "waiting": {"queued", "cancelled", "failed"},
@@ -13,14 +14,17 @@ MAY_FOLLOW = {
     "running": {"completed", "failed", "timeout", "cancelled", "queued"},
 }
 TERMINAL = {"completed", "failed", "timeout", "cancelled"}
+CANCELLED = ("cancelled_by_user", "session_cancelled")  #: what ends a task with all that it submitted
 OF_STOP = {"cancelled_by_user": "cancelled", "session_cancelled": "cancelled", "session_timeout": "timeout"}
 
 
 class Witness:
     """One session. `hear` takes each event once and in order, and says (AssertionError) what may not be."""
 
-    def __init__(self) -> None:
+    def __init__(self, handed: dict[str, dict[str, Any]]) -> None:
         self.lines: list[bytes] = []  #: the whole history, also what is pruned from the disk
+        self.runs = RunWitness(handed)
+        self.usage = {"attempts": 0, "input_tokens": 0, "output_tokens": 0}  #: of attempts that have ended
         self.session: dict[str, Any] = {}
         self.tasks: dict[str, dict[str, Any]] = {}
         self.pruned: set[str] = set()
@@ -33,7 +37,10 @@ class Witness:
         assert line.endswith(b"\n")
         self.lines.append(line)
         name = event["type"].replace(".", "_")
-        getattr(self, name)(event, boot, now, exits) if name.startswith("task") else getattr(self, name)(event)
+        if name.startswith("run"):
+            self.runs.hear(event, self.tasks, len(self.lines))
+        else:
+            getattr(self, name)(event, boot, now, exits) if name.startswith("task") else getattr(self, name)(event)
 
     # ------------------------------------------------------------------ the session
 
@@ -48,6 +55,10 @@ class Witness:
         assert self.session["archived"] is not event["archived"]
         self.session["archived"] = event["archived"]
 
+    def session_conversation(self, event: dict[str, Any]) -> None:
+        told = {event["agent"]: event["conversation_id"]}
+        self.session = self.session | {"conversations": self.session["conversations"] | told}
+
     def session_edit_refused(self, event: dict[str, Any]) -> None:
         self.edits_refused += 1
 
@@ -61,6 +72,7 @@ class Witness:
             assert not task["key"], f"{task_id} was pruned under its Idempotency-Key"
             needed = [t for t in self.tasks.values() if t["state"] == "waiting" and task_id in t["needs"]]
             assert not needed, f"{task_id} was pruned and is needed"
+            assert not self.runs.waits_for(task_id), f"{task_id} was pruned, and its run had taken no note of its end"
 
     # ------------------------------------------------------------------ tasks
 
@@ -79,10 +91,15 @@ class Witness:
         task = {name: asked[name] for name in ("task_id", "state", "priority", "needs", "not_before", "retry")}
         task |= {"on_interrupt": asked["on_interrupt"], "attempt": 0, "stop": None, "seq": len(self.lines)}
         task |= {"key": event.get("key_hash"), "spec": asked["spec"], "boot": "", "pause": None}
+        task |= {"parent": asked.get("parent_id"), "question": None, "told": {}}
         waits = not self._needs_are_met(task) or (task["not_before"] or "") > event["at"]
         assert task["state"] == ("waiting" if waits else "queued"), f"{task_id} was created as {task['state']}"
         assert not any(need in self.tasks and self._ended_badly(need) for need in task["needs"])
+        parent = self.tasks.get(task["parent"])
+        assert parent is None or not parent["stop"], f"{task_id} was submitted by a task that was asked to stop"
         self.tasks[task_id] = task
+        if (workflow := asked.get("workflow")) is not None:
+            self.runs.started(workflow, asked, self.tasks, len(self.lines))
 
     def _ended_badly(self, task_id: str) -> bool:
         return self.tasks[task_id]["state"] in TERMINAL - {"completed"}
@@ -97,15 +114,17 @@ class Witness:
     def task_started(self, event: dict[str, Any], boot: int, now: float, exits: dict[str, Exit]) -> None:
         task = self.tasks[event["task_id"]]
         assert event["attempt"] == task["attempt"] + 1
-        running = [each for each in self.tasks.values() if each["state"] == "running"]
+        running = [t for t in self.tasks.values() if t["state"] == "running" and t["parent"] == task["parent"]]
+        assert not self.spent(), f"{task['task_id']} started in a session that has used up its budget"
         assert len(running) < self.session["policy"]["max_parallel"], f"{task['task_id']} is one too many"
         if task["pause"] is not None and task["pause"][0] == boot:
             assert now >= task["pause"][1], f"{task['task_id']} was not given its pause"
         for other in self.tasks.values():
-            if other["state"] == "queued" and other["pause"] is None and other is not task:
+            beside = other["state"] == "queued" and other["parent"] == task["parent"] and other is not task
+            if beside and other["pause"] is None:
                 assert self._turn(task) < self._turn(other), f"{task['task_id']} overtook {other['task_id']}"
         self._to(task, "running")
-        task |= {"attempt": event["attempt"], "boot": event["boot_id"], "pause": None}
+        task |= {"attempt": event["attempt"], "boot": event["boot_id"], "pause": None, "told": {}}
 
     @staticmethod
     def _turn(task: dict[str, Any]) -> tuple[int, int]:
@@ -120,11 +139,48 @@ class Witness:
         assert event["attempt"] == self._running(event)["attempt"]
 
     def task_progress(self, event: dict[str, Any], boot: int, now: float, exits: dict[str, Exit]) -> None:
-        self._running(event)["message"] = event["message"]
+        task = self._running(event)
+        task["message"] = event.get("message")
+        task["told"] |= {name: value for name, value in (event.get("usage") or {}).items() if value is not None}
+
+    def task_awaiting(self, event: dict[str, Any], boot: int, now: float, exits: dict[str, Exit]) -> None:
+        self._running(event)["question"] = event.get("awaiting")
+
+    def task_answered(self, event: dict[str, Any], boot: int, now: float, exits: dict[str, Exit]) -> None:
+        task = self._running(event)
+        assert task["question"], f"{task['task_id']} was answered and asked nothing"
+        assert event["answered"]["ask_id"] == task["question"]["ask_id"]
+        task["question"] = None
 
     def task_stop_requested(self, event: dict[str, Any], boot: int, now: float, exits: dict[str, Exit]) -> None:
         task = self._running(event)
         task["stop"] = task["stop"] or event["cause"]["code"]
+        self._nothing_below(task, event["cause"]["code"])
+
+    def _nothing_below(self, task: dict[str, Any], code: str) -> None:
+        """With a cancelled task ends what it submitted: nothing of it may be left that nobody stops."""
+        if code in CANCELLED:
+            below = [t for t in self.tasks.values() if t["parent"] == task["task_id"] and t["state"] not in TERMINAL]
+            left = [t["task_id"] for t in below if t["stop"] is None]
+            assert not left, f"{task['task_id']} was cancelled, and what it submitted goes on: {left}"
+
+    def _attempt_ended(self, task: dict[str, Any], end: dict[str, Any]) -> None:
+        used = {name: value for name, value in (end.get("usage") or {}).items() if value is not None}
+        told = {name: used.get(name) for name in task["told"]}
+        assert told == task["told"], f"an attempt of {task['task_id']} had used {task['told']}, and ended with {told}"
+        if task["question"] is not None and task["stop"] is None:
+            assert "had no answer" in end["cause"]["message"]
+        task["question"] = None
+        self.usage["attempts"] += 1
+        for name in ("input_tokens", "output_tokens"):
+            self.usage[name] += used.get(name, 0)
+
+    def spent(self) -> bool:
+        """Whether the session has used up its budget of tokens."""
+        budget = self.session["policy"].get("budget") or {}
+        running = [task["told"] for task in self.tasks.values() if task["state"] == "running"]
+        told = sum(each.get(name, 0) for each in [*running, self.usage] for name in ("input_tokens", "output_tokens"))
+        return budget.get("max_tokens") is not None and told >= budget["max_tokens"]
 
     def task_finished(self, event: dict[str, Any], boot: int, now: float, exits: dict[str, Exit]) -> None:
         task = self.tasks[event["task_id"]]
@@ -134,11 +190,13 @@ class Witness:
         if task["state"] == "running":
             assert (state, code) in self._ends_of(task, boot, exits)
             assert not self._may_retry(task, code, boot), f"{task['task_id']} ended and had a retry left"
+            self._attempt_ended(task, event["end"])
         elif code == "dependency_failed":
             assert state == "failed" and task["state"] == "waiting"
             assert any(need in self.tasks and self._ended_badly(need) for need in task["needs"])
         else:
             assert state == "cancelled" and code in OF_STOP
+            self._nothing_below(task, code)
         self._to(task, state)
         task["cause"] = code
 
@@ -172,6 +230,7 @@ class Witness:
         code = event["end"]["cause"]["code"]
         assert code in {each[1] for each in self._ends_of(task, boot, exits)}
         assert self._may_retry(task, code, boot), f"{task['task_id']} is tried again and has no retry left"
+        self._attempt_ended(task, event["end"])
         self._to(task, "queued")
         if event.get("next_attempt_at") is not None:
             pause = min(task["retry"]["max_backoff_s"], task["retry"]["backoff_s"] * 2 ** (task["attempt"] - 1))
@@ -186,9 +245,16 @@ class Witness:
 
     def ripe(self) -> bool:
         """Whether a task could start now, were a worker free."""
-        states = [task["state"] for task in self.tasks.values()]
-        queued = any(task["state"] == "queued" and task["pause"] is None for task in self.tasks.values())
-        return queued and states.count("running") < self.session["policy"]["max_parallel"]
+        if self.spent():
+            return False
+        queued = {t["parent"] for t in self.tasks.values() if t["state"] == "queued" and t["pause"] is None}
+        running = [task["parent"] for task in self.tasks.values() if task["state"] == "running"]
+        return any(running.count(parent) < self.session["policy"]["max_parallel"] for parent in queued)
+
+    def overspent(self) -> list[str]:
+        """Tasks that run although their session has used up its budget, and are not asked to stop."""
+        going = [t["task_id"] for t in self.tasks.values() if t["state"] == "running" and t["stop"] is None]
+        return going if self.spent() else []
 
     def live(self) -> set[str]:
         """Tasks that have not ended."""

@@ -345,7 +345,7 @@ def test_a_session_whose_history_is_a_link_is_refused(player: Player) -> None:
 
 
 def test_metadata_reads_back_as_written() -> None:
-    before = session("a")
+    before = msgspec.structs.replace(session("a"), usage=None)  # of which the head of tasks.json tells
     assert views.read_metadata(views.metadata_bytes(before)) == before
 
 
