@@ -158,6 +158,6 @@ ROUTES = (
         handler=resume,
         role=Role.OPERATOR,
         answers={200: RunView},
-        errors=(*_CHANGES, WorkflowInvalid, Draining),
+        errors=(*_CHANGES, WorkflowInvalid, QueueFull, Draining),
     ),
 )

@@ -35,12 +35,15 @@ from agentd.workflows.standing import InstanceState, States, standing_of
 
 log = structlog.get_logger()
 
-#: Seconds after which a run that could not go on is looked at again.
-RETRY_S = 1.0
+#: Seconds after which a run that could not go on is looked at again; after a fault of agentd's own, twice as many each
+#: time, up to the latter.
+RETRY_S, FAULT_MOST_S = 1.0, 60.0
 #: Seconds that runs get at a stop to record what has ended.
 CLOSE_S = 5.0
 #: Characters that the steps of one run hand on, all together.
 RUN_OUTPUT = 1 << 20
+#: Characters of a reason.
+REASON_MOST = 1000
 #: Workflows that are kept as they were read.
 READ_KEPT = 16
 
@@ -122,27 +125,28 @@ class RunDriver(Inputs):
 
     async def _drive(self, session_id: str, run_id: str, bell: asyncio.Event) -> None:
         """Pass after pass, until there is nothing to do before something else of the run ends."""
+        pause_s = RETRY_S
         try:
             while bell.is_set() or run_id in self.held:
                 bell.clear()
-                self._hold(run_id, await self._passed(session_id, run_id))
-                if run_id in self.held:
-                    if self._closing:
-                        return
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(RETRY_S):
-                            await bell.wait()
-        except Exception:
-            log.exception("run.failed", session_id=session_id, run_id=run_id)
+                try:
+                    held, pause_s = await self._passed(session_id, run_id), RETRY_S
+                except Exception as error:  # our own fault: the run must not look as if it went on
+                    log.exception("run.fault", session_id=session_id, run_id=run_id)
+                    held = f"agentd is at fault, its log says more: {error!r}"[:REASON_MOST]
+                    pause_s = min(2 * pause_s, FAULT_MOST_S)
+                if held is None:
+                    self.held.pop(run_id, None)
+                    continue
+                self.held[run_id] = held
+                if self._closing:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await bell.wait()
         finally:
             del self._bells[run_id]
             self.held.pop(run_id, None)
-
-    def _hold(self, run_id: str, reason: str | None) -> None:
-        if reason is None:
-            self.held.pop(run_id, None)
-        else:
-            self.held[run_id] = reason
 
     # ------------------------------------------------------------------ one pass
 
@@ -166,11 +170,14 @@ class RunDriver(Inputs):
             workflow = await self.workflow_of(run.source)
         except Invalid as error:  # another version of agentd took it
             reason = f"it cannot be read any more: {error.detail}"
-            await self.stage(
-                ledger, [RunEnded(at=self.now(), run_id=run_id, state=RunState.FAILED, reason=reason[:1000])]
-            )
+            reason = reason[:REASON_MOST]
+            await self.stage(ledger, [RunEnded(at=self.now(), run_id=run_id, state=RunState.FAILED, reason=reason)])
             return None
-        ends = [end for each in list(run.steps) if (end := await self._end(ledger, run, workflow, each)) is not None]
+        ends = [
+            await self._end(ledger, workflow, name, step.tasks[-1])
+            for name, step in run.steps.items()
+            if step.standing is Standing.LIVE and _is_over(ledger, step.tasks[-1])
+        ]
         run = ledger.head_run(run_id)  # what was asked meanwhile counts
         if run is None or not run.live:
             return None
@@ -179,23 +186,17 @@ class RunDriver(Inputs):
             await self.stage(ledger, events)
         return held
 
-    async def _end(self, ledger: Ledger, run: Run, workflow: Workflow, name: str) -> _End | None:
-        """What a live step has come to, if its task has ended durably."""
-        step = run.steps[name]
-        if step.standing is not Standing.LIVE:
-            return None
-        task_id = step.tasks[-1]
+    async def _end(self, ledger: Ledger, workflow: Workflow, name: str, task_id: str) -> _End:
+        """What a step has come to whose task is over."""
         task = ledger.tasks.get(task_id)
-        if task is None and ledger.head(task_id) is None:
+        if task is None:
             try:
                 task = await self.find(task_id)
             except TaskNotFound:
                 return _End(name, None, Outputs())
-        if task is None or not task.terminal:
-            return None
         instance = workflow.instances.get(name)
         declared = workflow.steps[instance.step_id].outputs if instance is not None else ()
-        path, attempt = self.store.path(run.session_id), task.attempt
+        path, attempt = self.store.path(task.session_id), task.attempt
         if attempt == 0:
             return _End(name, task, Outputs())
         try:
@@ -250,8 +251,7 @@ class RunDriver(Inputs):
             reason = "the record of its task is gone; nobody knows how it ended"
             return RunStepRefused(at=self.now(), run_id=run.run_id, step=end.step, reason=reason)
         values, refused = end.outputs.values, end.outputs.refused
-        before = sum(output_size(step.outputs) for step in run.steps.values())
-        if before + output_size(values) > RUN_OUTPUT:
+        if values and output_size(values) + sum(output_size(step.outputs) for step in run.steps.values()) > RUN_OUTPUT:
             values = {}
             words = f"the steps of this run hand on more than {RUN_OUTPUT >> 20} MiB; hand files on as artifacts"
             refused = (*refused, words)
@@ -281,6 +281,12 @@ class RunDriver(Inputs):
         """How many tasks more there may be."""
         limits = self.settings.limits
         return min(limits.live_tasks - self.store.live, limits.live_tasks_per_session - ledger.live)
+
+
+def _is_over(ledger: Ledger, task_id: str) -> bool:
+    """Whether the task has ended durably; of those that have left memory, all have."""
+    task = ledger.tasks.get(task_id)
+    return task.terminal if task is not None else ledger.head(task_id) is None
 
 
 def states_of(run: Run) -> States:

@@ -70,8 +70,7 @@ class WorkflowVerbs(RunDriver):
             inputs = accepted_inputs(workflow, new.inputs)
             if (first := await self._first_run(ledger, key)) is not None:  # one that came meanwhile
                 return Created(value=await self._view(ledger, first), replayed=True)
-            if len(ledger.live_runs()) >= LIVE_RUNS:
-                raise QueueFull(f"the session has {LIVE_RUNS} runs that have not ended; wait for some, or cancel them")
+            _refuse_when_full(ledger)
             at = self.now()
             run = Run(
                 run_id=new_run_id(session_id),
@@ -208,7 +207,7 @@ class WorkflowVerbs(RunDriver):
         """Go on with a run that has ended: what failed, was interrupted, cancelled or held back by it runs again.
 
         Raises:
-            SessionNotFound, RunNotFound, SessionReadOnly, Draining, StorageFailed
+            SessionNotFound, RunNotFound, SessionReadOnly, Draining, QueueFull, StorageFailed
             InvalidTransition: it has not ended, or nothing of it is to run again.
             WorkflowInvalid: it cannot be read any more.
         """
@@ -224,12 +223,18 @@ class WorkflowVerbs(RunDriver):
                 raise _unknown(run_id)
             if run.live:
                 raise InvalidTransition(f"run {run_id} is running; wait for its end, or cancel it first")
+            _refuse_when_full(ledger)
             cancelled = run.cancel_requested_at is not None
             again = resumed(workflow, run.inputs, states_of(run), cancelled=cancelled)
             if not again:
                 raise InvalidTransition(f"run {run_id} is {run.state}, and nothing of it is to run again")
             await self.stage(ledger, [RunResumed(at=self.now(), run_id=run_id, again=again)])
             return await self._view(ledger, ledger.runs.get(run_id, run))
+
+
+def _refuse_when_full(ledger: Ledger) -> None:
+    if len(ledger.live_runs()) >= LIVE_RUNS:
+        raise QueueFull(f"the session has {LIVE_RUNS} runs that have not ended; wait for some, or cancel them")
 
 
 def _unknown(run_id: str) -> RunNotFound:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from agentd.model.requests import AskedRetry
@@ -52,7 +53,7 @@ class Step(Value, frozen=True, kw_only=True):
     line: int = 1  #: where it begins in the file, from 1
 
 
-class Workflow(Value, frozen=True, kw_only=True):
+class Workflow(Value, frozen=True, kw_only=True, dict=True):
     """A whole file."""
 
     name: str
@@ -62,7 +63,7 @@ class Workflow(Value, frozen=True, kw_only=True):
     steps: dict[str, Step]  #: by id, as they are written
     order: tuple[str, ...]  #: ids so that every step comes after what it needs
 
-    @property
+    @cached_property
     def instances(self) -> dict[str, Instance]:
         """Every instance of every step by its id, as they are written."""
         return {each.instance_id: each for step in self.steps.values() for each in step.instances}

@@ -19,6 +19,7 @@ from agentd.workflows.standing import InstanceState, Standing, States, step_pass
 from agentd.workflows.templates import Rendering, Template
 
 ENDED_WITHOUT_SUCCESS = (Standing.FAILED, Standing.INTERRUPTED)
+RUN_CANCELLED = "the run was cancelled"
 
 
 class Start(Value, frozen=True, kw_only=True):
@@ -58,9 +59,6 @@ def next_steps(workflow: Workflow, inputs: dict[str, ScalarValue], states: State
     return Plan(starts=tuple(plan.starts), skips=tuple(plan.skips))
 
 
-RUN_CANCELLED = "the run was cancelled"
-
-
 class _Planning:
     def __init__(self, workflow: Workflow, inputs: dict[str, ScalarValue], states: States, cancelled: bool) -> None:
         self.starts: list[Start] = []
@@ -70,9 +68,9 @@ class _Planning:
         self._states = states
         self._cancelled = cancelled
         self._standings: dict[str, Standing | None] = {}  #: of the steps before
-        self._passed: dict[str, bool] = {}
-        self._failed_above: dict[str, bool] = {}  #: in the step or in what it needs, through others too
-        self._cancelled_above: dict[str, bool] = {}
+        self._passed: set[str] = set()  #: steps
+        self._failed_above: set[str] = set()  #: steps that failed, or of which something that they need did
+        self._cancelled_above: set[str] = set()
         self._outputs: dict[str, dict[str, str]] = {}
         self._shown: dict[str, str] = {}  #: standings, as expressions have them
         env = Rendering(Names(inputs=inputs))
@@ -81,7 +79,7 @@ class _Planning:
     def consider(self, step: Step) -> None:
         """Plans one step; all that it needs came before."""
         needs = [self._standings[need] for need in step.needs]
-        ready = all(each not in (None, Standing.LIVE) for each in needs)
+        ready = None not in needs and Standing.LIVE not in needs
         standings: list[Standing | None] = []
         outputs: dict[str, str] = {}
         for each in step.instances:
@@ -92,14 +90,16 @@ class _Planning:
             outputs.update(state.outputs if state else {})
         self._standings[step.id] = standing = step_standing(standings)
         self._outputs[step.id] = outputs
-        self._passed[step.id] = step_passes(step, standings)
+        passed = step_passes(step, standings)
+        if passed:
+            self._passed.add(step.id)
         if standing is not None:
             self._shown[step.id] = standing.value
-        above = step.needs
-        failed = not self._passed[step.id] and standing in ENDED_WITHOUT_SUCCESS
-        self._failed_above[step.id] = failed or any(self._failed_above[need] for need in above)
-        ended_by_others = Standing.CANCELLED in standings
-        self._cancelled_above[step.id] = ended_by_others or any(self._cancelled_above[need] for need in above)
+        failed = not passed and standing in ENDED_WITHOUT_SUCCESS
+        if failed or not self._failed_above.isdisjoint(step.needs):
+            self._failed_above.add(step.id)
+        if Standing.CANCELLED in standings or not self._cancelled_above.isdisjoint(step.needs):
+            self._cancelled_above.add(step.id)
 
     def _decide(self, step: Step, instance: Instance) -> InstanceState:
         """Starts or skips an instance whose needs have ended."""
@@ -120,9 +120,9 @@ class _Planning:
             outputs=self._outputs,
             states=self._shown,
             before=Before(
-                success=not self._cancelled and all(self._passed[need] for need in step.needs),
-                failure=not self._cancelled and any(self._failed_above[need] for need in step.needs),
-                cancelled=self._cancelled or any(self._cancelled_above[need] for need in step.needs),
+                success=not self._cancelled and self._passed.issuperset(step.needs),
+                failure=not self._cancelled and not self._failed_above.isdisjoint(step.needs),
+                cancelled=self._cancelled or not self._cancelled_above.isdisjoint(step.needs),
             ),
         )
         env = Rendering(names)
@@ -135,7 +135,7 @@ class _Planning:
         if self._cancelled and not asks & {"always", "cancelled"}:
             return RUN_CANCELLED
         if not asks and not names.before.success:
-            need = next(need for need in step.needs if not self._passed[need])
+            need = next(need for need in step.needs if need not in self._passed)
             return f"step {need}, which it needs, {_ENDED.get(self._standings[need], 'did not complete')}"
         if condition is not None and not truth(evaluate(condition, names)):
             return "its if is false"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from agentd.model.run import RunState, Standing
 from agentd.model.task import CauseCode, State, Task, Value
@@ -53,15 +53,16 @@ def standing_of(task: Task) -> Standing:
     return Standing.CANCELLED if task.state is State.CANCELLED else Standing.FAILED
 
 
-def step_standing(standings: Iterable[Standing | None]) -> Standing | None:
+_WORST_FIRST = (Standing.FAILED, Standing.INTERRUPTED, Standing.CANCELLED, Standing.COMPLETED)
+
+
+def step_standing(standings: Sequence[Standing | None]) -> Standing | None:
     """Where a step stands, of all its instances: the worst, once they have all ended; None before it has started."""
-    found = set(standings)
-    if found == {None}:
-        return None
-    if None in found or Standing.LIVE in found:
+    if standings.count(standings[0]) == len(standings):
+        return standings[0]
+    if None in standings or Standing.LIVE in standings:
         return Standing.LIVE
-    worst = (Standing.FAILED, Standing.INTERRUPTED, Standing.CANCELLED, Standing.COMPLETED)
-    return next((each for each in worst if each in found), Standing.SKIPPED)
+    return next(each for each in _WORST_FIRST if each in standings)
 
 
 def passes(step: Step, standing: Standing | None) -> bool:
@@ -69,7 +70,7 @@ def passes(step: Step, standing: Standing | None) -> bool:
     return standing is Standing.COMPLETED or (step.continue_on_error and standing is Standing.FAILED)
 
 
-def step_passes(step: Step, standings: Iterable[Standing | None]) -> bool:
+def step_passes(step: Step, standings: Sequence[Standing | None]) -> bool:
     """Whether what needs this step can go on: an instance passes, and no other did more than be skipped."""
-    found = set(standings) - {Standing.SKIPPED}
-    return bool(found) and all(passes(step, each) for each in found)
+    ran = [each for each in standings if each is not Standing.SKIPPED]
+    return bool(ran) and all(passes(step, each) for each in ran)

@@ -17,6 +17,7 @@ from agentd.errors import (
     IdempotencyConflict,
     Invalid,
     InvalidTransition,
+    QueueFull,
     RunNotFound,
     SessionActive,
     SessionReadOnly,
@@ -26,7 +27,7 @@ from agentd.model.requests import NewTask, TaskQuery
 from agentd.model.run import RunState
 from agentd.model.run_views import NewRun, RunQuery, RunView, StepState, StepView
 from agentd.model.task import Task, TriggerType
-from agentd.service import run_driver
+from agentd.service import run_driver, workflows
 
 from .conftest import Build
 from .house import House, key_of, until
@@ -486,3 +487,30 @@ steps:
         assert is_running or steps(over)["a"].outputs == {"v": "1"}
         ends.add(over.state)
     assert ends == {RunState.INTERRUPTED, RunState.COMPLETED}
+
+
+async def test_a_fault_of_agentd_holds_a_run_back_visibly_and_it_goes_on_once_that_is_over(
+    open_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_driver, "RETRY_S", 0.02)
+    with monkeypatch.context() as broken:
+        broken.setattr(run_driver, "next_steps", None)
+        run = await begun(open_house, "steps: [{id: a, run: 'true'}, {id: b, needs: [a], run: 'true'}]")
+        await until(lambda: "agentd is at fault" in open_house.service.held.get(run.run_id, ""))
+    over = await ended(open_house, run)
+    assert over.state is RunState.COMPLETED and over.held is None
+    assert all(len(step.tasks) == 1 for step in steps(over).values())
+
+
+async def test_a_run_is_not_resumed_when_as_many_go_on_as_may(
+    open_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = await done(open_house, "steps: [{id: a, run: 'false'}]")
+    monkeypatch.setattr(workflows, "LIVE_RUNS", 1)
+    other = await begun(open_house, LONG)
+    with pytest.raises(QueueFull):
+        await open_house.service.resume_run("s", failed.run_id)
+    await open_house.service.cancel_run("s", other.run_id)
+    await ended(open_house, other)
+    await open_house.service.resume_run("s", failed.run_id)
+    assert (await ended(open_house, failed)).state is RunState.FAILED
