@@ -11,7 +11,7 @@ from typing import NamedTuple
 from agentd.errors import SessionReadOnly, StorageFailed
 from agentd.model.events import Event
 from agentd.model.run import Run
-from agentd.model.session import Session
+from agentd.model.session import Session, SessionUsage
 from agentd.model.task import Task
 from agentd.store.folder import Appended, Folder, KeyRecord
 from agentd.store.hands import Hands
@@ -31,6 +31,7 @@ class Staged(NamedTuple):
     session: Session | None
     key: KeyRecord | None
     run: Run | None = None
+    usage: SessionUsage | None = None  #: what the session has used by now, if the event says so
 
 
 class Waiter(NamedTuple):

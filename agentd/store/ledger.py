@@ -178,14 +178,15 @@ class Ledger:
         session = self.head_session
         staged = []
         for seq, event in enumerate(events, self.head_seq + 1):
-            task = changed = key = run = None
+            task = changed = key = run = usage = None
             if isinstance(event, TaskEvent):
                 before = fresh.get(event.task_id) or self.head(event.task_id)
                 task = fresh[event.task_id] = applied_to_task(before, event, seq)
                 if isinstance(event, TaskCreated):
                     key = key_record(event, seq)
                 elif isinstance(event, (TaskFinished, TaskRetried)) and event.end is not None:
-                    session = replace(session, usage=used(session.usage, event.end))
+                    usage = used(session.usage, event.end)
+                    session = replace(session, usage=usage)
             elif isinstance(event, SessionEvent):
                 session = changed = applied_to_session(session, event, seq)
             if (run_id := run_of(event)) is not None:
@@ -194,7 +195,7 @@ class Ledger:
                     runs[run_id] = run
                 if isinstance(event, RunCreated):
                     key = key_record(event, seq)
-            staged.append(Staged(seq, event, task, changed, key, run))
+            staged.append(Staged(seq, event, task, changed, key, run, usage))
         return staged, session
 
     def _publish(self, batch: list[Staged], appended: Appended, took_s: float) -> None:
@@ -224,8 +225,7 @@ class Ledger:
                 self.views.forget(entry.event.tasks)
             elif entry.event.at > active_at:
                 active_at = entry.event.at
-            if isinstance(entry.event, (TaskFinished, TaskRetried)):
-                usage = used(usage, entry.event.end)
+            usage = entry.usage or usage
             committed.append(Committed(entry.seq, entry.event, line, entry.task))
         if active_at > self.session.updated_at or usage is not self.session.usage:  # as `active` says, once a batch
             self.session = replace(self.session, updated_at=max(active_at, self.session.updated_at), usage=usage)
