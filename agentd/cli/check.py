@@ -13,7 +13,7 @@ from agentd.cli import exits
 from agentd.cli.invocation import current
 from agentd.cli.printing import Column, Look, Printer, notice
 from agentd.errors import AlreadyRunning, NotFound
-from agentd.model.requests import CheckFinding, CheckReport
+from agentd.model.upkeep import CheckFinding, CheckReport
 
 if TYPE_CHECKING:
     from agentd.client import Client

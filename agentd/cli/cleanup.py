@@ -9,7 +9,7 @@ import click
 from agentd.cli import wording
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import Look, facts
-from agentd.model.requests import CleanupReport
+from agentd.model.upkeep import CleanupReport
 
 if TYPE_CHECKING:
     from agentd.client import Client

@@ -15,13 +15,10 @@ from agentd.model.launch import Capacity
 from agentd.model.reports import InputTaken, NewAnswer, NewInput, NewQuestion, NewSize, ProgressReport
 from agentd.model.requests import (
     Batch,
-    CheckReport,
-    CleanupReport,
     NewSession,
     NewTask,
     Page,
     QueueView,
-    ResetReport,
     Scale,
     SessionPatch,
     SessionQuery,
@@ -31,6 +28,7 @@ from agentd.model.requests import (
     WorkerView,
 )
 from agentd.model.task import Task
+from agentd.model.upkeep import CheckReport, CleanupReport, ResetReport
 
 #: The daemon answers a wait after at most so long.
 MAX_WAIT_S = 300.0

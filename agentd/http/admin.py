@@ -7,8 +7,8 @@ from aiohttp import web
 from agentd.http import answers
 from agentd.http.routing import Call, Route
 from agentd.http.tokens import Role
-from agentd.model.requests import CheckReport, CleanupReport, ResetReport
 from agentd.model.task import Value
+from agentd.model.upkeep import CheckReport, CleanupReport, ResetReport
 
 
 class Rehearsal(Value, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from agentd.clock import epoch
 from agentd.errors import AgentdError, StorageFailed
-from agentd.model.requests import CheckReport, CleanupReport
+from agentd.model.upkeep import CheckReport, CleanupReport
 from agentd.service.upkeep import Upkeep
 from agentd.store.entry import Entry
 from agentd.store.folder import KeyRecord

@@ -15,8 +15,9 @@ from agentd.model.events import (
     TaskStopRequested,
 )
 from agentd.model.launch import Capacity
-from agentd.model.requests import QueueView, ResetReport, Scale, Window, WorkerView
+from agentd.model.requests import QueueView, Scale, Window, WorkerView
 from agentd.model.task import Cause, CauseCode, State, Task, Value
+from agentd.model.upkeep import ResetReport
 from agentd.service.recovery import Recovery
 from agentd.store.datadir import PROBE_BYTES
 from agentd.store.ledger import Ledger

@@ -14,8 +14,8 @@ import msgspec
 from agentd.errors import InvalidTransition, SessionReadOnly, StorageFailed
 from agentd.model.events import SessionPruned, TaskFinished, decoded
 from agentd.model.reading import read
-from agentd.model.requests import CheckFinding, CheckReport
 from agentd.model.task import Task
+from agentd.model.upkeep import CheckFinding, CheckReport
 from agentd.store import layout, quarantine, views
 from agentd.store.datadir import read_format
 from agentd.store.disk import DIRECTORY_MODE, FILE_MODE, Disk

@@ -17,9 +17,9 @@ from agentd.errors import (
 )
 from agentd.model.events import Event
 from agentd.model.ids import is_session_id
-from agentd.model.requests import CheckReport
 from agentd.model.session import Session
 from agentd.model.task import Task
+from agentd.model.upkeep import CheckReport
 from agentd.store import layout, views
 from agentd.store.archive import GoesAlong
 from agentd.store.catalogue import Found

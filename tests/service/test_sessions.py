@@ -25,7 +25,6 @@ from agentd.model.requests import (
     AskedKeep,
     AskedRetention,
     AskedTrigger,
-    CheckReport,
     NewSession,
     SessionPatch,
     SessionQuery,
@@ -33,6 +32,7 @@ from agentd.model.requests import (
 )
 from agentd.model.session import Keep, Retention
 from agentd.model.task import State, TriggerType
+from agentd.model.upkeep import CheckReport
 from agentd.store.datadir import remove_session
 from agentd.store.locks import DirectoryLock
 from agentd.store.residency import READERS

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from agentd.errors import FormatTooNew, StorageFailed
-from agentd.model.requests import CheckReport
+from agentd.model.upkeep import CheckReport
 from agentd.store import layout, quarantine
 from agentd.store.check import check
 from agentd.store.datadir import prepare, read_format, sweep
