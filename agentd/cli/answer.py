@@ -11,6 +11,7 @@ from agentd.cli.ids import task_of
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.parameters import LIVE_TASK
 from agentd.cli.tables import task_facts
+from agentd.cli.wording import printable
 from agentd.errors import InvalidTransition
 from agentd.model.reports import NewAnswer
 
@@ -29,9 +30,10 @@ async def command(agent: Client, at: Invocation, task: str, text: str | None) ->
     if question is None:
         raise InvalidTransition(f"task {asking.task_id} asks nothing now")
     if text is None:
-        click.echo(question.prompt, err=True)
+        # Its lines are set in, so that none can be taken for one of ours.
+        click.echo("\n  ".join(map(printable, question.prompt.split("\n"))), err=True)
         if question.options:
-            click.echo(f"one of: {', '.join(question.options)}", err=True)
+            click.echo(f"one of: {', '.join(map(printable, question.options))}", err=True)
         text = sys.stdin.readline().rstrip("\n")
     answered = await agent.answer(asking.task_id, NewAnswer(answer=text, ask_id=question.ask_id))
     if at.output != "table":

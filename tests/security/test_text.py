@@ -21,6 +21,7 @@ import agentd.log
 import webui.log
 from agentd.config import Log
 from benchlib.processes import peak_mib
+from tests.daemon.harness import until
 from tests.http.talk import Api
 from tests.webui.conftest import MakeDaemon, MakeViewer
 from tests.webui.odd_agent import OddAgent
@@ -94,6 +95,46 @@ def test_no_command_of_the_command_line_lets_a_name_steer_the_terminal(make_daem
             text = said.decode()
             assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(text), (arguments, text)
             assert not any(line.startswith("2026-01-01") for line in text.split("\n")), arguments
+
+
+def test_no_command_lets_what_a_task_tells_or_asks_or_a_workflow_steer_the_terminal(make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon().start()
+    task_id = daemon.shell("s", "sleep 60", artifacts=["*"])["task_id"]
+    until(lambda: daemon.task(task_id)["attempts"], 60)
+    told = {"phase": EVIL, "message": EVIL, "progress": 1, "usage": {"cost_usd": 1}}
+    assert daemon.request("POST", f"/tasks/{task_id}/progress", told).status == 200
+    asked = {"ask_id": "q", "prompt": EVIL, "options": [EVIL, "no"]}
+    assert daemon.request("POST", f"/tasks/{task_id}/ask", asked).status == 202
+    said = json.dumps(EVIL.replace("\r\n", " "))  # which is YAML, too
+    step = f"{{id: a, name: {said}, run: 'printf %s {quote(EVIL)}', env: {{A: {said}}}}}"
+    flow = f"name: {said}\nsteps: [{step}, {{id: b, needs: [a], run: {said}}}]"
+    assert daemon.request("POST", "/sessions", {"session_id": "runs"}).status == 201
+    run = daemon.request("POST", "/sessions/runs/workflow", {"source": flow})
+    assert run.status == 201, run.body
+    run_id = run.json["run_id"]
+    until(lambda: daemon.get(f"/workflows/{run_id}")["state"] != "running", 60)
+    wrong = daemon.data_dir.parent / "wrong.yaml"
+    wrong.write_text(f"{said}: 1\nsteps: [{{id: {said}, run: x}}, {{id: a, needs: [{said}], if: {said}}}]")
+    program = [sys.executable, "-m", "agentd.cli.main", "--data-dir", str(daemon.data_dir)]
+    for arguments in (
+        ["ls"],
+        ["ls", "--awaiting"],
+        ["show", task_id],
+        ["show", "s"],
+        ["answer", task_id, EVIL + "?"],
+        ["answer", task_id],
+        ["events", "s"],
+        ["queue"],
+        ["workflow", "list", "runs"],
+        ["workflow", "show", run_id],
+        ["workflow", "validate", str(wrong)],
+        ["workflow", "show", EVIL],
+    ):
+        done = subprocess.run([*program, *arguments], capture_output=True, check=False, timeout=60)
+        text = (done.stdout + done.stderr).decode()
+        assert text, arguments
+        assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(text), (arguments, text)
+        assert not any(line.startswith("2026-01-01") for line in text.split("\n")), (arguments, text)
 
 
 async def test_nothing_that_a_client_says_becomes_a_header_or_a_second_answer(api: Api) -> None:
