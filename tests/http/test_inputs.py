@@ -87,3 +87,11 @@ async def test_a_terminal_is_resized(api: Api) -> None:
 async def test_a_size_needs_a_terminal(api: Api) -> None:
     answer = await api.ask("POST", "/tasks/shell", {"command": "true", "terminal": {"rows": 3, "columns": 3}})
     assert list(answer.fields) == ["spec.terminal"]
+
+
+async def test_a_terminal_has_no_size_beyond_bounds(api: Api) -> None:
+    task_id = await started(api, command="sleep 60", interactive=True, tty=True)
+    for size in ({"rows": 0, "columns": 1}, {"rows": 10_001, "columns": 1}, {"rows": 1 << 64, "columns": 1}):
+        assert list((await api.ask("POST", f"/tasks/{task_id}/terminal", size)).fields) == ["rows"], size
+        spec = {"command": "true", "interactive": True, "tty": True, "terminal": size}
+        assert list((await api.ask("POST", "/tasks", {"spec": spec})).fields) == ["spec.terminal.rows"], size

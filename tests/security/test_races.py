@@ -173,3 +173,21 @@ def test_a_task_gets_a_new_directory_for_one_that_is_gone_or_fails_and_says_so(
         ends = [daemon.wait(daemon.shell("s", "echo x > written")["task_id"])["cause"]["code"] for _ in range(10)]
     assert set(ends) <= {"ok", "spawn_failed", "exit_code"}  # a new one, too, may be gone before it is written to
     assert daemon.request("GET", "/readyz").status == 200
+
+
+def test_patterns_of_artifacts_keep_plain_files_alone(daemon: RealDaemon, outside: Path) -> None:
+    make = (
+        f"echo > own; mkfifo pipe; ln -s {outside}/f link; ln -s {outside} there; ln -s /dev/zero zero; mknod n c 1 3"
+    )
+    make += f"; {sys.executable} -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'; true"
+    task = daemon.wait(daemon.shell("s", make, artifacts=["**"])["task_id"])
+    kept = [each["path"] for each in daemon.get("/sessions/s/artifacts")["data"]]
+    assert kept == [f"{task['task_id']}/own"]
+    workspace = daemon.data_dir / "sessions" / "s" / "workspace"
+    (workspace / "sub").mkdir()
+    (workspace / "sub" / "f").write_bytes(b"inside")
+    with swapped(workspace / "sub", outside):
+        ended = [daemon.wait(daemon.shell("s", "true", artifacts=["sub/*"])["task_id"]) for _ in range(15)]
+    assert {task["state"] for task in ended} == {"completed"}
+    found = files(daemon.data_dir / "sessions" / "s" / "artifacts")
+    assert SECRET not in found.values() and set(found.values()) <= {b"\n", b"inside"}
