@@ -8,7 +8,7 @@ combinations of a matrix are one node. What an agent says may have any shape; a 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 #: Pixels: a node, and the way from one to the next.
@@ -47,8 +47,12 @@ class Graph(NamedTuple):
     left_out: int  #: lines and nodes that are not drawn
 
 
-def graph(steps: Sequence[dict[str, Any]]) -> Graph | None:
-    """The drawing of these steps, as agents answer them; None when there is nothing to draw."""
+def graph(steps: Sequence[dict[str, Any]], asking: Collection[str] = ()) -> Graph | None:
+    """The drawing of these steps, as agents answer them; None when there is nothing to draw.
+
+    Args:
+        asking: tasks that await the answer of a person.
+    """
     instances: dict[str, list[dict[str, Any]]] = {}
     for each in steps:
         instances.setdefault(str(each.get("step") or each.get("id")), []).append(each)
@@ -62,7 +66,7 @@ def graph(steps: Sequence[dict[str, Any]]) -> Graph | None:
     nodes: dict[str, Node] = {}
     for step, group in drawn.items():
         x, y = MARGIN + level[step] * STEP_X, MARGIN + row[step] * STEP_Y
-        state, words = _standing(group)
+        state, words = _standing(group, tuple(asking))
         name = step if len(step) <= MAX_NAME else step[: MAX_NAME - 1] + "…"
         nodes[step] = Node(step, name, state, words, group, x, y)
     pairs = [(nodes[need], nodes[step]) for step, all_needs in needs.items() for need in all_needs]
@@ -116,10 +120,12 @@ def _rows(needs: dict[str, list[str]], level: dict[str, int]) -> dict[str, int]:
     return rows
 
 
-def _standing(instances: Sequence[dict[str, Any]]) -> tuple[str, str]:
-    """The state of a step, and in words how its combinations stand."""
+def _standing(instances: Sequence[dict[str, Any]], asking: tuple[str, ...]) -> tuple[str, str]:
+    """The state of a step, and in words how its combinations stand, or that one of them awaits an answer."""
     states = Counter(str(each.get("state") or "unknown") for each in instances)
     state = next((each for each in _FIRST if states[each]), next(iter(states)))
+    if any(each.get("task_id") in asking for each in instances):
+        return state, "awaits an answer"
     if len(instances) == 1:
         return state, state
     return state, ", ".join(f"{count} {name}" for name, count in states.most_common())

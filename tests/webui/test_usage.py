@@ -128,6 +128,17 @@ def test_what_no_model_was_asked_for_is_not_among_what_was_used(viewer: RealView
     assert "tokens" not in used[1] and "USD" not in used[1] and " 0 B" not in used[1]
 
 
+def test_a_sub_task_is_found_however_many_others_there_are(viewer: RealViewer, daemon: RealDaemon) -> None:
+    parent = running(daemon, "printenv AGENTD_TOKEN > token; sleep 600")
+    file = daemon.data_dir / "sessions/s/workspace/token"
+    until(lambda: file.exists() and file.read_text().endswith("\n"))
+    other = {"kind": "shell", "spec": {"command": "true"}, "session_id": "s", "not_before": "2100-01-01T00:00:00Z"}
+    assert daemon.request("POST", "/tasks", [other] * 100).status == 201
+    token = f"Bearer {file.read_text().strip()}"
+    child = daemon.request("POST", "/sessions/s/task", {**other, "name": "the child"}, Authorization=token).json
+    assert f'id="child-{child["task_id"]}"' in viewer.html(path_of(parent))
+
+
 def test_a_sub_task_and_the_one_that_submitted_it_lead_to_each_other(
     viewer: RealViewer, daemon: RealDaemon, page: Page
 ) -> None:

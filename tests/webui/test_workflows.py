@@ -84,6 +84,30 @@ def test_a_run_is_drawn_with_live_states_says_where_it_stopped_and_is_resumed(
     expect(page).to_have_url(viewer.url + path_of(run))
 
 
+def test_a_step_that_asks_is_shown_so_with_its_question_until_it_is_answered(
+    viewer: RealViewer, daemon: RealDaemon, page: Page
+) -> None:
+    run = started(daemon, "steps: [{id: approve, run: sleep 600}, {id: other, run: sleep 600}]")
+    until(lambda: len(daemon.get("/tasks?state=running")["data"]) == 2)
+    page.goto(viewer.url + path_of(run))
+    node = page.locator("a[data-step=approve]")
+    expect(node).to_have_accessible_name("approve: running")
+    steps = daemon.get(f"/workflows/{run['run_id']}")["steps"]
+    [task_id] = [each["task_id"] for each in steps if each["id"] == "approve"]
+    question = {"ask_id": "q1", "prompt": "Publish <b>?", "options": ["yes", "no"]}
+    assert daemon.request("POST", f"/tasks/{task_id}/ask", question).status == 202
+    expect(page.locator("#standing")).to_contain_text("awaits an answer approve: Publish <b>?")
+    expect(node).to_have_accessible_name("approve: awaits an answer")
+    expect(page.locator("a[data-step=other]")).to_have_accessible_name("other: running")
+    assert wrong_with(page) == []
+    page.locator("#standing").get_by_role("link", name="approve").click()
+    page.get_by_role("button", name="yes").click()
+    expect(page.locator("#answered")).to_be_visible()
+    page.goto(viewer.url + path_of(run))
+    expect(node).to_have_accessible_name("approve: running")
+    expect(page.locator("#standing")).not_to_contain_text("awaits an answer")
+
+
 def test_a_run_is_cancelled_whole(viewer: RealViewer, daemon: RealDaemon) -> None:
     run = started(daemon)
     until(lambda: len(daemon.get("/tasks?state=running")["data"]) == 1)

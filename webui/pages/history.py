@@ -18,8 +18,6 @@ PAGE_ROWS = 50
 ANY = "any"
 #: What `state` may be, too: running, and waiting for the answer of a person.
 AWAITING = "awaiting"
-#: Those are few, and on one page: no more can run.
-AWAITING_ROWS = 1000
 #: What the filters suggest, with the codes of causes; any other is passed on as typed, for an agent that knows more.
 TRIGGERS = ("manual", "schedule", "api", "webhook", "retry", "workflow")
 
@@ -33,7 +31,6 @@ async def history(visit: Visit) -> Page:
     all, `state=awaiting` those that await the answer of a person; `since` and `until` may be days of UTC, of which
     `until` is the last one listed.
     """
-    awaiting = AWAITING in visit.query.getall("state", [])
     order = Order(visit.choice("sort", TASK_SORTS), "task_id")
     rows, following = await merged(
         visit,
@@ -46,11 +43,9 @@ async def history(visit: Visit) -> Page:
             *_time(visit, "until", days_later=1),
         ],
         order,
-        limit=AWAITING_ROWS if awaiting else visit.limit(PAGE_ROWS),
+        limit=visit.limit(PAGE_ROWS),
         cursor=visit.query.get("cursor"),
     )
-    if awaiting:
-        rows = [row for row in rows if row["awaiting"]]
     kinds = {"shell", *(str(row["kind"]) for row in rows if row["kind"])}
     return Page(
         template="history.html",
@@ -67,7 +62,7 @@ async def history(visit: Visit) -> Page:
 
 def _states(visit: Visit) -> list[tuple[str, str]]:
     if AWAITING in visit.query.getall("state", []):
-        return [("state", "running")]
+        return [("awaiting", "true")]
     given = visit.passed_on("state") or [("state", state) for state in TERMINAL]
     return [] if ("state", ANY) in given else given
 

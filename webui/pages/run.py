@@ -10,7 +10,7 @@ from webui.graph import NODE_HEIGHT, NODE_WIDTH, graph
 from webui.rendering import Page
 from webui.routes import Route
 from webui.rows import Row, many, refusal_of, subject
-from webui.upstream import segment
+from webui.upstream import Agent, segment
 from webui.visit import Visit
 
 PAGE_ROWS = 50
@@ -54,10 +54,12 @@ async def run(visit: Visit) -> Page:
     title = run_id
     if row is not None:
         now = time_at(answer.contact)
+        asking = await _asking(visit, agent, session_id) if row["state"] == "running" else {}
         steps = [each for each in row["steps"] if isinstance(each, Row)] if isinstance(row["steps"], list) else []
         extra |= {
             "steps": steps,
-            "graph": graph(steps),
+            "asking": [asking[each["task_id"]] for each in steps if str(each["task_id"]) in asking],
+            "graph": graph(steps, asking),
             "NODE": (NODE_WIDTH, NODE_HEIGHT),
             "SHOWN": SHOWN,
             "where": [str(each) for each in row["where"]] if isinstance(row["where"], list) else [],
@@ -72,6 +74,13 @@ async def run(visit: Visit) -> Page:
         extra=extra,
         live={"agent": agent.name, "session": session_id},
     )
+
+
+async def _asking(visit: Visit, agent: Agent, session_id: str) -> dict[str, Row]:
+    """The tasks of the session that await an answer, by their ids."""
+    window = [("awaiting", "true"), ("limit", str(PAGE_ROWS))]
+    answer = await visit.ask(agent, f"/sessions/{segment(session_id)}/tasks", window)
+    return {str(task["task_id"]): task for task in many(visit, answer, "task_id") or []}
 
 
 _SESSION = "/a/{agent}/s/{session}"

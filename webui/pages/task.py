@@ -145,12 +145,10 @@ async def _phases(visit: Visit, agent: Agent, row: Row, now: datetime) -> list[P
 
 
 async def _children(visit: Visit, agent: Agent, row: Row) -> list[Row]:
-    """The tasks that it submitted, among those that were submitted first while it ran."""
+    """The tasks that it submitted, the first ones."""
     if not isinstance(row["started_at"], str):
         return []
-    window = [("since", row["started_at"]), ("sort", "created_at"), ("limit", str(MAX_CHILDREN))]
-    if isinstance(row["ended_at"], str):
-        window.append(("until", row["ended_at"]))
+    window = [("parent", str(row["task_id"])), ("sort", "created_at"), ("limit", str(MAX_CHILDREN))]
     answer = await visit.ask(agent, f"/sessions/{segment(str(row['session_id']))}/tasks", window)
     rows = many(visit, answer, "task_id", "state") or []
     return [each for each in rows if each["parent_id"] == row["task_id"]]
