@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.daemon.harness import RealDaemon
+from tests.daemon.harness import RealDaemon, until
 from tests.webui.conftest import CHROMIUM, FLAGS, enter
 from tests.webui.viewer import RealViewer
 
@@ -19,6 +20,7 @@ PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SIZE = {"width": 1120, "height": 700}
 TALL = {"width": 1120, "height": 940}
 PHONE = {"width": 360, "height": 700}
+WIDE = {"width": 1120, "height": 780}
 
 _TEST_RUN = r"""
 printf '\033[1m==> compiling\033[0m\n'
@@ -37,6 +39,32 @@ while :; do
   sleep 0.5
 done
 """
+#: An agent as the settings may describe any: it asks once, and tells how far it is.
+_REVIEWER = f"""
+agentd() {{ {sys.executable} -m agentd.cli.main "$@"; }}
+echo 'I read src/api.py and the 31 places that call it.'
+agentd progress 10 --phase reading
+echo 'The tests of the callers pass before any change.'
+agentd progress 40 --phase planning
+agentd ask 'The change renames 14 public functions. Shall the old names stay as aliases for a release?' \\
+  --option 'keep aliases' --option 'rename only' --option stop
+"""
+_WORKFLOW = """name: build-and-test
+inputs: {package: {default: click, description: What to build.}}
+steps:
+  - id: fetch
+    run: echo "file=$PACKAGE-8.1.8.tar.gz" >> "$AGENTD_OUTPUT"
+    env: {PACKAGE: "${{ inputs.package }}"}
+    outputs: [file]
+  - {id: lint, run: "true"}
+  - id: test
+    needs: [fetch]
+    matrix: {python: [3.11, 3.12, 3.13]}
+    run: "[ ${{ matrix.python }} != 3.13 ] || sleep 600"
+  - {id: docs, needs: [fetch], run: "true"}
+  - {id: approve, needs: [test, docs, lint], run: agentd ask "Publish?" --option yes --option no}
+  - {id: publish, needs: [approve], run: make publish}
+"""
 
 
 def main() -> None:
@@ -48,11 +76,14 @@ def main() -> None:
     try:
         with daemons(place) as (work, lab), sync_playwright() as playwright:
             failed, running = seeded(work, lab)
+            more = {"question": asking(lab), "workflow": workflow(work)}
             viewer = RealViewer(place / "viewer", {"workshop": work.data_dir, "lab": lab.data_dir}).start().log_in()
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
             try:
                 for scheme in ("light", "dark"):
                     take(browser, viewer, scheme, failed, running)
+                    for name, path in more.items():
+                        shot(browser, viewer, scheme, path, f"{name}-{scheme}", WIDE)
             finally:
                 browser.close()
                 viewer.end()
@@ -63,7 +94,8 @@ def main() -> None:
 @contextmanager
 def daemons(place: Path) -> Iterator[tuple[RealDaemon, RealDaemon]]:
     """Two daemons, ended at the end."""
-    both = RealDaemon(place / "workshop"), RealDaemon(place / "lab")
+    reviewer = {"reviewer": ["sh", "-c", _REVIEWER, "{prompt}"]}
+    both = RealDaemon(place / "workshop"), RealDaemon(place / "lab", agents=reviewer)
     try:
         yield both[0].start(), both[1].start()
     finally:
@@ -89,6 +121,28 @@ def seeded(work: RealDaemon, lab: RealDaemon) -> tuple[dict[str, Any], dict[str,
     report = {"progress": 62, "phase": "download", "message": "62 of 100 shards", "items_processed": 62}
     lab.request("POST", f"/tasks/{running['task_id']}/progress", report)
     return work.task(tests["task_id"]), lab.task(running["task_id"])
+
+
+def asking(daemon: RealDaemon) -> str:
+    """The page of an agent's task that awaits an answer."""
+    spec = {"agent": "reviewer", "prompt": "Rename the functions of src/api.py as PEP 8 has it"}
+    new = {"kind": "agent", "spec": spec, "session_id": "rename-api", "name": "rename-api"}
+    task = daemon.request("POST", "/tasks", new).json
+    until(lambda: daemon.task(task["task_id"])["awaiting"] is not None)
+    return f"/a/lab/s/rename-api/t/{task['task_id']}"
+
+
+def workflow(daemon: RealDaemon) -> str:
+    """The page of a run that has come to its last test."""
+    daemon.request("POST", "/sessions", {"session_id": "release", "policy": {"max_parallel": 4}})
+    run_id = daemon.request("POST", "/sessions/release/workflow", {"source": _WORKFLOW}).json["run_id"]
+
+    def left() -> int:
+        steps = daemon.get(f"/workflows/{run_id}")["steps"]
+        return sum(step["state"] != "completed" for step in steps)
+
+    until(lambda: left() == 3)
+    return f"/a/workshop/s/release/w/{run_id}"
 
 
 def take(browser: Browser, viewer: RealViewer, scheme: str, failed: dict[str, Any], running: dict[str, Any]) -> None:
