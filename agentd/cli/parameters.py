@@ -83,6 +83,20 @@ class Label(click.ParamType[tuple[str, str], str]):
         return key, text
 
 
+class Mount(click.ParamType[dict[str, object], str]):
+    """`source:target`, or `source:target:ro`, as a container's spec has it."""
+
+    name = "source:target"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, object]:
+        if isinstance(value, dict):
+            return value
+        source, *rest = str(value).split(":")
+        if not source or len(rest) not in (1, 2) or not rest[0].startswith("/") or rest[1:] not in ([], ["ro"]):
+            self.fail(f"{value!r} is not SOURCE:TARGET or SOURCE:TARGET:ro, with an absolute TARGET", param, ctx)
+        return {"source": source, "target": rest[0], "read_only": bool(rest[1:])}
+
+
 class Known(click.ParamType[str, str]):
     """An id, or a unique beginning of one; completed from what the daemon has."""
 
@@ -138,3 +152,4 @@ DURATION = Duration()
 AGO = Moment()
 AHEAD = Moment(ahead=True)
 LABEL = Label()
+MOUNT = Mount()

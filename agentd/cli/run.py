@@ -17,7 +17,7 @@ from agentd.cli.following import Apart
 from agentd.cli.invocation import Invocation, with_agent
 from agentd.cli.printing import notice
 from agentd.cli.submit import accepted, print_id
-from agentd.cli.task_options import described, new_task, task_options
+from agentd.cli.task_options import described, new_task, task_options, words_or_image
 from agentd.cli.terminal import Sink
 from agentd.cli.watching import TaskLine
 from agentd.errors import AgentdError, InvalidTransition
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @task_options
 @click.option("-d", "--detach", is_flag=True, help="Do not wait: print the task's id, as `agentd submit`.")
-@click.argument("argv", metavar="[--] CMD [ARG]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument("argv", metavar="[--] [CMD [ARG]...]", nargs=-1, type=click.UNPROCESSED, callback=words_or_image)
 @with_agent
 async def command(agent: Client, at: Invocation, /, detach: bool, argv: tuple[str, ...], **options: Any) -> int | None:
     """Run a command as a task, and show its output as it comes.

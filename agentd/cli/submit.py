@@ -48,12 +48,15 @@ async def command(
 
     With --batch, the tasks are as POST /tasks takes them, all of one session; each thousand is accepted whole or not.
     """
-    if sum((bool(argv), text is not None, spec is not None, batch is not None)) != 1:
+    said = sum((bool(argv), text is not None, spec is not None, batch is not None))
+    if said > 1 or (not said and options["image"] is None):
         raise click.UsageError("say what to run, once: CMD, --command, --spec or --batch")
     if batch is not None:
         await _submit_batch(agent, at, batch, options["session"], key)
         return
     if spec is not None:
+        if options["agent"] or options["image"]:
+            raise click.UsageError("--spec says all of it: leave out --agent and --image")
         new = new_task(options, options["kind"] or "shell", _spec(spec))
     else:
         new = new_task(options, *described(options, argv, text))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from agentd.cli.parameters import AHEAD, DURATION, LABEL, SESSION, TASK
+from agentd.cli.parameters import AHEAD, DURATION, LABEL, MOUNT, SESSION, TASK
 from agentd.kinds.agents.protocol import Permission
 from agentd.model.requests import AskedRetry, AskedTrigger, NewTask
 from agentd.model.task import CauseCode, OnInterrupt, TriggerType
@@ -30,13 +30,22 @@ _OPTIONS = (
         metavar="SESSION",
         help="Session, made if absent.  [default: inside a task its own, else a new one]",
     ),
-    click.option("--kind", metavar="KIND", help="Kind of task.  [default: shell; agent with --agent]"),
+    click.option("--kind", metavar="KIND", help="Kind of task.  [default: shell; agent or docker by --agent, --image]"),
     click.option("--agent", metavar="NAME", help="Ask this agent (claude, codex, opencode, …); CMD is the prompt."),
     click.option("--model", metavar="NAME", help="With --agent: the model it uses."),
     click.option(
         "--permission",
         type=click.Choice([each.value for each in Permission]),
         help="With --agent: when it wants to use a tool.  [default: ask]",
+    ),
+    click.option("--image", metavar="NAME", help="Run CMD in a container of this image; without CMD, what is its own."),
+    click.option(
+        "--mount",
+        "mounts",
+        type=MOUNT,
+        multiple=True,
+        metavar="SOURCE:TARGET[:ro]",
+        help="With --image: what the container sees; SOURCE begins in the workspace. May be repeated.",
     ),
     click.option("--name", help="What lists call it."),
     click.option("-C", "--cwd", metavar="DIR", help="Working directory.  [default: the session's workspace]"),
@@ -69,37 +78,65 @@ def task_options(function: F) -> F:
     return function
 
 
+def words_or_image(context: click.Context, parameter: click.Parameter, argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Callback of CMD: it may be missing where an image has its own."""
+    if not argv and not context.params.get("image"):
+        raise click.MissingParameter(ctx=context, param=parameter)
+    return argv
+
+
 def described(options: dict[str, Any], argv: Sequence[str], command: str | None = None) -> tuple[str, dict[str, Any]]:
     """Kind and spec of what the words and options describe."""
-    kind = options["kind"] or ("agent" if options["agent"] else "shell")
+    kind = options["kind"] or ("agent" if options["agent"] else "docker" if options["image"] else "shell")
     spec: dict[str, Any]
     if kind == "agent":
         spec = _of_agent(options, " ".join(argv) if command is None else command)
     elif kind == "shell":
         spec = _of_shell(options, argv, command)
+    elif kind == "docker":
+        spec = _of_container(options, argv, command)
     else:
         raise click.UsageError(f"a task of kind {kind!r} is described by --spec; see `agentd submit --help`")
     if options["cwd"] is not None:
-        spec["cwd"] = options["cwd"]
+        spec["workdir" if kind == "docker" else "cwd"] = options["cwd"]
     if options["env"]:
         spec["env"] = dict(map(_variable, options["env"]))
     return kind, spec
 
 
 def _of_agent(options: dict[str, Any], prompt: str) -> dict[str, Any]:
-    for name in ("stdin", "tty", "interactive"):
-        if options[name]:
-            raise click.UsageError(f"--{name} is of commands; an agent is given its prompt")
+    _refuse(options, ("stdin", "tty", "interactive"), "commands; an agent is given its prompt")
+    _refuse(options, ("image", "mounts"), "--kind docker")
     if options["agent"] is None:
         raise click.UsageError("say which agent is asked: --agent NAME")
     chosen = {name: options[name] for name in ("model", "permission") if options[name] is not None}
     return {"agent": options["agent"], "prompt": prompt, **chosen}
 
 
+def _of_container(options: dict[str, Any], argv: Sequence[str], command: str | None) -> dict[str, Any]:
+    _refuse(options, ("agent", "model", "permission"), "--kind agent")
+    _refuse(options, ("stdin", "interactive"), "commands; a container has no input")
+    if options["image"] is None:
+        raise click.UsageError("say which image it is of: --image NAME")
+    spec: dict[str, Any] = {"operation": "run", "image": options["image"]}
+    if argv or command is not None:
+        spec["command"] = list(argv) if command is None else command
+    if options["mounts"]:
+        spec["mounts"] = list(options["mounts"])
+    if options["tty"]:
+        spec["tty"] = True
+    return spec
+
+
+def _refuse(options: dict[str, Any], names: Sequence[str], whose: str) -> None:
+    for name in names:
+        if options[name]:
+            raise click.UsageError(f"--{name.removesuffix('s')} is of {whose}")
+
+
 def _of_shell(options: dict[str, Any], argv: Sequence[str], command: str | None) -> dict[str, Any]:
-    for name in ("agent", "model", "permission"):
-        if options[name] is not None:
-            raise click.UsageError(f"--{name} is of --kind agent")
+    _refuse(options, ("agent", "model", "permission"), "--kind agent")
+    _refuse(options, ("image", "mounts"), "--kind docker")
     spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
     if options["stdin"] is not None:
         spec["stdin"] = _text(options["stdin"])

@@ -83,10 +83,10 @@ def size(count: int | None) -> str:
 def command(task: Task) -> str:
     """What the task does, as one would type it."""
     spec = task.spec
-    argv = spec.get("argv")
+    argv = spec.get("argv") or spec.get("command")
     if isinstance(argv, list):
         return shlex.join(map(str, argv))
-    text = spec.get("command")
+    text = spec.get("command") or spec.get("prompt") or spec.get("image")
     return text.strip() if isinstance(text, str) else f"({task.kind})"
 
 

@@ -70,7 +70,10 @@ def test_sizes_are_binary(count: int | None, text: str) -> None:
 def test_an_argv_is_shown_as_one_would_type_it() -> None:
     assert wording.command(task(spec={"argv": ["sh", "-c", "a b"]})) == "sh -c 'a b'"
     assert wording.command(task(spec={"command": " make \n"})) == "make"
-    assert wording.command(task(kind="docker", spec={"image": "x"})) == "(docker)"
+    assert wording.command(task(kind="docker", spec={"image": "x", "command": ["ls", "a b"]})) == "ls 'a b'"
+    assert wording.command(task(kind="docker", spec={"image": "x"})) == "x"
+    assert wording.command(task(kind="agent", spec={"agent": "claude", "prompt": "fix it"})) == "fix it"
+    assert wording.command(task(kind="docker", spec={"operation": "stop"})) == "(docker)"
 
 
 @pytest.mark.parametrize(
