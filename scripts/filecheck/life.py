@@ -6,6 +6,8 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, NamedTuple
 
+from filecheck.runs import Runs
+
 Json = dict[str, Any]
 
 #: What may follow what.
@@ -53,7 +55,7 @@ class Life:
         self.started: dict[str, int] = {}  #: seq of the latest start of each task
         self.completed: dict[str, int] = {}  #: seq at which it completed
         self.wrong: list[str] = []
-        self.runs: dict[str, str] = {}  #: states of runs of workflows
+        self.runs = Runs(self._say)
         self.owed = 0  #: creations that came in one request with the last one, and must follow at once
         self._running: set[str] = set()
 
@@ -124,18 +126,11 @@ class Life:
         self.pruned_outputs.update(record.get("outputs", ()))
 
     def _run(self, kind: str, record: Json) -> None:
-        run_id = record["run_id"]
         if not self.session:
             return  # it may have begun before the journal that is kept
         if kind == "run.created":
             self._key(record, None, made="a run")
-            self.runs[run_id] = "running"
-        elif run_id not in self.runs:
-            self._say(f"{kind} is of run {run_id}, which nobody made")
-        elif (self.runs[run_id] == "running") is (kind == "run.resumed"):
-            self._say(f"{kind} came to run {run_id}, which was {self.runs[run_id]}")
-        else:
-            self.runs[run_id] = {"run.resumed": "running", "run.ended": record.get("state", "")}.get(kind, "running")
+        self.runs.apply(record, self.tasks, self.pruned)
 
     def _key(self, record: Json, task_id: str | None, made: str = "a session") -> None:
         if (key := record.get("key_hash")) is not None:
@@ -188,6 +183,8 @@ class Life:
             self._say(f"{task_id} was created with a past")
         self.tasks[task_id] = task | {"seq": self.seq}
         self._key(record, task_id)
+        if self.session and task.get("workflow") is not None:
+            self.runs.submitted(record)
 
     def _move(self, task: Json, to: str, record: Json, cause: Json | None = None) -> None:
         if to not in FOLLOWS[task["state"]]:

@@ -108,18 +108,23 @@ class Session:
                 self.wrong.append(f"tasks.json has a key that no event made: {key}")
 
     def _compare_runs(self, snapshot: Json) -> None:
-        runs = {run["run_id"]: run["state"] for run in snapshot.get("runs", ())}
-        going_on = {run_id for run_id, state in runs.items() if state == "running"}
+        shown = {run["run_id"]: run for run in snapshot.get("runs", ())}
+        going_on = {run_id for run_id, run in shown.items() if run["state"] == "running"}
         if snapshot.get("live_runs", 0) != len(going_on):
             self.wrong.append(
                 f"tasks.json counts {snapshot.get('live_runs')} runs that go on and shows {len(going_on)}"
             )
-        if self.life.session:
-            for run_id in going_on | {run_id for run_id, state in self.life.runs.items() if state == "running"}:
-                runs.setdefault(run_id, "absent")
-            for run_id, state in runs.items():
-                if self.life.runs.get(run_id) != state:
-                    self.wrong.append(f"run {run_id} is {state}, by the journal {self.life.runs.get(run_id)}")
+        if not self.life.session:
+            return  # they may have begun before the journal that is kept
+        there = self.life.runs.all
+        for run_id in {run_id for run_id, run in there.items() if run["state"] == "running"} - shown.keys():
+            self.wrong.append(f"tasks.json lacks run {run_id}, unlike the journal")
+        for run_id, run in shown.items():
+            if run_id not in there:
+                self.wrong.append(f"tasks.json shows run {run_id}, unlike the journal")
+            elif run != there[run_id]:
+                difference = _difference(run, there[run_id])
+                self.wrong.append(f"tasks.json shows run {run_id} otherwise than the journal: {difference}")
 
     # ------------------------------------------------------------------ metadata.json and history/
 
