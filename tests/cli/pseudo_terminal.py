@@ -18,6 +18,10 @@ from benchlib.processes import PATIENCE_S
 from tests.cli.daemon_process import AGENTD, Agentd
 
 
+#: What says how another terminal is; libreadline, once imported, sets the latter two for all processes that follow.
+OF_ANOTHER = ("NO_COLOR", "COLUMNS", "LINES")
+
+
 class Terminal:
     """A command whose stdin, stdout and stderr are one terminal of 100 columns; `stdout` may be given apart."""
 
@@ -28,7 +32,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [*AGENTD, *args],
             cwd=agentd.home,
-            env={name: value for name, value in agentd.env.items() if name != "NO_COLOR"} | (env or {}),
+            env={name: value for name, value in agentd.env.items() if name not in OF_ANOTHER} | (env or {}),
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
             **{"stdin": slave, "stdout": slave, "stderr": slave, **files},
