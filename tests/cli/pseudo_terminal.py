@@ -17,7 +17,6 @@ from typing import Any, Self
 from benchlib.processes import PATIENCE_S
 from tests.cli.daemon_process import AGENTD, Agentd
 
-
 #: What says how another terminal is; libreadline, once imported, sets the latter two for all processes that follow.
 OF_ANOTHER = ("NO_COLOR", "COLUMNS", "LINES")
 
