@@ -10,6 +10,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from agentd.errors import (
+    Conflict,
     Draining,
     Forbidden,
     IdempotencyConflict,
@@ -283,6 +284,6 @@ ROUTES = (
         body=ProgressReport,
         body_use=BodyUse.JSON,
         answers={200: Task},
-        errors=(Invalid, TaskNotFound, InvalidTransition, SessionReadOnly, StorageFull),
+        errors=(Invalid, TaskNotFound, InvalidTransition, Conflict, SessionReadOnly, StorageFull),
     ),
 )

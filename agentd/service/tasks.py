@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from agentd.errors import (
+    Conflict,
     Invalid,
     InvalidTransition,
 )
@@ -167,6 +168,7 @@ class TaskVerbs(Submission):
         Raises:
             TaskNotFound, SessionReadOnly, StorageFailed
             Invalid: the report is empty.
+            Conflict: it is of one agent too many to have a conversation with in this session.
             InvalidTransition: the task is not running.
         """
         if report == ProgressReport():
@@ -180,8 +182,8 @@ class TaskVerbs(Submission):
             told = None  # what was delegated talks beside the session's conversation
         if told is not None and known.get(told.agent) != told.conversation_id:
             if told.agent not in known and len(known) >= CONVERSATIONS_MOST:
-                raise Invalid.field(
-                    "conversation.agent", f"a session has conversations with {CONVERSATIONS_MOST} agents"
+                raise Conflict(
+                    f"a session has conversations with {CONVERSATIONS_MOST} agents at most; use another session"
                 )
             events.append(SessionConversation(at=self.now(), agent=told.agent, conversation_id=told.conversation_id))
         await self.stage(ledger, events)

@@ -25,7 +25,7 @@ UNKNOWN = "no_such_parameter=1"
 FOR_TASKS = {
     "status", "get_session", "list_session_tasks", "list_history", "session_events",
     "list_artifacts", "get_artifact", "put_artifact", "delete_artifact",
-    "list_tasks", "submit", "submit_shell", "submit_to_session", "submit_to_session_too",
+    "list_tasks", "submit", "submit_shell", "submit_docker", "submit_to_session", "submit_to_session_too",
     "get_task", "wait_for_task", "cancel_task", "delete_task", "retry_task", "report_progress",
     "get_output", "get_output_lines", "search_output", "stream_output", "stream_growth",
     "ask", "withdraw_question", "list_workflow_runs", "get_workflow_run",
