@@ -35,6 +35,14 @@ class Shapes:
             taken = dict(zip(types, schemas, strict=True))
             new_task["properties"]["kind"]["enum"] = [kind.name for kind in kinds]
             new_task["properties"]["spec"]["anyOf"] = [taken[kind.Spec] for kind in kinds]
+            default = new_task["properties"]["kind"]["default"]
+            new_task["oneOf"] = [
+                {
+                    "properties": {"kind": {"const": kind.name}, "spec": taken[kind.Spec]},
+                    "required": [] if kind.name == default else ["kind"],
+                }
+                for kind in kinds
+            ]
         self.components = components
         self._schemas: dict[Any, dict[str, Any]] = dict(zip(types, schemas, strict=True))
 

@@ -11,6 +11,11 @@ from agentd.model.requests import Request, at_least_one
 
 #: Bytes that one call may send to a task.
 INPUT_CALL_MOST = 64 << 10
+_BASE64_MOST = (INPUT_CALL_MOST + 2) // 3 * 4
+_BASE64 = {
+    "contentEncoding": "base64",
+    "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+}
 
 
 class ReportedUsage(Request, frozen=True, kw_only=True):
@@ -64,10 +69,17 @@ class NewAnswer(Request, frozen=True, kw_only=True):
 class NewInput(Request, frozen=True, kw_only=True):
     """Body of POST /tasks/{id}/input: text or base64, the end of the input after it, or both."""
 
-    RULES: ClassVar[dict[str, Any]] = {"not": {"required": ["data", "data_base64"]}}
+    RULES: ClassVar[dict[str, Any]] = {
+        "not": {"required": ["data", "data_base64"]},
+        "anyOf": [
+            {"required": ["data"], "properties": {"data": {"minLength": 1}}},
+            {"required": ["data_base64"], "properties": {"data_base64": {"minLength": 1}}},
+            {"required": ["eof"], "properties": {"eof": {"const": True}}},
+        ],
+    }
 
     data: Annotated[str, Meta(max_length=INPUT_CALL_MOST)] | UnsetType = UNSET
-    data_base64: Annotated[str, Meta(max_length=INPUT_CALL_MOST * 2)] | UnsetType = UNSET
+    data_base64: Annotated[str, Meta(max_length=_BASE64_MOST, extra_json_schema=_BASE64)] | UnsetType = UNSET
     eof: bool = False
 
 

@@ -26,6 +26,9 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 QueueName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,63}$(?!\n)")]
 #: What the service checks itself, as the document says it.
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+#: A relative path of one to 32 names; `store/inside.py` checks it.
+_NAME = r"(?!\.{1,2}(/|$)|\.agentd-tmp-)[^/\u0000-\u001f\u007f-\u009f]+"
+PATH = f"^{_NAME}(/{_NAME}){{0,31}}$"
 SessionId = Annotated[str, Meta(extra_json_schema={"pattern": f"^{SESSION_ID}$"})]
 T = TypeVar("T")
 V = TypeVar("V", bound=Value)
@@ -146,7 +149,7 @@ class NewTask(Request, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=1 << 53)] | None, Meta(description="Bytes of output after which it is ended.")
     ] = None
     artifacts: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=500)], ...],
+        tuple[Annotated[str, Meta(min_length=1, max_length=500, extra_json_schema={"pattern": PATH})], ...],
         Meta(max_length=50, description="Patterns of files in the workspace that become artifacts at its end."),
     ] = ()
     not_before: Annotated[Time | None, Meta(description="Start no earlier than this RFC 3339 time.")] = None

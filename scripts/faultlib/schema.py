@@ -44,14 +44,21 @@ FORBIDDEN = ("shutdown", "scale_workers")
 
 def run(directory: Path, quick: bool) -> Report:
     """All checks over all operations: each value at its bounds, then at random, then along the document's links."""
-    daemon = RealDaemon(directory / "data", workers={"max": 4, "grace_s": 0.2}, limits={"auth_failures": 10_000_000})
+    daemon = RealDaemon(
+        directory / "data",
+        workers={"max": 4, "grace_s": 0.2},
+        limits={"auth_failures": 10_000_000},
+        agents={"robot": ["cat"]},
+    )
     daemon.start()
     try:
         _, viewer = TokenFile(daemon.data_dir).create("viewer", "viewer", time())
+        spec = {"command": "exec sleep 86400", "interactive": True, "tty": True}
+        running = daemon.shell("running", "", spec=spec)["task_id"]
         left_out = [flag for name in (*STREAMS, *FORBIDDEN) for flag in ("--exclude-operation-id", name)]
         only = [flag for name in FORBIDDEN for flag in ("--include-operation-id", name)]
-        whole = _checked(directory, daemon, daemon.token, "all", [*left_out, *(QUICK if quick else LONG)])
-        refused = _checked(directory, daemon, viewer, "forbidden", [*only, "--phases", "coverage"])
+        whole = _checked(directory, daemon, daemon.token, running, "all", [*left_out, *(QUICK if quick else LONG)])
+        refused = _checked(directory, daemon, viewer, running, "forbidden", [*only, "--phases", "coverage"])
         wrong = [*whole.wrong, *refused.wrong]
         if daemon.ended():
             wrong.append("the daemon ended")
@@ -77,12 +84,13 @@ class _Outcome:
             report.with_suffix(".txt").write_text(output)
 
 
-def _checked(directory: Path, daemon: RealDaemon, token: str, name: str, flags: list[str]) -> _Outcome:
+def _checked(directory: Path, daemon: RealDaemon, token: str, running: str, name: str, flags: list[str]) -> _Outcome:
     config, report = directory / "schemathesis.toml", directory / f"{name}.json"
     config.write_text(CONFIG)
     described = directory / "openapi.json"
     described.write_bytes(daemon.request("GET", "/openapi.json").body)
     here = Path(__file__).parents[1]
+    paths = f"{here}{os.pathsep}{here.parent}"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", config, "run", described),
@@ -90,7 +98,7 @@ def _checked(directory: Path, daemon: RealDaemon, token: str, name: str, flags: 
             *("--generation-deterministic", "--continue-on-failure", "--no-shrink", "--no-color"),
             *("--request-timeout", "60", *flags),
         ],
-        env=os.environ | {"SCHEMA_TOKEN": token, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"},
+        env=os.environ | {"SCHEMA_TOKEN": token, "SCHEMA_TASK": running, "PYTHONPATH": paths},
         cwd=directory,
         capture_output=True,
         text=True,
