@@ -174,6 +174,23 @@ def test_what_a_task_submitted_runs_beside_it() -> None:
     assert lanes.of(task("any", parent_id="parent")) is None
 
 
+def test_what_waits_for_its_sub_task_never_keeps_from_it_what_both_use_alone() -> None:
+    lanes = lanes_of()
+    above: str | None = None
+    for name in ("top", "middle", "bottom"):
+        each = task(name, parent_id=above)
+        lanes.queue(each, 1, "conversation")
+        following = lanes.next()
+        assert following is not None and following.task_id == name
+        lanes.take(following)
+        lanes.run(each, 1, "conversation")
+        above = name
+    assert lanes.running("s") == ["top", "middle", "bottom"]
+    assert lanes.delegating() == 2, "two of them have what they may wait for"
+    lanes.drop(task("top"))
+    assert lanes.delegating() == 1, "whoever has ended waits for nothing"
+
+
 def test_a_forgotten_session_runs_nothing() -> None:
     lanes = lanes_of()
     lanes.queue(task("t"), 1)

@@ -87,6 +87,46 @@ async def test_a_question_that_is_taken_back_is_told_to_who_waits(house: House) 
     assert (await asking).answered is None
 
 
+async def test_of_two_answers_at_once_one_counts_and_the_other_is_refused(house: House) -> None:
+    task = await running(house)
+    await house.service.ask(task.task_id, QUESTION, 0)
+    asking = asyncio.create_task(house.service.ask(task.task_id, QUESTION, PATIENCE_S))
+    first, second = await asyncio.gather(
+        *(house.service.answer(task.task_id, NewAnswer(answer=each), "ada") for each in ("yes", "no")),
+        return_exceptions=True,
+    )
+    assert isinstance(first, Task) and isinstance(second, InvalidTransition)
+    assert (await asking).answered == first.answered is not None
+    assert first.answered.answer == "yes"
+
+
+async def test_an_answer_that_comes_with_the_withdrawal_of_its_question_is_refused(house: House) -> None:
+    task = await running(house)
+    await house.service.ask(task.task_id, QUESTION, 0)
+    withdrawn, answered = await asyncio.gather(
+        house.service.withdraw(task.task_id, "q1"),
+        house.service.answer(task.task_id, NewAnswer(answer="yes", ask_id="q1"), "ada"),
+        return_exceptions=True,
+    )
+    assert isinstance(withdrawn, Task) and isinstance(answered, InvalidTransition)
+    assert (await house.service.task(task.task_id)).answered is None
+
+
+async def test_an_answer_after_a_cancellation_is_told_while_the_task_still_runs_and_refused_once_it_has_ended(
+    house: House,
+) -> None:
+    task = await running(house, "trap '' TERM; sleep 60")
+    await house.service.ask(task.task_id, QUESTION, 0)
+    cancelled, answered = await asyncio.gather(
+        house.service.cancel(task.task_id), house.service.answer(task.task_id, NewAnswer(answer="yes"), "ada")
+    )
+    assert cancelled.cancel_requested_at is not None and answered.answered is not None
+    over = await house.ended(task.task_id)
+    assert over.state is State.CANCELLED and over.cause is not None and "no answer" not in over.cause.message
+    with pytest.raises(InvalidTransition):
+        await house.service.answer(task.task_id, NewAnswer(answer="yes"), "ada")
+
+
 async def test_the_end_of_a_task_that_asks_says_so(house: House) -> None:
     task = await running(house, timeout_s=0.2)
     asked = await house.service.ask(task.task_id, QUESTION, PATIENCE_S)
