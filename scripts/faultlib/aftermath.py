@@ -106,6 +106,7 @@ def _told(actor: Actor) -> Iterator[str]:
             actor.wrong.clear()
             actor.again(name)
             yield from actor.wrong
+    yield from _runs(actor)
     until(lambda: not rig.get("/tasks?state=running&state=queued&state=waiting")["data"], PATIENCE_S)
     rows = [row for row in rig.get("/tasks?limit=1000")["data"] if row.get("retry_of") is None]
     for session in _sessions(rig):
@@ -114,9 +115,32 @@ def _told(actor: Actor) -> Iterator[str]:
             for row in rig.get(f"/sessions/{session['session_id']}/history?limit=1000")["data"]
             if row["task_id"] not in {each["task_id"] for each in rows} and row.get("retry_of") is None
         ]
+    cancelled = {row["task_id"] for row in rows if row["state"] == "cancelled"}
+    for row in rows:
+        if row["parent_id"] in cancelled and row["state"] not in ("cancelled", "completed"):
+            yield f"{row['name']} is {row['state']}, and the task that submitted it was cancelled"
     for name, count in Counter(row["name"] for row in rows).items():
         if count > 1:
             yield f"there are {count} tasks {name}, of one that was asked for"
+
+
+def _runs(actor: Actor) -> Iterator[str]:
+    """Runs that were acknowledged are there and come to an end; one that was seen to end stays as it was."""
+    rig = actor.rig
+    for run_id, known in actor.runs.items():
+        path = f"/sessions/{known['session_id']}/workflows/{run_id}"
+        answer = rig.request("GET", path)
+        if answer.status == 404:
+            yield f"run {run_id} was acknowledged and is gone"
+            continue
+        run = until(lambda path=path: (found := rig.get(path))["state"] != "running" and found, PATIENCE_S)  # type: ignore[misc]
+        if known["state"] != "running" and run != known:
+            yield f"run {run_id} was seen as {known} and is {run}"
+        if run["state"] not in ("completed", "interrupted"):
+            yield f"run {run_id} ended {run['state']}: {run}"
+        for step in run["steps"]:
+            if len(step["tasks"]) > 1:
+                yield f"step {step['id']} of {run_id} was submitted {len(step['tasks'])} times"
 
 
 def _task(actor: Actor, task_id: str, known: dict[str, Any]) -> Iterator[str]:
@@ -129,6 +153,8 @@ def _task(actor: Actor, task_id: str, known: dict[str, Any]) -> Iterator[str]:
     task = answer.json
     if task["state"] not in ENDED or (task["cause"] is None and task["state"] != "completed"):
         yield f"{known['name']} is {task['state']} with cause {task['cause']}"
+    if task["awaiting"] is not None:
+        yield f"{known['name']} has ended and asks {task['awaiting']}"
     if known["state"] in ENDED and any(
         task[field] != known[field] for field in ("state", "cause", "attempts", "result")
     ):

@@ -12,7 +12,9 @@ import copy
 import http.client
 import json
 import os
+import shlex
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -36,6 +38,25 @@ PATIENCE_S = 60.0
 LOST_S = 3.0
 #: From a task's directory to that of the life: relative, so that a copy of it is a life of its own.
 _HERE = "../../../.."
+#: What each attempt leaves.
+_MARK = f"echo $AGENTD_TASK_ID.$AGENTD_ATTEMPT >> {_HERE}/marks"
+#: A step hands on what the next one needs.
+FLOW = f"""
+name: flow
+steps:
+  - {{id: one, run: '{_MARK}; echo n=7 >> "$AGENTD_OUTPUT"', outputs: [n]}}
+  - {{id: two, needs: [one], run: '{_MARK}; test "$N" = 7', env: {{N: "${{{{ steps.one.outputs.n }}}}"}}}}
+"""
+#: A program that submits a task with the token of its own, and says which one it made.
+_DELEGATES = """
+import json, os, sys, urllib.request
+session, token = os.environ["AGENTD_SESSION_ID"], os.environ["AGENTD_TOKEN"]
+task = {"name": sys.argv[1], "spec": {"command": sys.argv[2]}}
+headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+url = f"{os.environ['AGENTD_URL']}/sessions/{session}/task"
+asked = urllib.request.Request(url, json.dumps(task).encode(), headers)
+print("made", json.load(urllib.request.urlopen(asked, timeout=60))["task_id"])
+"""
 #: Codes with which a disk that fails may be answered.
 OF_THE_DISK = {"storage_full": 507, "storage_failed": 503, "session_read_only": 409, "unavailable": 503}
 
@@ -101,6 +122,7 @@ class Actor:
         self.posted: dict[str, tuple[dict[str, Any], str | None]] = {}  #: body and key by name, answered or not
         self.prunable: set[str] = set()
         self.cancelled: set[str] = set()  #: tasks whose cancellation was acknowledged
+        self.runs: dict[str, dict[str, Any]] = {}  #: runs of workflows, as last seen
         self.output: dict[str, bytes] = {}  #: as far as it was seen
         self.refused: Counter[str] = Counter()  #: by code: what a failing disk was answered with
         self.lossy = False  #: output may be lost, and what is waited for may never come
@@ -209,7 +231,7 @@ class Actor:
 
     def submit(self, session_id: str, name: str, command: str, key: str | None = None, **fields: object) -> str:
         """A task; its id."""
-        marked = f"echo $AGENTD_TASK_ID.$AGENTD_ATTEMPT >> {_HERE}/marks; {command}"
+        marked = f"{_MARK}; {command}"
         body = {"session_id": session_id, "name": name, "spec": {"command": marked}, **fields}
         self.posted[name] = body, key
         return self._submitted(body, key)
@@ -240,8 +262,46 @@ class Actor:
 
     def report(self, task_id: str, progress: float) -> None:
         """Report progress, unless it has ended by itself."""
+        used = {"input_tokens": 5, "cost_usd": 0.25}
         with self.unless_ended(task_id):
-            self.ask("POST", f"/tasks/{task_id}/progress", {"progress": progress, "message": "on the way"})
+            body = {"progress": progress, "message": "on the way", "usage": used}
+            self.ask("POST", f"/tasks/{task_id}/progress", body)
+
+    def question(self, task_id: str, ask_id: str) -> None:
+        """Put a question of the task, unless it has ended by itself."""
+        with self.unless_ended(task_id):
+            self.ask("POST", f"/tasks/{task_id}/ask", {"ask_id": ask_id, "prompt": "may I?"})
+
+    def answer(self, task_id: str) -> None:
+        """Answer it, once: to one that was answered by a request of which only the answer got lost, nothing is said."""
+        with contextlib.suppress(TooLate):
+            self.ask("POST", f"/tasks/{task_id}/answer", {"answer": "yes"})
+
+    def delegate(self, session_id: str, name: str, child: str, then: str) -> str:
+        """A task that submits another one, and does something then."""
+        submits = shlex.join([sys.executable, "-c", _DELEGATES, f"of-{name}", f"{_MARK}; {child}"])
+        return self.submit(session_id, name, f"{submits}; {then}")
+
+    def children(self, task_id: str) -> None:
+        """What it was told that it has made is acknowledged, as if to us."""
+        for line in self.output.get(task_id, b"").decode(errors="replace").splitlines():
+            made, _, child = line.partition(" ")
+            if made == "made":
+                self.tasks.setdefault(child, self.ask("GET", f"/tasks/{child}").json)
+
+    def run(self, session_id: str) -> None:
+        """A workflow, from its first step to its end."""
+        body = {"source": FLOW}
+        path = f"/sessions/{session_id}/workflow"
+        run = self.ask("POST", path, body, Idempotency_Key=f"run-{session_id}").json
+        self.runs[run["run_id"]] = run
+        path = f"/sessions/{session_id}/workflows/{run['run_id']}"
+        until(lambda: self._seen(path)["state"] != "running", PATIENCE_S)
+
+    def _seen(self, path: str) -> dict[str, Any]:
+        run: dict[str, Any] = self.ask("GET", path).json
+        self.runs[run["run_id"]] = run
+        return run
 
     @contextlib.contextmanager
     def unless_ended(self, task_id: str) -> Iterator[None]:
@@ -320,6 +380,20 @@ def live(actor: Actor) -> None:
         actor.submit("b", "behind", "true", needs=[held])
     actor.see(held, b"before", b"beside")
     actor.report(held, 40)
+    actor.question(held, "q1")
+    actor.answer(held)
+    actor.question(held, "q2")
+    actor.create("e", "delegates")
+    actor.run("e")
+    asks = actor.delegate("e", "asks", "true", "true")
+    actor.wait(asks)
+    actor.see(asks)
+    actor.children(asks)
+    boss = actor.delegate("e", "boss", waits, "exec sleep 600")
+    actor.see(boss, b"made")
+    actor.children(boss)
+    actor.cancel(boss)
+    actor.wait(boss)
     flaky = actor.submit("a", "flaky", 'test "$AGENTD_ATTEMPT" -ge 2', retry={"max": 1, "backoff_s": 0})
     fails = actor.submit("a", "fails", "echo failing; exit 3")
     actor.wait(flaky, fails)
