@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from agentd.kinds.agents.known import goes_along
 from agentd.kinds.agents.protocol import Permission
 from agentd.kinds.agents.steps import Detail
 from tests.agent_clis import AGENTS, PATH, needed, set_up, variables
@@ -149,5 +151,18 @@ def test_a_conversation_goes_on_where_its_session_was_moved(setting: Setting, ag
     known = setting.run(session, agent, "hello").succeeded.conversation_id
     session.root.rename(setting.root / "moved")
     moved = setting.session("moved")
+    assert setting.run(moved, agent, "go on", conversation=known).succeeded.text == "echo: go on"
+    assert "hello" in setting.model.turns()[-1].prompts[0]
+
+
+def test_a_conversation_goes_on_with_the_files_alone_that_an_archive_takes_along(setting: Setting, agent: str) -> None:
+    session = setting.session("one")
+    known = setting.run(session, agent, "hello").succeeded.conversation_id
+    moved = setting.session("moved")
+    for path in (session.root / "home").rglob("*"):
+        name = str(path.relative_to(session.root / "home"))
+        if path.is_file() and not path.is_symlink() and goes_along(name):
+            (moved.root / "home" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, moved.root / "home" / name)
     assert setting.run(moved, agent, "go on", conversation=known).succeeded.text == "echo: go on"
     assert "hello" in setting.model.turns()[-1].prompts[0]
