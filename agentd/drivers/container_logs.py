@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import stat
+import termios
+import time
 
 from agentd.drivers.container_engine import Engine, Refused
 
 _HEADER = 8
 _STDOUT, _STDERR = 1, 2
+#: How long what was written to one stream may take to be read before the other is written to, and between two looks.
+READ_S, LOOK_S = 0.05, 0.0002
 
 
 class Frames:
@@ -68,6 +74,7 @@ class Output:
 
     def __init__(self) -> None:
         self._written = {_STDOUT: 0, _STDERR: 0}
+        self._last = _STDOUT
 
     @property
     def bytes(self) -> int:
@@ -94,11 +101,24 @@ class Output:
                         continue
                     # In a thread: a worker that is busy must not keep a stop from being heard. What was counted is
                     # written whatever happens to us.
-                    await asyncio.shield(asyncio.to_thread(_write, stream, piece[known:]))
+                    await asyncio.shield(asyncio.to_thread(_write, stream, piece[known:], self._last))
+                    self._last = stream
 
 
-def _write(stream: int, data: bytes) -> None:
+def _write(stream: int, data: bytes, last: int) -> None:
+    """Write all of it, when what went to the other stream was read: in two pipes at once both have no order."""
+    if stream != last:
+        _await_read(last)
     view = memoryview(data)
     with contextlib.suppress(OSError):  # nobody reads it any more
         while view:
             view = view[os.write(stream, view) :]
+
+
+def _await_read(end: int) -> None:
+    with contextlib.suppress(OSError):
+        if not stat.S_ISFIFO(os.fstat(end).st_mode):
+            return
+        patience = time.monotonic() + READ_S
+        while any(fcntl.ioctl(end, termios.FIONREAD, bytes(4))) and time.monotonic() < patience:
+            time.sleep(LOOK_S)

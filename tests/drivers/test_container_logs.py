@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import select
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentd.drivers import container_logs
 from agentd.drivers.container_engine import Away, Engine, Refused
 from agentd.drivers.container_logs import Frames, Output
+from benchlib.processes import PATIENCE_S
 
 WRITTEN = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=40)), max_size=12)
 
@@ -52,6 +57,22 @@ def test_what_is_no_frame_is_refused(data: bytes) -> None:
         Frames(raw=False).feed(data)
 
 
+@contextmanager
+def streams() -> Iterator[dict[int, int]]:
+    """Pipes for stdout and stderr; the ends to read from, by the streams, also afterwards."""
+    pipes = {1: os.pipe(), 2: os.pipe()}
+    kept = {1: os.dup(1), 2: os.dup(2)}
+    for stream, (_, end) in pipes.items():
+        os.dup2(end, stream)
+        os.close(end)
+    try:
+        yield {stream: end for stream, (end, _) in pipes.items()}
+    finally:
+        for stream, end in kept.items():
+            os.dup2(end, stream)
+            os.close(end)
+
+
 class Flaky(Engine):
     """Sends so many bytes each time, then the connection is lost."""
 
@@ -69,9 +90,6 @@ class Flaky(Engine):
 def test_connections_lost_anywhere_neither_double_nor_lose_output(
     written: list[tuple[int, bytes]], steps: list[int]
 ) -> None:
-    ends = {1: os.pipe(), 2: os.pipe()}
-    kept = {1: os.dup(1), 2: os.dup(2)}
-
     async def take() -> None:
         output, engine = Output(), Flaky(framed(written), list(steps))
         while engine.steps:
@@ -79,15 +97,32 @@ def test_connections_lost_anywhere_neither_double_nor_lose_output(
                 await output.take(engine, "c", raw=False, follow=True)
         await output.take(engine, "c", raw=False, follow=True)
 
-    for stream in (1, 2):
-        os.dup2(ends[stream][1], stream)
-    try:
+    with pytest.MonkeyPatch.context() as patch, streams() as ends:
+        patch.setattr(container_logs, "READ_S", 0.0)  # nobody reads before the end
         asyncio.run(take())
-    finally:
-        for stream in (1, 2):
-            os.dup2(kept[stream], stream)
-            os.close(kept[stream])
-            os.close(ends[stream][1])
     for stream in (1, 2):
-        with open(ends[stream][0], "rb") as end:
+        with open(ends[stream], "rb") as end:
             assert end.read() == of(stream, written)
+
+
+def test_streams_that_take_turns_are_read_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container_logs, "READ_S", PATIENCE_S)
+    written = [(1 + n % 2, b"%d " % n) for n in range(100)]
+    whole = b"".join(data for _, data in written)
+    found: list[bytes] = []
+
+    def read(out: int, err: int) -> None:
+        waiting = select.poll()
+        for end in (out, err):
+            waiting.register(end, select.POLLIN)
+        while sum(map(len, found)) < len(whole):
+            found.extend(os.read(end, 65536) for end, _ in sorted(waiting.poll(), reverse=True))
+
+    with streams() as ends:
+        reader = threading.Thread(target=read, args=ends.values(), daemon=True)
+        reader.start()
+        asyncio.run(Output().take(Flaky(framed(written), []), "c", raw=False, follow=True))
+        reader.join(PATIENCE_S)
+    for end in ends.values():
+        os.close(end)
+    assert b"".join(found) == whole
