@@ -54,6 +54,7 @@ DAEMON = House(
         frozenset({"scheduler"}),
         frozenset({"http", "client"}),
         frozenset({"daemon"}),
+        frozenset({"serving"}),
         frozenset({"cli", "drivers", "__main__"}),
     ),
     {

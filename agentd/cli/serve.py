@@ -34,7 +34,7 @@ def command(
     # structlog loads it where it is installed, for tracebacks that are not shown here: 3 MiB, 45 ms.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # as `import` wants it for "there is none"
     from agentd.config import load
-    from agentd.daemon import run
+    from agentd.serving import run
 
     settings = load(
         file=config,
