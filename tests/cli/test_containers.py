@@ -26,6 +26,7 @@ def boxes(tmp_path: Path) -> Iterator[Agentd]:
             assert engine.containers() == []
 
 
+@pytest.mark.slow
 def test_a_container_runs_as_a_command_does(boxes: Agentd) -> None:
     words = ["--image", IMAGE, "--mount", ".:/src", "--mount", ".:/there:ro", "-C", "/src", "-e", "A=b c"]
     script = 'pwd; echo "$A $1" > made; echo err >&2; touch /there/x 2>/dev/null || exit 3'
