@@ -36,7 +36,7 @@ steps:
 name: fan
 steps:
   - {id: m, matrix: {k: [1, 2]}, run: "true"}
-  - {id: may, run: "true", continue_on_error: true, retry: 1}
+  - {id: may, run: "true", continue_on_error: true, retry: {max: 1, backoff_s: 3, jitter: 0}}
   - {id: end, needs: [m, may], run: "true"}
 """,
         {"m[k=1]": (), "m[k=2]": (), "may": (), "end": ("m[k=1]", "m[k=2]", "may")},
