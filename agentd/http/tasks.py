@@ -24,9 +24,8 @@ from agentd.errors import (
     Unavailable,
 )
 from agentd.http import answers, preconditions
-from agentd.http.docker_task import DockerTask
 from agentd.http.routing import BodyUse, Call, Route
-from agentd.http.shell_task import ShellTask
+from agentd.http.shorthands import DockerTask, ShellTask
 from agentd.http.tokens import Role
 from agentd.model.reports import ProgressReport
 from agentd.model.requests import BATCH_MOST, Batch, Created, NewTask, Page, TaskQuery

@@ -20,13 +20,12 @@ from agentd.kinds.agents.protocol import Assignment, Permission, Record
 from agentd.kinds.agents.steps import Detail
 from agentd.kinds.launches import launch_of
 from agentd.kinds.limits import OF_A_TREE, Limits
-from agentd.kinds.outcomes import finished, outcome_of, stopped, unfinished
+from agentd.kinds.outcomes import finished, outcome_of, record_of, stopped, unfinished
 from agentd.kinds.protocol import Outcome, Place
 from agentd.kinds.sandbox import Sandbox
 from agentd.kinds.specs import SOME_TEXT, TEXT_MOST, TEXT_SCHEMA, Cwd, Env, Problems, decoded
 from agentd.model.facts import Facts
 from agentd.model.launch import Exit, Launch
-from agentd.model.reading import read
 from agentd.model.requests import Request
 from agentd.model.task import Cause, CauseCode, State, Task
 
@@ -173,7 +172,7 @@ class Agent:
 
     def outcome(self, task: Task, exit: Exit) -> Outcome:
         """What the exit means: a recorded stop, then what ended it, then the agent's own record."""
-        record = _record(exit)
+        record = record_of(exit, Record)
         state, cause = stopped(task, exit) or unfinished(task, exit) or _ended(record, exit)
         return outcome_of(exit, state, cause, _result(record))
 
@@ -211,15 +210,6 @@ def _word(wrong: Problems, field: str, value: str) -> None:
     if not re.match(r"[^-\s]", value):  # it stands among the arguments of a program
         wrong.add(field, "must begin with something else than - or a space")
     wrong.text(field, value, WORD_MOST)
-
-
-def _record(exit: Exit) -> Record | None:
-    if exit.result is None:
-        return None
-    try:
-        return read(exit.result, Record)
-    except msgspec.MsgspecError:
-        return None
 
 
 def _ended(record: Record | None, exit: Exit) -> tuple[State, Cause]:

@@ -17,11 +17,10 @@ from msgspec import Meta
 
 from agentd.kinds.containers import HANDED_AT, LEFT, Assignment, Bind, Handed, Operation, Pull, Record
 from agentd.kinds.launches import launch_of
-from agentd.kinds.outcomes import finished, outcome_of, stopped, unfinished, value_of
+from agentd.kinds.outcomes import finished, outcome_of, record_of, stopped, unfinished, value_of
 from agentd.kinds.protocol import Outcome, Place
 from agentd.kinds.specs import ARGUMENT_MOST, SOME_TEXT, TEXT_MOST, TEXT_SCHEMA, Env, Problems, decoded
 from agentd.model.launch import Exit, Launch
-from agentd.model.reading import read
 from agentd.model.requests import Request
 from agentd.model.task import Cause, CauseCode, State, Task
 
@@ -183,7 +182,7 @@ class Docker:
 
     def outcome(self, task: Task, exit: Exit) -> Outcome:
         """What the exit means: a recorded stop, then what ended it, then the driver's record."""
-        record = _record(exit)
+        record = record_of(exit, Record)
         state, cause = stopped(task, exit) or unfinished(task, exit) or _ended(record, exit)
         return outcome_of(exit, state, cause, _result(record))
 
@@ -260,15 +259,6 @@ def _check_target(wrong: Problems, field: str, path: str) -> None:
     if not path.startswith("/"):
         wrong.add(field, "must be an absolute path of the container")
     wrong.text(field, path, _PATH_MOST)
-
-
-def _record(exit: Exit) -> Record | None:
-    if exit.result is None:
-        return None
-    try:
-        return read(exit.result, Record)
-    except msgspec.MsgspecError:
-        return None
 
 
 def _ended(record: Record | None, exit: Exit) -> tuple[State, Cause]:

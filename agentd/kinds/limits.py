@@ -17,7 +17,7 @@ REMEDY = "start the daemon with a cgroup of its own (under systemd: Delegate=yes
 OF_A_TREE = ("memory_bytes", "processes", "cpus")
 
 
-class Limits(Request, frozen=True, kw_only=True):
+class Limits(Request, frozen=True, kw_only=True, omit_defaults=True):
     """Limits of each process (setrlimit), or of the whole task in a cgroup; what is absent is the daemon's own."""
 
     memory_bytes: Annotated[

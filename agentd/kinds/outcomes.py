@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from agentd.kinds.protocol import Outcome
 from agentd.model.consequences import stopped_state
 from agentd.model.launch import EndedBy, Exit
-from agentd.model.reading import UNREADABLE, containers_in
+from agentd.model.reading import UNREADABLE, containers_in, read
 from agentd.model.task import Cause, CauseCode, State, Task, signal_name
+
+Record = TypeVar("Record")
 
 
 def outcome_of(exit: Exit, state: State, cause: Cause, result: Any) -> Outcome:
@@ -73,6 +75,14 @@ def finished(exit: Exit) -> tuple[State, Cause]:
 def result(exit: Exit) -> Any:
     """What the task wrote as its result: the JSON value, or `{"text": …}` of what is not JSON."""
     return None if exit.result is None else value_of(exit.result)
+
+
+def record_of(exit: Exit, shape: type[Record]) -> Record | None:
+    """The record that a driver left as its result; None where there is none of this shape."""
+    try:
+        return None if exit.result is None else read(exit.result, shape)
+    except msgspec.MsgspecError:
+        return None
 
 
 def value_of(text: str) -> Any:

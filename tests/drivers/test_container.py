@@ -307,7 +307,7 @@ def open_path() -> Iterator[Path]:
 def test_the_daemon_loads_nothing_that_speaks_to_engines() -> None:
     program = "import sys, agentd.daemon; print(sorted(name for name in sys.modules if 'docker' in name))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=PATIENCE_S)
-    assert done.stdout.decode().strip() == "['agentd.http.docker_task', 'agentd.kinds.docker']"
+    assert done.stdout.decode().strip() == "['agentd.kinds.docker']"
 
 
 @pytest.mark.slow

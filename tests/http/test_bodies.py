@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentd.errors import Invalid, Malformed
 from agentd.http import bodies, queries
 from agentd.http.routes import ROUTES
-from agentd.http.shell_task import ShellTask
+from agentd.http.shorthands import ShellTask
 from agentd.model.requests import NewTask, SessionPatch, SessionQuery, TaskQuery
 
 JSON = st.recursive(

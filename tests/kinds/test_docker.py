@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agentd.errors import Invalid
-from agentd.http.docker_task import DockerTask
+from agentd.http.shorthands import DockerTask
 from agentd.kinds.containers import Assignment, Bind, Operation, Pull, Record
 from agentd.kinds.docker import Docker, DockerSpec
 from agentd.kinds.protocol import Place
