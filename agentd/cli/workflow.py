@@ -89,14 +89,19 @@ async def _run(
 
 @command.command("validate")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-def _validate(files: tuple[str, ...]) -> int:
-    """Check files, without a daemon: `FILE:LINE:COLUMN: problem` for each problem, and exit code 2."""
+@click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings.  [default: agentd.yaml]")
+def _validate(files: tuple[str, ...], config: Path | None) -> int:
+    """Check files, without a daemon: `FILE:LINE:COLUMN: problem` for each problem, and exit code 2.
+
+    What agents there are beside those that agentd knows is read from the settings, as `agentd serve` does.
+    """
+    from agentd.config import load
     from agentd.engines.local import system
     from agentd.kinds.registry import kinds
     from agentd.kinds.sandbox import options
     from agentd.workflows.reading import read
 
-    code, known = exits.OK, kinds(facts=system.found(options))
+    code, known = exits.OK, kinds(load(file=config).agents, system.found(options))
     for file in files:
         try:
             workflow = read(_raw(file), known)

@@ -180,7 +180,8 @@ class Agent:
         wrong = Problems()
         adapter = self._adapters.get(spec.agent)
         if adapter is None:
-            wrong.add("agent", f"must be one of {', '.join(sorted(self._adapters))}")
+            names = ", ".join(sorted(self._adapters))
+            wrong.add("agent", f"must be one of {names}, or described in `agents` of the settings")
         else:
             given = {
                 "model": spec.model is not None,

@@ -207,3 +207,15 @@ def test_a_real_package_is_downloaded_built_and_tested_in_parallel_steps(own_dae
     starts = sorted(tasks[each]["started_at"] for each in steps if each.startswith(("build", "test")))
     ends = [tasks[each]["ended_at"] for each in steps if each.startswith(("build", "test"))]
     assert starts[-1] < min(ends), "what may run at once did not"
+
+
+def test_a_file_may_name_an_agent_of_the_settings(no_daemon: Agentd, tmp_path: Path) -> None:
+    file = written(tmp_path, "steps: [{id: a, agent: aider, prompt: hello}]")
+    assert (
+        b"must be one of claude, codex, opencode, or described in `agents`"
+        in no_daemon("workflow", "validate", file, code=2).stderr
+    )
+    settings = written(tmp_path, 'agents: {aider: [aider, --message, "{prompt}"]}', "mine.yaml")
+    no_daemon("workflow", "validate", file, "--config", settings)
+    (no_daemon.home / "agentd.yaml").write_text(Path(settings).read_text())
+    no_daemon("workflow", "validate", file)
