@@ -31,6 +31,9 @@ class Shapes:
         for shape, schema in zip(types, schemas, strict=True):
             if rules := getattr(shape, "RULES", None):
                 components[schema["$ref"].rpartition("/")[2]] |= rules
+        for kind in kinds:
+            for field, values in kind.choices.items():
+                components[kind.Spec.__name__]["properties"][field]["enum"] = list(values)
         if (new_task := components.get(NewTask.__name__)) is not None:
             taken = dict(zip(types, schemas, strict=True))
             new_task["properties"]["kind"]["enum"] = [kind.name for kind in kinds]

@@ -107,6 +107,7 @@ class Agent:
         self._facts = facts or Facts()
         self._templates = dict(templates or {})
         self._adapters = adapters(self._templates)
+        self.choices: Mapping[str, tuple[str, ...]] = {"agent": tuple(sorted(self._adapters))}
         self._python = python
 
     def check(self, spec: dict[str, Any]) -> None:
@@ -180,7 +181,7 @@ class Agent:
         wrong = Problems()
         adapter = self._adapters.get(spec.agent)
         if adapter is None:
-            names = ", ".join(sorted(self._adapters))
+            names = ", ".join(self.choices["agent"])
             wrong.add("agent", f"must be one of {names}, or described in `agents` of the settings")
         else:
             given = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
@@ -124,6 +125,7 @@ class Docker:
     name = "docker"
     title = "Container"
     Spec: type = DockerSpec
+    choices: Mapping[str, tuple[str, ...]] = {}
 
     def check(self, spec: dict[str, Any]) -> None:
         """Accept a spec.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from agentd.model.launch import Exit, Launch
@@ -42,6 +43,7 @@ class Kind(Protocol):
     name: str
     title: str  #: what people call it, as in a list to choose from
     Spec: type  #: a Request: the shape of `spec`, for validation and OpenAPI; the descriptions are hints of a form
+    choices: Mapping[str, tuple[str, ...]]  #: what fields of the spec may be on this system alone, by their names
 
     def check(self, spec: dict[str, Any]) -> None:
         """Accept a spec.

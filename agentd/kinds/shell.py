@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
@@ -71,6 +72,7 @@ class Shell:
     name = "shell"
     title = "Shell command"
     Spec: type = ShellSpec
+    choices: Mapping[str, tuple[str, ...]] = {}
 
     def __init__(self, facts: Facts | None = None) -> None:
         self._facts = facts or Facts()

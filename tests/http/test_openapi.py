@@ -168,6 +168,12 @@ def test_a_new_kind_appears_by_itself() -> None:
     assert hints(described, radio["spec"]["$ref"]) == {"station": "Which one."}
 
 
+def test_a_field_lists_what_it_may_be_on_this_system() -> None:
+    described = json.loads(document(Table(ROUTES), tuple(kinds({"aider": ("aider", "{prompt}")}).values())))
+    spec = resolved(described, described["x-agentd-kinds"]["agent"]["spec"]["$ref"])
+    assert spec["properties"]["agent"]["enum"] == ["aider", "claude", "codex", "opencode"]
+
+
 async def test_answers_are_what_the_document_says(api: Api, described: Any) -> None:
     task = await api.run("echo hi", session_id="s")
     paths = {
