@@ -20,11 +20,18 @@ PAUSE_S = 0.3
 
 
 class Patience:
-    """Asks again while no daemon answers, looking each time where it is."""
+    """Asks again while no daemon answers, looking each time where it is.
 
-    def __init__(self, agent: Client, patience_s: float = PATIENCE_S) -> None:
+    Args:
+        agent: the daemon.
+        patience_s: for how long.
+        told: somebody else says that it is away.
+    """
+
+    def __init__(self, agent: Client, patience_s: float = PATIENCE_S, *, told: bool = False) -> None:
         self._agent = agent
         self._patience_s = patience_s
+        self._told = told
         self._until: float | None = None
 
     async def after(self, error: AgentdError) -> None:
@@ -32,7 +39,8 @@ class Patience:
         now = asyncio.get_running_loop().time()
         if self._until is None:
             self._until = now + self._patience_s
-            notice(f"{error.detail}; trying again for {self._patience_s:.0f} s")
+            if not self._told:
+                notice(f"{error.detail}; trying again for {self._patience_s:.0f} s")
         if now >= self._until:
             raise error
         await asyncio.sleep(PAUSE_S)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agentd.cli.patience import Patience
 from agentd.cli.printing import notice
 from agentd.cli.wording import printable
 from agentd.errors import AgentdError
@@ -23,15 +24,16 @@ _QUIET = (StepState.WAITING, StepState.QUEUED)  #: not worth a line
 
 
 async def followed(agent: Client, run: RunView) -> RunView:
-    """Tell how the steps go until the run has ended, and then how."""
-    stir = asyncio.Event()
+    """Tell how the steps go until the run has ended, and then how. A daemon that restarts meanwhile is waited for."""
+    run_id, session_id = run.run_id, run.session_id
+    stir, patience = asyncio.Event(), Patience(agent, told=True)  # the stream of events says that it is away
     listening = asyncio.create_task(_listen(agent, run, stir))
     told: dict[str, StepState] = {}
     held: str | None = None
     try:
         while True:
             stir.clear()
-            run = await agent.workflow_run(run.run_id, run.session_id)
+            run = await patience.kept(lambda: agent.workflow_run(run_id, session_id))
             await _tell(agent, run, told)
             if run.held != held and run.held is not None:
                 notice(f"held back: {run.held}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from agentd.cli.run_following import followed
+from agentd.client import Client, Endpoint
+from agentd.model.run_views import RunView
 from benchlib.processes import PATIENCE_S, until
 from tests.cli.daemon_process import Agentd
 
@@ -110,6 +114,27 @@ def test_an_interrupt_leaves_the_run_alone_and_says_so(agentd: Agentd, tmp_path:
     assert b"goes on" in told
     assert agentd.json("workflow", "show", "left-alone")["state"] == "running"
     agentd("workflow", "cancel", "left-alone")
+
+
+def test_whoever_waits_for_a_run_waits_through_a_restart_of_the_daemon(own_daemon: Agentd) -> None:
+    agentd = own_daemon
+    agentd.text("workflow", "run", "-d", "-s", "s", written(agentd.home, "steps: [{id: a, run: sleep 60}]"))
+    until(lambda: agentd.json("workflow", "show", "s")["steps"][0]["state"] == "running")
+
+    def found() -> Endpoint:
+        return Endpoint(agentd.agent["url"], agentd.token)
+
+    async def followed_through_it() -> RunView:
+        away = asyncio.Event()
+        async with Client(found().url, agentd.token, rediscover=found, on_lost=lambda _: away.set()) as client:
+            run = (await client.workflow_runs("s")).data[0]
+            agentd.end(signal.SIGKILL)
+            following = asyncio.create_task(followed(client, run))  # its first look finds no daemon
+            await asyncio.wait_for(away.wait(), PATIENCE_S)
+            await asyncio.to_thread(agentd.start)
+            return await asyncio.wait_for(following, PATIENCE_S)
+
+    assert asyncio.run(followed_through_it()).where == ("a",)
 
 
 def test_a_run_under_a_daemon_that_is_killed_again_and_again_does_each_step_once(own_daemon: Agentd) -> None:
