@@ -24,6 +24,7 @@ UNREACHABLE = 3
 NOT_FOUND = 4
 TIMED_OUT = 124  #: as timeout(1)
 INTERRUPTED = 130  #: as a shell says of SIGINT
+TERMINATED = 128 + signal.SIGTERM
 PIPE_CLOSED = 128 + signal.SIGPIPE
 
 

@@ -169,9 +169,10 @@ class Client(WorkflowCalls):
         path = f"{task_path(task_id)}/ask?timeout_s={min(timeout_s, MAX_WAIT_S):.3f}"
         return await self._json(Task, "POST", path, body=question, read_s=timeout_s + 30, repeatable=True)
 
-    async def withdraw(self, task_id: str) -> Task:
-        """Take a running task's question back."""
-        return await self._json(Task, "DELETE", task_path(task_id) + "/ask")
+    async def withdraw(self, task_id: str, ask_id: str | None = None) -> Task:
+        """Take a running task's question back; with `ask_id` that one only."""
+        params = [] if ask_id is None else [("ask_id", ask_id)]
+        return await self._json(Task, "DELETE", task_path(task_id) + "/ask", params=params)
 
     async def answer(self, task_id: str, answer: NewAnswer) -> Task:
         """Answer what a running task asks."""

@@ -12,7 +12,7 @@ from agentd.kinds.containers import Operation, Pull
 from agentd.kinds.docker import BY_OPERATION, Absolute, ContainerLimits, DockerSpec, Image, Mounts, Name, User
 from agentd.kinds.docker import Command as ContainerCommand
 from agentd.kinds.limits import Limits
-from agentd.kinds.shell import ONE_PROGRAM, Argv, Command, Cwd, Env, Sandbox, ShellSpec, TerminalSize
+from agentd.kinds.shell import ONE_PROGRAM, SIZED, Argv, Command, Cwd, Env, Sandbox, ShellSpec, TerminalSize
 from agentd.model.requests import NewTask
 
 
@@ -35,7 +35,7 @@ def _meant(task: NewTask, names: Iterable[str]) -> NewTask:
 class ShellTask(NewTask, frozen=True, kw_only=True):
     """Body of POST /tasks/shell: a task, with its shell spec as `spec` or flat beside the other fields."""
 
-    RULES: ClassVar[dict[str, Any]] = _rules(ShellSpec, ONE_PROGRAM)
+    RULES: ClassVar[dict[str, Any]] = _rules(ShellSpec, ONE_PROGRAM) | {"anyOf": SIZED}
 
     kind: Literal["shell"] = "shell"
     spec: dict[str, Any] = {}

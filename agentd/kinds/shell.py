@@ -33,6 +33,11 @@ ONE_PROGRAM: list[dict[str, Any]] = [
     {"required": ["command"], "properties": {"command": {"type": "string"}, "argv": {"type": "null"}}},
     {"required": ["argv"], "properties": {"argv": {"type": "array"}, "command": {"type": "null"}}},
 ]
+#: Only a terminal has a size.
+SIZED: list[dict[str, Any]] = [
+    {"properties": {"terminal": {"type": "null"}}},
+    {"required": ["tty"], "properties": {"tty": {"const": True}}},
+]
 
 
 class TerminalSize(Request, frozen=True, kw_only=True):
@@ -48,7 +53,7 @@ class ShellSpec(Request, frozen=True, kw_only=True):
     `cwd` is relative to the session's workspace, or absolute; `env` is set over what tasks inherit.
     """
 
-    RULES: ClassVar[dict[str, Any]] = {"oneOf": ONE_PROGRAM}
+    RULES: ClassVar[dict[str, Any]] = {"oneOf": ONE_PROGRAM, "anyOf": SIZED}
 
     command: Annotated[Command | None, Meta(description="A command line for `sh -c`; or give argv.")] = None
     argv: Annotated[

@@ -72,7 +72,8 @@ def _possible(spec: dict[str, Any]) -> None:
         for of_others in ("max_turns", "allowed_tools"):
             spec.pop(of_others, None)
     if isinstance(spec.get("limits"), dict) and "operation" not in spec:
-        spec["limits"].pop("cpus", None)
+        for of_a_group in ("cpus", "memory_bytes", "processes"):
+            spec["limits"].pop(of_a_group, None)
     if not FACTS.sandbox:
         spec.pop("sandbox", None)
 

@@ -257,3 +257,15 @@ def test_a_script_asks_and_the_answer_comes_back(agentd: Agentd) -> None:
         agentd("answer", task["task_id"], input=b"yes\n")
         assert run.communicate(timeout=60) == (b"yes\n", b"")
     assert b"asks nothing now" in agentd("answer", task["task_id"], "yes", code=1).stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_question_whose_asker_is_ended_is_taken_back(agentd: Agentd, sent: signal.Signals, code: int) -> None:
+    task_id = agentd.text("submit", "-s", f"gives-up-{code}", "sleep", "60").strip()
+    until(lambda: agentd.json("show", task_id)["state"] == "running")
+    with agentd.popen("ask", "--task", task_id, "Deploy?") as asker:
+        until(lambda: agentd.json("show", task_id)["awaiting"])
+        asker.send_signal(sent)
+        assert asker.wait(60) == code
+    assert agentd.json("show", task_id)["awaiting"] is None
+    agentd("cancel", task_id)
