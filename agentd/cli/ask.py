@@ -44,8 +44,12 @@ async def command(
     question = NewQuestion(ask_id=secrets.token_hex(8), prompt=prompt, options=options)
     asking = asyncio.create_task(_ask(agent, at, task_id, question))
     terminated = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lambda: (terminated.set(), asking.cancel()))
+
+    def terminate() -> None:
+        terminated.set()
+        asking.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         await asking
     except asyncio.CancelledError:

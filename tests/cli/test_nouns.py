@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import urllib.request
 from pathlib import Path
+
+import pytest
 
 from benchlib.daemon import open_streams
 from benchlib.processes import PATIENCE_S, until
