@@ -21,6 +21,8 @@ Combination = dict[str, ScalarValue]
 
 #: Combinations that are looked at before `exclude`.
 MAX_PRODUCT = 10_000
+#: Combinations that a message still counts: a file can have so many that Python refuses to write the number.
+MAX_TOLD = 10**9
 
 
 class MatrixError(Exception):
@@ -37,7 +39,8 @@ def expanded(
     """
     product = math.prod(map(len, axes.values())) if axes else 0
     if product > MAX_PRODUCT:
-        raise MatrixError(f"the matrix has {product} combinations; at most {MAX_COMBINATIONS} run")
+        told = product if product <= MAX_TOLD else f"more than {MAX_TOLD}"
+        raise MatrixError(f"the matrix has {told} combinations; at most {MAX_COMBINATIONS} run")
     own = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())] if axes else []
     own = [each for each in own if not any(_agrees(entry, each, entry) for entry in exclude)]
     found = [dict(each) for each in own]

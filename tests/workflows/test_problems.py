@@ -149,6 +149,11 @@ CASES = {
         "steps[1].matrix",
         "has 16777216 combinations; at most 256",
     ),
+    "a matrix of more combinations than Python writes": Case(
+        step("{id: a, run: ls, matrix: »{" + ", ".join(f"k{n}: [1, 2, 3, 4]" for n in range(7500)) + "}}"),
+        "steps[1].matrix",
+        "has more than 1000000000 combinations; at most 256",
+    ),
     "a matrix just too large": Case(
         step(f"{{id: a, run: ls, matrix: »{{x: {list(range(257))}}}}}"), "steps[1].matrix", "has 257 combinations"
     ),
