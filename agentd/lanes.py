@@ -173,6 +173,10 @@ class Lanes:
             lane.held = why
             self._turn((session_id, parent_id), lane)
 
+    def held(self, session_id: str) -> str | None:
+        """Why nothing of the session may start, if that is so."""
+        return self._held.get(session_id)
+
     def forget(self, session_id: str) -> None:
         """The session is gone, or is to be told of again."""
         for parent_id in self._lanes.pop(session_id, ()):

@@ -291,6 +291,10 @@ class Scheduler:
             now=self._clock.time(),
         )
 
+    def held(self, session_id: str) -> str | None:
+        """Why nothing more of the session starts: it has used up its budget."""
+        return self._lanes.held(session_id)
+
     def capacity(self) -> Capacity:
         """What the engine can run."""
         return self._engine.capacity()

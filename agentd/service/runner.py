@@ -41,6 +41,9 @@ class Runner(Protocol):
     def queue(self, window: Window) -> QueueView:
         """What is queued or waiting, and why."""
 
+    def held(self, session_id: str) -> str | None:
+        """Why nothing more of the session starts, if that is so."""
+
     def workers(self) -> Sequence[WorkerView]:
         """Every worker."""
 

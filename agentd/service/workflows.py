@@ -160,6 +160,7 @@ class WorkflowVerbs(RunDriver):
         return state_of(workflow, run.inputs, states_of(run), cancelled=cancelled).where
 
     def _headline(self, run: Run) -> RunView:
+        held = self.held.get(run.run_id) or self.runner.held(run.session_id) if run.live else None
         return RunView(
             run_id=run.run_id,
             session_id=run.session_id,
@@ -167,7 +168,7 @@ class WorkflowVerbs(RunDriver):
             state=run.state,
             where=run.where,
             reason=run.reason,
-            held=self.held.get(run.run_id),
+            held=held,
             inputs=run.inputs,
             by=run.by,
             created_at=run.created_at,

@@ -23,7 +23,8 @@ from agentd.errors import (
     SessionReadOnly,
     WorkflowInvalid,
 )
-from agentd.model.requests import NewTask, TaskQuery
+from agentd.model.reports import ProgressReport, ReportedUsage
+from agentd.model.requests import AskedBudget, NewTask, PolicyChanges, SessionPatch, TaskQuery
 from agentd.model.run import RunState
 from agentd.model.run_views import NewRun, RunQuery, RunView, StepState, StepView
 from agentd.model.task import Task, TriggerType
@@ -344,6 +345,23 @@ async def test_a_disk_that_refuses_holds_a_run_back_and_it_goes_on_when_there_is
     over = await ended(open_house, run)
     assert over.state is RunState.COMPLETED
     assert all(len(step.tasks) == 1 for step in steps(over).values())
+
+
+async def test_a_run_says_that_the_budget_of_its_session_keeps_its_steps_waiting(house: House) -> None:
+    await house.session(budget=AskedBudget(max_tokens=10))
+    run = await begun(house, "steps: [{id: a, run: sleep 60}, {id: b, needs: [a], if: always(), run: 'true'}]")
+    ledger = await house.store.ledger("s")
+    await until(lambda: ledger.counts["running"] == 1)
+    assert (await house.service.workflow_run(run.run_id)).held is None
+    [task_id] = ledger.tasks
+    await house.service.progress(task_id, ProgressReport(usage=ReportedUsage(input_tokens=10)))
+    await until(lambda: "b" in ledger.runs[run.run_id].steps)
+    why = "the session has used 10 tokens of max_tokens 10"
+    assert (await house.service.workflow_run(run.run_id)).held == why
+    assert [each.held for each in (await house.service.workflow_runs("s", RunQuery())).data] == [why]
+    await house.service.edit_session("s", SessionPatch(policy=PolicyChanges(budget=None)), None)
+    over = await ended(house, run)
+    assert (over.state, over.held, states(over)["b"]) == (RunState.FAILED, None, "completed")
 
 
 async def test_more_steps_than_there_is_room_for_come_one_after_the_other_and_that_is_said(build: Build) -> None:
