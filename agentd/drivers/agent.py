@@ -37,7 +37,8 @@ def main() -> None:
     result_path = environ.pop(_RESULT, None)
     assignment = msgspec.json.decode(sys.stdin.buffer.read(), type=Assignment)
     adapter = _adapter(assignment)
-    program = shutil.which(adapter.program, path=environ.get("PATH", os.defpath))
+    search = assignment.env.get("PATH", environ.get("PATH", os.defpath))
+    program = shutil.which(adapter.program, path=search)
     if program is None:
         sentence = f"{adapter.program!r} was not found in PATH; to install it: {adapter.install}"
         _leave(result_path, Record(ok=False, detail=Detail.NOT_FOUND, message=sentence), assignment)

@@ -171,8 +171,7 @@ def test_one_that_stalls_is_reported_and_asked_about_and_goes_on(driven: Driven,
     assert told.questions[0]["options"] == ["wait", "end"]
     assert told.questions[0]["prompt"].startswith("It has said nothing for 0.3 s.")
     (driven.workspace / "go").touch()
-    until(lambda: told.withdrawn)
-    assert told.withdrawn == ["stall-1"]
+    until(lambda: "stall-1" in told.withdrawn)
     (driven.workspace / "end").touch()
     assert driven.finish(process).succeeded.text == "done"
     assert "it has said nothing for 0.3 s" in [report.get("message") for report in told.reports]
@@ -182,7 +181,7 @@ def test_one_that_stalls_is_reported_and_asked_about_and_goes_on(driven: Driven,
 def test_a_person_may_end_one_that_stalls_or_wait_for_it(
     driven: Driven, told: Told, answers: list[str], stalls: int
 ) -> None:
-    driven.program("claude", f"{says(INIT)}\nexec sleep 1000")
+    driven.program("claude", f"{READ}\nexec sleep 1000")  # a word, however late, would be the end of a stall
     told.answers = answers
     run = driven.run("claude", stall_s=0.3)
     assert run.failed.detail is Detail.STALLED
@@ -192,7 +191,7 @@ def test_a_person_may_end_one_that_stalls_or_wait_for_it(
 
 def test_one_that_stalls_is_ended_where_that_was_asked_for(driven: Driven) -> None:
     driven.program("claude", f"{says(INIT)}\nexec sleep 1000")
-    run = driven.run("claude", stall_s=0.3, stall_ends=True)
+    run = driven.run("claude", stall_s=1.5, stall_ends=True)  # long enough for its first word
     assert run.failed.detail is Detail.STALLED
     assert run.failed.conversation_id == "c-1"
     assert run.code == -signal.SIGTERM
@@ -269,6 +268,14 @@ def test_a_cli_that_is_not_installed_is_named_with_what_installs_it(tmp_path: Pa
     assert run.failed.detail is Detail.NOT_FOUND
     assert "npm install -g @openai/codex" in run.failed.message
     assert run.failed.message in run.err
+
+
+def test_a_cli_is_found_in_the_path_that_the_task_asks_for(tmp_path: Path) -> None:
+    driven = Driven(tmp_path)
+    driven.program("claude", says(INIT, ANSWER, RESULT))
+    path = driven.env["PATH"]
+    driven.env["PATH"] = os.defpath
+    assert driven.run("claude", env={"PATH": path}).succeeded.text == "done"
 
 
 def test_the_cli_knows_its_home_and_its_daemon_but_not_where_the_result_is(driven: Driven) -> None:
