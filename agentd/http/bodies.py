@@ -22,7 +22,7 @@ from agentd.errors import (
     TooLarge,
     UnsupportedMediaType,
 )
-from agentd.model.reading import MAX_DEPTH, UNREADABLE, containers_in
+from agentd.model.reading import MAX_DEPTH, UNREADABLE, choices, containers_in
 
 T = TypeVar("T")
 
@@ -168,7 +168,7 @@ def _explained(text: bytes, shape: type[Any], error: Exception, *, many: bool) -
     wrong = _wrong_items(raw, shape) if many else wrong_fields(raw, shape)
     errors = list(itertools.islice(wrong, MAX_ERRORS))
     if not errors:
-        errors = [_named("", error)]
+        errors = [_named("", error, shape)]
     named = "; ".join(f"{each.field}: {each.message}" if each.field else each.message for each in errors[:3])
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
     return Invalid(named + more, errors=errors)
@@ -201,7 +201,7 @@ def wrong_fields(raw: Any, shape: type[Any], prefix: str = "") -> Iterator[Field
             if inner is not None and isinstance(raw[name], dict):
                 yield from wrong_fields(raw[name], inner, f"{prefix}{name}.")
             else:
-                yield _named(prefix + name, error)
+                yield _named(prefix + name, error, types[field.name])
 
 
 def unknown(name: str, known: Sequence[str]) -> str:
@@ -216,12 +216,14 @@ def _struct_in(shape: Any) -> type[Any] | None:
     return next((found for each in get_args(shape) if (found := _struct_in(each)) is not None), None)
 
 
-def _named(field: str, error: Exception) -> FieldError:
+def _named(field: str, error: Exception, shape: Any) -> FieldError:
     """The library's message with its path made part of the field's name."""
     match = _AT.match(str(error))
     assert match is not None
     path = match["path"] or ""
     what = match["what"].replace("Expected", "must be", 1).replace("`", "")
+    if what.startswith("Invalid enum value") and (words := choices(shape, path)):
+        what = f"must be {words}, not {what.removeprefix('Invalid enum value ')}"
     if match["key"]:
         what = f"each key {what}"
     return FieldError((field + path).removeprefix("."), what[:1].lower() + what[1:])

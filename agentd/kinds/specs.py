@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from agentd.errors import FieldError, Invalid
+from agentd.model.reading import choices
 
 #: What a command line, all arguments together, an environment and an input may measure, in characters.
 TEXT_MOST = 1 << 20
@@ -39,15 +40,20 @@ def decoded(spec: dict[str, Any], shape: type[S]) -> S:
     try:
         return msgspec.convert(spec, shape)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
+        raise _invalid(str(error), shape) from None
 
 
-def _invalid(message: str) -> Invalid:
+def _invalid(message: str, shape: type) -> Invalid:
     """msgspec says `Expected … - at `$.limits.files``, or names an unknown field of an object."""
     text, _, path = message.partition(" - at `$")
     field = "spec" + path.rstrip("`")
     if (unknown := re.search(r"unknown field `(.+)`", text)) is not None:
         return Invalid.field(f"{field}.{unknown[1]}", "no such field")
+    if (missing := re.search(r"missing required field `(.+)`", text)) is not None:
+        words = choices(shape, f"{path.rstrip('`')}.{missing[1]}")
+        return Invalid.field(f"{field}.{missing[1]}", f"is required: {words}" if words else "is required")
+    if text.startswith("Invalid enum value") and (words := choices(shape, path.rstrip("`"))):
+        return Invalid.field(field, f"must be {words}, not {text.removeprefix('Invalid enum value ')}")
     return Invalid.field(field, text[:1].lower() + text[1:])
 
 

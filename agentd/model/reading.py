@@ -1,11 +1,14 @@
-"""JSON that was not written here: what reading it may raise, and how deep it may be nested."""
+"""JSON that was not written here: what reading it may raise, how deep it may be nested, what may stand where."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from threading import Lock
 from typing import Any, TypeVar, cast
 
 import msgspec
+from msgspec import inspect
 
 T = TypeVar("T")
 
@@ -14,6 +17,8 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 #: How deep arrays and objects may be nested, so that whoever reads them again never runs out of stack.
 MAX_DEPTH = 64
+#: One step of the path by which msgspec names a place.
+_STEP = re.compile(r"\.\w+|\[[^\]]*\]")
 
 
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
@@ -62,3 +67,39 @@ def containers_in(value: Any, most: int) -> int | None:
 
 def _containers(values: list[Any]) -> list[Any]:
     return [each for each in values if type(each) is dict or type(each) is list]
+
+
+def choices(shape: Any, place: str) -> str:
+    """The words that may stand at a place, which is named as msgspec does (`.limits[0].name`): `one of a, b`.
+
+    Empty where there are none to choose from.
+    """
+    found = list(_alternatives(inspect.type_info(shape)))
+    for step in _STEP.findall(place):
+        found = [inner for each in found for part in _inside(each, step) for inner in _alternatives(part)]
+    words: list[str] = []
+    for each in found:
+        if isinstance(each, inspect.EnumType):
+            words += [str(member.value) for member in each.cls]
+        elif isinstance(each, inspect.LiteralType):
+            words += map(str, each.values)
+    return f"one of {', '.join(words)}" if len(words) > 1 else "".join(words)
+
+
+def _alternatives(kind: inspect.Type) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        yield from _alternatives(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for each in kind.types:
+            yield from _alternatives(each)
+    else:
+        yield kind
+
+
+def _inside(kind: inspect.Type, step: str) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.StructType):
+        yield from (field.type for field in kind.fields if f".{field.encode_name}" == step)
+    elif isinstance(kind, inspect.ListType | inspect.VarTupleType) and step[0] == "[":
+        yield kind.item_type
+    elif isinstance(kind, inspect.DictType) and step[0] == "[":
+        yield kind.value_type

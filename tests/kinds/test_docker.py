@@ -76,8 +76,8 @@ def test_good_specs_are_accepted_also_by_the_document(spec: dict[str, Any]) -> N
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
-    ({}, "spec", "operation"),
-    ({"operation": "kill", "id": "x"}, "spec.operation", "kill"),
+    ({}, "spec.operation", "is required: one of run, start, stop, logs"),
+    ({"operation": "kill", "id": "x"}, "spec.operation", "must be one of run, start, stop, logs, not 'kill'"),
     ({"operation": "run"}, "spec.image", "is required to run a container"),
     ({"operation": "stop"}, "spec.id", "is required to stop a container"),
     ({"operation": "logs"}, "spec.id", "is required to read a container's logs"),
@@ -96,7 +96,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({**SPEC, "env": {"AGENTD_TOKEN": "x"}}, "spec.env.AGENTD_TOKEN", "set by agentd"),
     ({**SPEC, "mounts": [{"source": "", "target": "/x"}]}, "spec.mounts[0].source", "must not be empty"),
     ({**SPEC, "mounts": [{"source": "x", "target": "x"}]}, "spec.mounts[0].target", "must be an absolute path"),
-    ({**SPEC, "mounts": [{"source": "x"}]}, "spec.mounts[0]", "target"),
+    ({**SPEC, "mounts": [{"source": "x"}]}, "spec.mounts[0].target", "is required"),
     ({**SPEC, "mounts": [{"source": "x", "target": "/x", "ro": True}]}, "spec.mounts[0].ro", "no such field"),
     ({**SPEC, "mounts": [{"source": "x", "target": "/agentd/x"}]}, "spec.mounts[0].target", "must not be /agentd"),
     ({"operation": "logs", "id": "x", "hand_over": True}, "spec.hand_over", "is no field of operation logs"),

@@ -92,6 +92,8 @@ def test_good_specs_are_accepted(spec: dict[str, Any]) -> None:
         ({"command": "x", "stdin": "x" * ((1 << 20) + 1)}, "spec.stdin", "longer"),
         ({"command": "x", "stdin": "\ud800"}, "spec.stdin", "Unicode"),
         ({"command": "x", "limits": {"files": 1}}, "spec.limits.files", "expected `int` >= 3"),
+        ({"command": "x", "sandbox": "bwrap"}, "spec.sandbox", "must be bubblewrap, not 'bwrap'"),
+        ({"command": "x", "sandbox": {"type": "bwrap"}}, "spec.sandbox.type", "must be bubblewrap, not 'bwrap'"),
         ({"command": "x", "limits": {"gpus": 1}}, "spec.limits.gpus", "no such field"),
         ({"command": "x", "comand": "y"}, "spec.comand", "no such field"),
     ],
