@@ -135,8 +135,8 @@ def _refuse(options: dict[str, Any], names: Sequence[str], whose: str) -> None:
 
 
 def _of_shell(options: dict[str, Any], argv: Sequence[str], command: str | None) -> dict[str, Any]:
-    _refuse(options, ("agent", "model", "permission"), "--kind agent")
-    _refuse(options, ("image", "mounts"), "--kind docker")
+    _refuse(options, ("agent", "model", "permission"), "--kind agent; say which: --agent NAME")
+    _refuse(options, ("image", "mounts"), "--kind docker; say of which image: --image NAME")
     spec: dict[str, Any] = {"argv": list(argv)} if command is None else {"command": command}
     if options["stdin"] is not None:
         spec["stdin"] = _text(options["stdin"])

@@ -38,7 +38,7 @@ PARALLEL = 4
 
 @click.group("workflow")
 def command() -> None:
-    """Run files of steps: what may run at once does, and what failed can be resumed."""
+    """Run files of steps. What may run at once does, and what failed can be resumed."""
 
 
 @command.command("run")
@@ -68,8 +68,8 @@ async def _run(
 
     It does not depend on this terminal: Ctrl-C leaves it running.
     """
-    source = _source(file)
     try:
+        source = _source(file)
         outline = await agent.validate_workflow(source)
         new = NewSession(session_id=session, policy=PolicyChanges(max_parallel=parallel))
         if session is None:
@@ -91,7 +91,9 @@ async def _run(
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings.  [default: agentd.yaml]")
 def _validate(files: tuple[str, ...], config: Path | None) -> int:
-    """Check files, without a daemon: `FILE:LINE:COLUMN: problem` for each problem, and exit code 2.
+    """Check files, without a daemon.
+
+    Prints `FILE:LINE:COLUMN: problem` for each problem, and exits with 2 if there is any.
 
     What agents there are beside those that agentd knows is read from the settings, as `agentd serve` does.
     """
@@ -141,7 +143,7 @@ async def _list(
 @click.option("-d", "--detach", is_flag=True, help="Do not wait.")
 @with_agent
 async def _resume(agent: Client, at: Invocation, which: str, detach: bool) -> int:
-    """Go on with a run that has ended: what failed, was interrupted or cancelled runs again."""
+    """Go on with a run that has ended. What failed, was interrupted or cancelled runs again."""
     run = await _meant(agent, which)
     run = await agent.resume_workflow(run.session_id, run.run_id)
     if detach:
@@ -196,7 +198,7 @@ def _raw(file: str) -> bytes:
         with Path(file).open("rb") as opened:
             return opened.read(SOURCE_BYTES + 1)
     except OSError as error:
-        raise click.FileError(file, error.strerror or str(error)) from None
+        raise WorkflowInvalid(f"cannot be read: {error.strerror or error}") from None
 
 
 def _source(file: str) -> str:

@@ -46,7 +46,7 @@ def test_a_container_runs_as_a_command_does(boxes: Agentd) -> None:
     [
         (["run"], b"Missing argument"),
         (["run", "--agent", "claude"], b"Missing argument"),
-        (["run", "--mount", "a:/b", "true"], b"--mount is of --kind docker"),
+        (["run", "--mount", "a:/b", "true"], b"--mount is of --kind docker; say of which image: --image NAME"),
         (["run", "--image", "x", "--mount", "a:b", "true"], b"is not SOURCE:TARGET"),
         (["run", "--image", "x", "--model", "m", "true"], b"--model is of --kind agent"),
         (["run", "--image", "x", "-i", "true"], b"a container has no input"),

@@ -85,7 +85,9 @@ def test_problems_are_told_as_file_line_and_column_and_nothing_starts(no_daemon:
     first, second = done.stderr.decode().splitlines()
     assert first.startswith(f"{bad}:2:21: there is no step b")
     assert second.startswith(f"{broken}:1:9: is not YAML")
-    assert b"No such file" in no_daemon("workflow", "validate", "gone.yaml", code=1).stderr
+    done = no_daemon("workflow", "validate", "gone.yaml", good, code=2)
+    assert done.stderr == b"gone.yaml: cannot be read: No such file or directory\n"
+    assert done.stdout.decode() == f"{good}: greet: 3 steps, 3 tasks\n"
     (tmp_path / "latin.yaml").write_bytes(b"name: \xe9\n")
     assert b"not UTF-8" in no_daemon("workflow", "validate", str(tmp_path / "latin.yaml"), code=2).stderr
 
@@ -94,6 +96,8 @@ def test_a_bad_file_makes_no_session(agentd: Agentd, tmp_path: Path) -> None:
     bad = written(tmp_path, "steps: [{id: a, kind: nope, spec: {}}]")
     done = agentd("workflow", "run", bad, "-s", "never-made", code=2)
     assert done.stderr.decode().startswith(f"{bad}:1:")
+    done = agentd("workflow", "run", "gone.yaml", "-s", "never-made", code=2)
+    assert done.stderr == b"gone.yaml: cannot be read: No such file or directory\n"
     agentd("sessions", "show", "never-made", code=4)
     done = agentd("workflow", "run", written(tmp_path, GOOD), "-s", "made", "-i", "whom=x", code=2)
     assert b"inputs.whom" in done.stderr
