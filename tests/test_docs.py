@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from agentd.cli.main import COMMANDS
+from agentd.cli.main import COMMANDS, cli
 from agentd.config import every_setting
 from agentd.errors import AgentdError, by_code
 from agentd.kinds.agent import AgentSpec
@@ -93,6 +93,14 @@ def test_every_command_shown_exists(page: str) -> None:
 def test_every_command_of_the_command_line_is_a_module() -> None:
     for module in COMMANDS:
         assert (ROOT / "agentd" / "cli" / f"{module}.py").exists()
+
+
+def test_what_a_command_does_is_told_whole_in_a_list_of_80_columns() -> None:
+    context = click.Context(cli)
+    every = {name: each for name in COMMANDS if (each := cli.get_command(context, name)) is not None}
+    for commands in (every, *(each.commands for each in every.values() if isinstance(each, click.Group))):
+        room = 80 - 2 - 6 - max(map(len, commands))
+        assert [name for name, each in commands.items() if each.get_short_help_str(room).endswith("...")] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

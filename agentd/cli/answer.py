@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.argument("text", required=False)
 @with_agent
 async def command(agent: Client, at: Invocation, task: str, text: str | None) -> None:
-    """Answer what a running task asks; without TEXT, show the question and read the answer from standard input."""
+    """Answer what a running task asks. Without TEXT, show the question and read the answer from standard input."""
     asking = await task_of(agent, task)
     question = asking.awaiting
     if question is None:

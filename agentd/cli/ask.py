@@ -34,10 +34,11 @@ WITHDRAW_S = 5.0
 async def command(
     agent: Client, at: Invocation, prompt: str, options: tuple[str, ...], task_id: str | None
 ) -> int | None:
-    """Ask whoever watches the task that this runs in, and print the answer.
+    """Ask whoever watches the task, and print the answer.
 
-    The task shows `awaiting` meanwhile; `agentd answer`, the viewer and the API answer it. It waits as long as the
-    task may run. Ctrl-C and SIGTERM, as timeout(1) sends it, take the question back.
+    The task is the one that this runs in, or that --task names. It shows `awaiting` meanwhile; `agentd answer`, the
+    viewer and the API answer it. It waits as long as the task may run. Ctrl-C and SIGTERM, as timeout(1) sends it, take
+    the question back.
     """
     if task_id is None:
         raise click.UsageError("this does not run in a task; say which is meant: --task ID")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.argument("tasks", metavar="ID...", nargs=-1, required=True, type=LIVE_TASK)
 @with_agent
 async def command(agent: Client, at: Invocation, tasks: tuple[str, ...]) -> int:
-    """Cancel tasks: at once while they wait, by stopping all their processes while they run.
+    """Cancel tasks. Those that wait end at once, those that run when all their processes are stopped.
 
     A running task shows `stopping` until its last process is gone. All tasks of a session: `agentd sessions cancel`.
     """

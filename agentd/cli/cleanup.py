@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @with_agent
 async def command(agent: Client, at: Invocation, dry_run: bool) -> None:
-    """Remove what retention no longer keeps: old finished tasks, output and sessions."""
+    """Remove what retention no longer keeps. That is old finished tasks, output and sessions."""
     at.printer.one(await agent.cleanup(dry_run=dry_run), "", _table)
 
 

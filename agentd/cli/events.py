@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 async def command(
     agent: Client, at: Invocation, session: str | None, follow: bool, after: str | None, types: tuple[str, ...]
 ) -> None:
-    """Show the events of a session; without one, the latest of all sessions and of the daemon.
+    """Show the events of a session. Without one, the latest of all sessions and of the daemon.
 
     With -o jsonl each is one line, as the journal has it.
     """

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 @click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
 @with_agent
 async def command(agent: Client, at: Invocation, session: str, target: str | None, force: bool) -> None:
-    """Write a session to one archive: its history, output and artifacts, as they are now.
+    """Write a session to one archive.
 
-    Not its workspace, and no login. A session that goes on meanwhile is exported as of one moment.
+    Its history, output and artifacts, as they are now. Not its workspace, and no login. A session that goes on
+    meanwhile is exported as of one moment.
     """
     session_id = await session_of(agent, session)
     target = target or f"{session_id}.tar"

@@ -25,7 +25,7 @@ _BLOCK = 256 << 10
 @click.argument("archive", metavar="FILE", type=click.Path())
 @with_agent
 async def command(agent: Client, at: Invocation, archive: str) -> None:
-    """Make the session that an archive holds, under the id that it had; - is stdin.
+    """Make the session that an archive holds. It has the id that it had; - is stdin.
 
     The archive is verified to the last byte: the session is there as a whole or not at all. Nothing starts: tasks
     that had not ended are cancelled, and `agentd retry` runs them again.

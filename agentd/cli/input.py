@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("text", metavar="[TEXT|-]", required=False)
 @with_agent
 async def command(agent: Client, at: Invocation, task: str, text: str | None, no_line_end: bool, eof: bool) -> None:
-    """Write a line to a running interactive task; - sends all of standard input, as it is.
+    """Write a line to a running interactive task. With -, all of standard input, as it is.
 
     The task must have been started with `agentd run -i`, `agentd submit -i`, or `interactive: true`. What is sent is
     not recorded.

@@ -30,7 +30,7 @@ COLUMNS = (
 @click.option("-n", "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
 @with_agent
 async def command(agent: Client, at: Invocation, limit: int) -> None:
-    """List what is queued or waiting, in the order in which it will run, and why each waits."""
+    """List what is queued or waiting, and why. The first is the next to run."""
     view = await agent.queue(Window(limit=limit))
     if at.output == "json":
         at.printer.one(view, "", lambda value, look: None)

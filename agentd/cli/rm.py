@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @click.option("-f", "--force", is_flag=True, help="Even while it has tasks that are not ended: they are stopped.")
 @with_agent
 async def command(agent: Client, at: Invocation, sessions: tuple[str, ...], force: bool) -> int:
-    """Delete sessions with all their files: history, output, artifacts and workspace.
+    """Delete sessions with all their files.
 
-    What is gone does not come back, so ids must be whole here.
+    History, output, artifacts and workspace: what is gone does not come back, so ids must be whole here.
     """
 
     async def removed(text: str) -> str:

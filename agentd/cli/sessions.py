@@ -244,7 +244,9 @@ async def _cancel(agent: Client, at: Invocation, session: str) -> None:
 async def _history(
     agent: Client, at: Invocation, session: str, state: tuple[str, ...], limit: int, cursor: str | None
 ) -> None:
-    """List all finished tasks of a session that retention keeps, the last first."""
+    """List all finished tasks of a session, the last first.
+
+    Those that retention keeps: `tasks.json` and `agentd ls` have the latest alone."""
     query = TaskQuery(state=tuple(State(s) for s in state), limit=limit, cursor=cursor)
     page = await agent.history(await session_of(agent, session), query)
     at.printer.rows(page.data, TASKS, lambda task: task.task_id, next_cursor=page.next, empty="no finished tasks")

@@ -44,7 +44,7 @@ async def command(
     argv: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Submit a task and print its id; it is accepted for good when this returns.
+    """Submit a task and print its id. It is accepted for good when this returns.
 
     With --batch, the tasks are as POST /tasks takes them, all of one session; each thousand is accepted whole or not.
     """
