@@ -273,7 +273,7 @@ def test_an_engine_that_this_user_may_not_use_is_said(open_path: Path) -> None:
             async with engine_at(f"unix://{open_path}/s"):
                 raise AssertionError("it may use it")
 
-        asyncio.run(_refused(ask()))  # imports what another user may not read
+        asyncio.run(_refused(ask(), 0.1))  # never answered; imports what another user may not read
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
@@ -287,9 +287,9 @@ def test_an_engine_that_this_user_may_not_use_is_said(open_path: Path) -> None:
     assert f"unix://{open_path}/s may not be used by this user: Permission denied" in said
 
 
-async def _refused(asking: Coroutine[Any, Any, None]) -> str:
+async def _refused(asking: Coroutine[Any, Any, None], patience_s: float = PATIENCE_S) -> str:
     try:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(patience_s):
             await asking
     except (Refused, TimeoutError) as error:
         return str(error)

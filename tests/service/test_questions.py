@@ -12,7 +12,7 @@ from agentd.model.events import SessionConversation
 from agentd.model.launch import EndedBy, Exit
 from agentd.model.reports import Conversation, NewAnswer, NewQuestion, ProgressReport, ReportedUsage
 from agentd.model.session import SessionUsage
-from agentd.model.task import State, Task
+from agentd.model.task import Cause, CauseCode, State, Task
 from tests.service.conftest import Build
 from tests.service.house import PATIENCE_S, House, until
 
@@ -128,8 +128,12 @@ async def test_an_answer_after_a_cancellation_is_told_while_the_task_still_runs_
 
 
 async def test_the_end_of_a_task_that_asks_says_so(house: House) -> None:
-    task = await running(house, timeout_s=0.2)
-    asked = await house.service.ask(task.task_id, QUESTION, PATIENCE_S)
+    task = await running(house)
+    await house.service.ask(task.task_id, QUESTION, 0)
+    asking = asyncio.create_task(house.service.ask(task.task_id, QUESTION, PATIENCE_S))
+    cause = Cause(code=CauseCode.TIMEOUT, message="it took too long")
+    await house.service.stop_tasks(await house.store.ledger("s"), {task.task_id: cause})
+    asked = await asking
     assert asked.state is State.TIMEOUT
     assert asked.cause is not None
     assert asked.cause.message.endswith(" had no answer: Deploy?")
