@@ -368,9 +368,12 @@ async def test_more_steps_than_there_is_room_for_come_one_after_the_other_and_th
     house = build(limits=Limits(live_tasks_per_session=2), workers=WORKERS)
     await house.open()
     await house.session(max_parallel=2)
-    run = await begun(house, "steps: [{id: a, matrix: {n: [1, 2, 3, 4, 5]}, run: 'true'}]")
+    run = await begun(
+        house, "steps: [{id: a, matrix: {n: [1, 2, 3, 4, 5]}, run: 'until [ -e go ]; do sleep 0.01; done'}]"
+    )
     await until(lambda: "unfinished" in house.service.held.get(run.run_id, ""))
     assert "unfinished" in ((await house.service.workflow_run(run.run_id)).held or "")
+    (house.store.path("s") / "workspace" / "go").touch()
     assert (await ended(house, run)).state is RunState.COMPLETED
 
 
