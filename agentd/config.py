@@ -115,10 +115,9 @@ class Settings(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 FILE_NAME = "agentd.yaml"
 MAX_FILE_BYTES = 1 << 20
+_OF_CLIENTS = ("CONFIG", "URL", "TOKEN", "SESSION_ID", "TASK_ID", "ATTEMPT", "ARTIFACTS", "RESULT", "OUTPUT")
 #: Names that clients and tasks read; they set nothing. AGENTD_WEB_* belongs to the viewer.
-NOT_SETTINGS = frozenset(
-    f"{PREFIX}{name}" for name in ("CONFIG", "URL", "TOKEN", "SESSION_ID", "TASK_ID", "ATTEMPT", "ARTIFACTS", "RESULT")
-)
+NOT_SETTINGS = frozenset(f"{PREFIX}{name}" for name in _OF_CLIENTS)
 
 
 def every_setting() -> tuple[Setting, ...]:

@@ -13,11 +13,12 @@ import click
 import pytest
 
 from agentd.cli.main import COMMANDS, cli
-from agentd.config import every_setting
+from agentd.config import NOT_SETTINGS, every_setting
 from agentd.errors import AgentdError, by_code
 from agentd.kinds.agent import AgentSpec
 from agentd.kinds.agents.steps import Detail
 from agentd.model.events import ANNOUNCED, EVENT_TYPES
+from agentd.model.session import Policy
 from agentd.model.task import CauseCode, State
 from agentd.setting import read
 from webui.main import main as viewer_command
@@ -76,6 +77,22 @@ def test_every_decision_is_in_the_index_and_says_what_why_and_at_what_cost() -> 
         assert name.startswith(number)
         assert pages[name].startswith(f"# {int(number)}. {title}\n")
         assert re.findall(r"^\*\*(\w+)\.\*\*", pages[name], re.MULTILINE) == ["Decided", "Why", "Costs"]
+
+
+def test_every_policy_and_every_variable_of_a_task_is_in_its_table() -> None:
+    page = text("docs/operations.md")
+    assert {name for name in Policy.__struct_fields__ if f"\n| `{name}` |" not in page} == set()
+    rows = page.partition("### What a task finds")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(AGENTD_\w+)`", rows)) <= NOT_SETTINGS, (
+        "a daemon that a task starts takes it for a setting"
+    )
+
+
+def test_the_workflow_on_its_page_is_that_of_the_examples_and_every_example_is_listed() -> None:
+    page = text("docs/workflows.md")
+    assert f"```yaml workflow\n{text('examples/build.yaml')}```\n" in page
+    listed = set(re.findall(r"^\| \[([^]]+)\]", text("examples/README.md"), re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "examples").iterdir() if path.is_file()} - {"README.md"}
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
