@@ -135,7 +135,7 @@ def model(usage: Usage) -> str:
         for text, told in (
             (tokens, usage.input_tokens or usage.output_tokens),
             (f"{usage.cost_usd or 0:.4g} USD", usage.cost_usd),
-            (f"{usage.turns} turns", usage.turns),
+            (_many(usage.turns or 0, "turn"), usage.turns),
         )
         if told
     )
@@ -144,7 +144,7 @@ def model(usage: Usage) -> str:
 def used(total: SessionUsage) -> str:
     """What all attempts of a session used."""
     told = Usage(input_tokens=total.input_tokens, output_tokens=total.output_tokens, cost_usd=total.cost_usd)
-    attempts = f"{total.attempts} attempts in {duration(total.wall_s)}, {duration(total.cpu_s)} CPU"
+    attempts = f"{_many(total.attempts, 'attempt')} in {duration(total.wall_s)}, {duration(total.cpu_s)} CPU"
     return ", ".join(filter(None, (attempts if total.attempts else "", model(told))))
 
 
@@ -156,3 +156,7 @@ def budget(limits: Budget) -> str:
         "of run time": None if limits.max_wall_s is None else duration(limits.max_wall_s),
     }
     return ", ".join(f"{value} {unit}" for unit, value in given.items() if value is not None)
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

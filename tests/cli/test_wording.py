@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentd.cli import wording
-from agentd.model.task import Cause, CauseCode, State, Task
+from agentd.model.session import SessionUsage
+from agentd.model.task import Cause, CauseCode, State, Task, Usage
 
 
 def task(**changes: object) -> Task:
@@ -103,3 +104,11 @@ def test_a_running_task_says_what_refines_its_state() -> None:
     assert wording.state(task(awaiting={"question": "?"})) == "running awaiting"
     assert wording.state(task(progress=40.4, cancel_requested_at="now")) == "running stopping"
     assert wording.state(task(state=State.QUEUED, progress=40.4)) == "queued"
+
+
+def test_one_attempt_and_one_turn_are_one() -> None:
+    assert wording.used(SessionUsage(attempts=1, wall_s=2, cpu_s=1)) == "1 attempt in 2.0s, 1.0s CPU"
+    assert wording.used(SessionUsage(attempts=2, wall_s=2, cpu_s=1)).startswith("2 attempts in")
+    assert wording.model(Usage(turns=1)) == "1 turn"
+    assert wording.model(Usage(turns=2)) == "2 turns"
+    assert wording.model(Usage()) == ""
