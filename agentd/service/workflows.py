@@ -160,7 +160,10 @@ class WorkflowVerbs(RunDriver):
         return state_of(workflow, run.inputs, states_of(run), cancelled=cancelled).where
 
     def _headline(self, run: Run) -> RunView:
-        held = self.held.get(run.run_id) or self.runner.held(run.session_id) if run.live else None
+        held = None
+        if run.live:
+            why = self.store.entry(run.session_id).reason  # it is damaged
+            held = why or self.held.get(run.run_id) or self.runner.held(run.session_id)
         return RunView(
             run_id=run.run_id,
             session_id=run.session_id,

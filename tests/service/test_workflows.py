@@ -438,6 +438,8 @@ async def test_a_damaged_session_shows_its_runs_as_far_as_they_can_be_read(build
     await house.open()
     await house.session()
     over = await done(house, JOIN)
+    house.service._closing = True  # of this one no step starts any more
+    stuck = await begun(house, JOIN)
     await house.close()
     session = house.store.path("s")
     snapshot = (session / "tasks.json").read_bytes()
@@ -455,7 +457,11 @@ async def test_a_damaged_session_shows_its_runs_as_far_as_they_can_be_read(build
     with pytest.raises(SessionReadOnly):
         await begun(house, JOIN)
     assert (await house.service.workflow_run(over.run_id)).state is RunState.COMPLETED
-    assert [each.run_id for each in (await house.service.workflow_runs("s", RunQuery())).data] == [over.run_id]
+    runs = (await house.service.workflow_runs("s", RunQuery())).data
+    assert [(each.run_id, "damaged" in (each.held or "")) for each in runs] == [
+        (stuck.run_id, True),
+        (over.run_id, False),
+    ]
 
 
 async def test_500_steps_in_a_row_and_beside_each_other(build: Build) -> None:
