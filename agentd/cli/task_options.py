@@ -21,6 +21,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: A request body ends at `limits.body_bytes`; larger input belongs into a file of the workspace.
 MAX_STDIN_BYTES = 1 << 20
 
+
+def _kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from agentd.kinds.registry import kinds
+
+    return [name for name in kinds() if name.startswith(incomplete)]
+
+
+def _agents(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from agentd.kinds.agents.known import adapters
+
+    return [name for name in adapters() if name.startswith(incomplete)]
+
+
 _OPTIONS = (
     click.option(
         "-s",
@@ -30,8 +43,18 @@ _OPTIONS = (
         metavar="SESSION",
         help="Session, made if absent.  [default: inside a task its own, else a new one]",
     ),
-    click.option("--kind", metavar="KIND", help="Kind of task.  [default: shell; agent or docker by --agent, --image]"),
-    click.option("--agent", metavar="NAME", help="Ask this agent (claude, codex, opencode, …); CMD is the prompt."),
+    click.option(
+        "--kind",
+        metavar="KIND",
+        shell_complete=_kinds,
+        help="Kind of task.  [default: shell; agent or docker by --agent, --image]",
+    ),
+    click.option(
+        "--agent",
+        metavar="NAME",
+        shell_complete=_agents,
+        help="Ask this agent (claude, codex, opencode, …); CMD is the prompt.",
+    ),
     click.option("--model", metavar="NAME", help="With --agent: the model it uses."),
     click.option(
         "--permission",

@@ -42,7 +42,7 @@ def command() -> None:
 
 
 @command.command("run")
-@click.argument("file", metavar="FILE|-")
+@click.argument("file", metavar="FILE|-", type=click.Path(allow_dash=True))
 @click.option("-s", "--session", type=SESSION, metavar="SESSION", help="Its session, made if absent; else a new one.")
 @click.option("-i", "--input", "inputs", type=LABEL, multiple=True, metavar="NAME=VALUE", help="An input of the file.")
 @click.option(
@@ -88,7 +88,7 @@ async def _run(
 
 
 @command.command("validate")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.argument("files", metavar="FILE...", type=click.Path(allow_dash=True), nargs=-1, required=True)
 @click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings.  [default: agentd.yaml]")
 def _validate(files: tuple[str, ...], config: Path | None) -> int:
     """Check files, without a daemon.
@@ -116,7 +116,7 @@ def _validate(files: tuple[str, ...], config: Path | None) -> int:
 
 
 @command.command("show")
-@click.argument("which", metavar="RUN|SESSION")
+@click.argument("which", metavar="RUN|SESSION", type=SESSION)
 @with_agent
 async def _show(agent: Client, at: Invocation, which: str) -> None:
     """Show a run, or the latest one of a session, with its steps."""
@@ -139,7 +139,7 @@ async def _list(
 
 
 @command.command("resume")
-@click.argument("which", metavar="RUN|SESSION")
+@click.argument("which", metavar="RUN|SESSION", type=SESSION)
 @click.option("-d", "--detach", is_flag=True, help="Do not wait.")
 @with_agent
 async def _resume(agent: Client, at: Invocation, which: str, detach: bool) -> int:
@@ -153,7 +153,7 @@ async def _resume(agent: Client, at: Invocation, which: str, detach: bool) -> in
 
 
 @command.command("cancel")
-@click.argument("which", metavar="RUN|SESSION")
+@click.argument("which", metavar="RUN|SESSION", type=SESSION)
 @with_agent
 async def _cancel(agent: Client, at: Invocation, which: str) -> None:
     """Cancel a run whole: its tasks too. Steps that run always() still do."""

@@ -54,6 +54,8 @@ def test_bash_completes_commands_options_and_choices(agentd: Agentd, bin_dir: Pa
     assert "--follow" in completed(agentd, bin_dir, "agentd logs --f")
     assert completed(agentd, bin_dir, "agentd ls --state c") == {"completed", "cancelled"}
     assert "archive" in completed(agentd, bin_dir, "agentd sessions ")
+    assert completed(agentd, bin_dir, "agentd run --agent c") == {"claude", "codex"}
+    assert completed(agentd, bin_dir, "agentd submit --kind ") == {"shell", "agent", "docker"}
 
 
 def test_bash_completes_ids_of_the_daemon(agentd: Agentd, bin_dir: Path) -> None:
@@ -62,6 +64,14 @@ def test_bash_completes_ids_of_the_daemon(agentd: Agentd, bin_dir: Path) -> None
     assert offered(agentd, bin_dir, "agentd show completion-") == {"completion-test"}
     assert task["task_id"] in offered(agentd, bin_dir, f"agentd logs {task['task_id'][:5]}")
     assert offered(agentd, bin_dir, "agentd ls -s completion-") == {"completion-test"}
+    assert offered(agentd, bin_dir, "agentd workflow show completion-") == {"completion-test"}
+
+
+def test_files_of_workflows_are_completed_by_the_shell_itself(agentd: Agentd, bin_dir: Path) -> None:
+    for line in ("agentd workflow validate so", "agentd workflow run so"):
+        asked = {"_AGENTD_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": "3"}
+        done = subprocess.run([bin_dir / "agentd"], env=agentd.env | asked, capture_output=True, timeout=60)
+        assert done.stdout == b"file,so\n", done
 
 
 def test_bash_offers_what_a_command_can_be_used_on(agentd: Agentd, bin_dir: Path) -> None:
