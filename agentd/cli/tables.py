@@ -5,7 +5,9 @@ from __future__ import annotations
 from agentd.cli import wording
 from agentd.cli.printing import Column, Look, Printer, facts, write_line
 from agentd.clock import epoch
+from agentd.model.budget import reached, spent
 from agentd.model.requests import SessionView
+from agentd.model.session import Budget
 from agentd.model.task import State, Task
 
 
@@ -117,7 +119,7 @@ def session_facts(session: SessionView, look: Look) -> None:
             ("timeout", wording.duration(policy.timeout_s)),
             ("pinned", "yes" if policy.pinned else ""),
             ("used", "" if session.usage is None else wording.used(session.usage)),
-            ("budget", "" if policy.budget is None else wording.budget(policy.budget)),
+            ("budget", "" if policy.budget is None else _budget(session, policy.budget, look)),
             ("conversations", ", ".join(f"{agent} {each}" for agent, each in session.conversations.items())),
             ("created", look.when_long(session.created_at)),
             ("updated", look.when_long(session.updated_at)),
@@ -129,6 +131,12 @@ def session_facts(session: SessionView, look: Look) -> None:
         columns = [column for column in TASKS if column.title != "SESSION"]
         newest_first = sorted(session.tasks, key=lambda task: task.created_at, reverse=True)
         Printer("table", headers=True).table(newest_first, columns, look)
+
+
+def _budget(session: SessionView, limits: Budget, look: Look) -> str:
+    running = [task for task in session.tasks or () if task.state is State.RUNNING]
+    over = reached(limits, spent(session.usage, running, look.now)) is not None
+    return wording.budget(limits) + (", used up: nothing more starts" if over else "")
 
 
 def _cpu(usage: object) -> str:

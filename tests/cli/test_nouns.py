@@ -244,6 +244,8 @@ def test_a_session_has_a_budget_that_can_be_changed_and_taken_away(agentd: Agent
     agentd("sessions", "edit", "thrifty", "--max-tokens", "1000", "--max-cost", "2")
     assert budget() == {"max_cost_usd": 2.0, "max_tokens": 1000, "max_wall_s": 7200.0}
     assert re.search(r"^budget +2.0 USD, 1000 tokens, 2h", agentd.text("sessions", "show", "thrifty"), re.MULTILINE)
+    agentd("sessions", "edit", "thrifty", "--max-wall", "0")
+    assert re.search(r"^budget .*, used up: nothing more starts$", agentd.text("show", "thrifty"), re.MULTILINE)
     agentd("sessions", "edit", "thrifty", "--no-budget")
     assert budget() is None
 
