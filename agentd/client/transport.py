@@ -97,9 +97,10 @@ class Transport:
             return
         found = self._rediscover()
         if found != self.endpoint:
-            self.endpoint = found
-            await self.close()
-            await self.open()
+            before, self.endpoint = self._http, found
+            await self.open()  # at once, without a pause in which another request would find nothing open
+            if before is not None:
+                await before.close()
 
     @contextlib.asynccontextmanager
     async def exchange(

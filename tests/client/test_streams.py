@@ -153,6 +153,25 @@ async def test_a_daemon_that_comes_back_elsewhere_is_found() -> None:
     assert "Authorization: Bearer t2" in asked[0]
 
 
+async def test_requests_that_are_made_while_the_daemon_is_found_again_reach_the_new_one() -> None:
+    def told(name: bytes) -> Handler:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            text = b'{"boot_id": "%s"}' % name
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text))
+            await reader.read()  # the connection is kept, as by a daemon that is about to stop
+
+        return answer
+
+    async with (
+        serving(told(b"old")) as (old, _),
+        serving(told(b"new")) as (new, _),
+        Client(old, rediscover=lambda: Endpoint(new, None)) as agent,
+    ):
+        assert (await agent.status())["boot_id"] == "old"
+        _, status = await asyncio.gather(agent.find_again(), agent.status())
+        assert status["boot_id"] == "new"
+
+
 async def test_a_port_that_nobody_listens_on_is_unreachable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
