@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Annotated, Any, TypeVar
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from agentd.errors import FieldError, Invalid
-from agentd.model.reading import choices
+from agentd.model.reading import choices, fields
 
 #: What a command line, all arguments together, an environment and an input may measure, in characters.
 TEXT_MOST = 1 << 20
@@ -48,7 +49,8 @@ def _invalid(message: str, shape: type) -> Invalid:
     text, _, path = message.partition(" - at `$")
     field = "spec" + path.rstrip("`")
     if (unknown := re.search(r"unknown field `(.+)`", text)) is not None:
-        return Invalid.field(f"{field}.{unknown[1]}", "no such field")
+        near = difflib.get_close_matches(unknown[1][:100], fields(shape, path.rstrip("`")), n=1)
+        return Invalid.field(f"{field}.{unknown[1]}", "no such field" + "".join(f"; did you mean {it}?" for it in near))
     if (missing := re.search(r"missing required field `(.+)`", text)) is not None:
         words = choices(shape, f"{path.rstrip('`')}.{missing[1]}")
         return Invalid.field(f"{field}.{missing[1]}", f"is required: {words}" if words else "is required")

@@ -74,16 +74,26 @@ def choices(shape: Any, place: str) -> str:
 
     Empty where there are none to choose from.
     """
-    found = list(_alternatives(inspect.type_info(shape)))
-    for step in _STEP.findall(place):
-        found = [inner for each in found for part in _inside(each, step) for inner in _alternatives(part)]
     words: list[str] = []
-    for each in found:
+    for each in _at(shape, place):
         if isinstance(each, inspect.EnumType):
             words += [str(member.value) for member in each.cls]
         elif isinstance(each, inspect.LiteralType):
             words += map(str, each.values)
     return f"one of {', '.join(words)}" if len(words) > 1 else "".join(words)
+
+
+def fields(shape: Any, place: str) -> list[str]:
+    """The names of the fields that an object at a place may have."""
+    structs = [each for each in _at(shape, place) if isinstance(each, inspect.StructType)]
+    return [field.encode_name for each in structs for field in each.fields]
+
+
+def _at(shape: Any, place: str) -> list[inspect.Type]:
+    found = list(_alternatives(inspect.type_info(shape)))
+    for step in _STEP.findall(place):
+        found = [inner for each in found for part in _inside(each, step) for inner in _alternatives(part)]
+    return found
 
 
 def _alternatives(kind: inspect.Type) -> Iterator[inspect.Type]:

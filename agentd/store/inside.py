@@ -44,6 +44,8 @@ def checked(path: str, field: str = "path") -> tuple[str, ...]:
         Invalid: empty, absolute, too long or too deep, or a component that is empty, `.`, `..`, has a control
             character, is not text, or begins like a temporary file of ours.
     """
+    if path.startswith("/"):
+        raise Invalid.field(field, "is absolute; use a path like reports/one.txt")
     names = tuple(path.split("/"))
     if len(names) > MAX_DEPTH:
         raise Invalid.field(field, f"has more than {MAX_DEPTH} components")

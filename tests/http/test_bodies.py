@@ -89,3 +89,11 @@ def test_brackets_in_text_are_no_nesting() -> None:
 def test_every_query_of_the_api_has_defaults_for_all_it_takes() -> None:
     for route in ROUTES:
         assert isinstance(queries.decoded("", route.query), route.query)
+
+
+def test_a_word_that_is_none_of_those_to_choose_from_is_answered_by_them() -> None:
+    with pytest.raises(Invalid) as caught:
+        bodies.decoded(b'{"spec": {}, "on_interrupt": "ignore", "retry": {"on": ["never"]}}', NewTask)
+    named = dict(caught.value.errors)
+    assert named["on_interrupt"] == "must be one of fail, retry, not 'ignore'"
+    assert named["retry.on[0]"].startswith("must be one of ok, exit_code, signal")

@@ -95,7 +95,8 @@ def test_good_specs_are_accepted(spec: dict[str, Any]) -> None:
         ({"command": "x", "sandbox": "bwrap"}, "spec.sandbox", "must be bubblewrap, not 'bwrap'"),
         ({"command": "x", "sandbox": {"type": "bwrap"}}, "spec.sandbox.type", "must be bubblewrap, not 'bwrap'"),
         ({"command": "x", "limits": {"gpus": 1}}, "spec.limits.gpus", "no such field"),
-        ({"command": "x", "comand": "y"}, "spec.comand", "no such field"),
+        ({"command": "x", "comand": "y"}, "spec.comand", "no such field; did you mean command?"),
+        ({"command": "x", "limits": {"cpu": 1}}, "spec.limits.cpu", "no such field; did you mean cpus?"),
     ],
 )
 def test_a_bad_spec_is_refused_by_field(spec: dict[str, Any], field: str, message: str) -> None:

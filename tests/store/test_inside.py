@@ -134,3 +134,8 @@ def test_no_descriptor_is_left_open(tree: Path) -> None:
         except (FileNotFoundError, NotADirectoryError):
             pass
     assert open_files() <= before
+
+
+def test_an_absolute_path_is_called_that() -> None:
+    with pytest.raises(Invalid, match="is absolute"):
+        inside.checked("/etc/hosts")
