@@ -18,6 +18,8 @@ from agentd.cli.run_following import followed
 from agentd.cli.run_tables import RUNS, say
 from agentd.cli.wording import printable
 from agentd.errors import (
+    AgentdError,
+    Invalid,
     NotFound,
     RunNotFound,
     SessionExists,
@@ -71,13 +73,14 @@ async def _run(
     try:
         source = _source(file)
         outline = await agent.validate_workflow(source)
-        new = NewSession(session_id=session, policy=PolicyChanges(max_parallel=parallel))
-        if session is None:
-            session = (await agent.create_session(new)).session_id
-        else:
-            with suppress(SessionExists):
-                await agent.create_session(new)
-        run = await agent.run_workflow(session, source, dict(inputs))
+        session, made_at = await _place(agent, session, parallel)
+        try:
+            run = await agent.run_workflow(session, source, dict(inputs))
+        except Invalid:
+            if made_at is not None:
+                with suppress(AgentdError):  # it is used by others already
+                    await agent.delete_session(session, if_seq=made_at)
+            raise
     except WorkflowInvalid as error:
         return _tell_problems(file, error)
     if detach:
@@ -159,6 +162,17 @@ async def _cancel(agent: Client, at: Invocation, which: str) -> None:
     """Cancel a run whole: its tasks too. Steps that run always() still do."""
     run = await _meant(agent, which)
     say(at, await agent.cancel_workflow(run.session_id, run.run_id), name_only=True)
+
+
+async def _place(agent: Client, session: str | None, parallel: int) -> tuple[str, int | None]:
+    """The session for a run, made if absent; and the seq at which it was made here, if it was."""
+    try:
+        new = NewSession(session_id=session, policy=PolicyChanges(max_parallel=parallel))
+        made = await agent.create_session(new)
+    except SessionExists:
+        assert session is not None  # the daemon's own names are new
+        return session, None
+    return made.session_id, made.seq
 
 
 async def _ended(agent: Client, at: Invocation, run: RunView) -> int:

@@ -92,15 +92,22 @@ def test_problems_are_told_as_file_line_and_column_and_nothing_starts(no_daemon:
     assert b"not UTF-8" in no_daemon("workflow", "validate", str(tmp_path / "latin.yaml"), code=2).stderr
 
 
-def test_a_bad_file_makes_no_session(agentd: Agentd, tmp_path: Path) -> None:
+def test_a_bad_file_or_a_bad_input_makes_no_session(agentd: Agentd, tmp_path: Path) -> None:
     bad = written(tmp_path, "steps: [{id: a, kind: nope, spec: {}}]")
     done = agentd("workflow", "run", bad, "-s", "never-made", code=2)
     assert done.stderr.decode().startswith(f"{bad}:1:")
     done = agentd("workflow", "run", "gone.yaml", "-s", "never-made", code=2)
     assert done.stderr == b"gone.yaml: cannot be read: No such file or directory\n"
     agentd("sessions", "show", "never-made", code=4)
-    done = agentd("workflow", "run", written(tmp_path, GOOD), "-s", "made", "-i", "whom=x", code=2)
-    assert b"inputs.whom" in done.stderr
+    good = written(tmp_path, GOOD)
+    before = set(agentd.text("sessions", "list", "-n", "1000", "-o", "name").split())
+    for where in ((), ("-s", "never-made")):
+        done = agentd("workflow", "run", good, *where, "-i", "whom=x", code=2)
+        assert b"inputs.whom" in done.stderr
+    assert set(agentd.text("sessions", "list", "-n", "1000", "-o", "name").split()) <= before
+    agentd("sessions", "create", "there-before")
+    agentd("workflow", "run", good, "-s", "there-before", "-i", "whom=x", code=2)
+    agentd("sessions", "show", "there-before")
 
 
 def test_an_interrupt_leaves_the_run_alone_and_says_so(agentd: Agentd, tmp_path: Path) -> None:
