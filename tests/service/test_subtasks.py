@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agentd.config import Limits, Workers
@@ -63,12 +65,16 @@ async def test_a_task_is_cancelled_with_all_that_it_submitted(house: House) -> N
     assert (await house.ended(bystander.task_id)).state is State.COMPLETED
 
 
-async def test_what_was_asked_to_stop_submits_nothing_more(house: House) -> None:
+async def test_what_was_asked_to_stop_submits_nothing_more(build: Build, tmp_path: Path) -> None:
+    house = build(workers=Workers(min=1, max=4, grace_s=60))
+    await house.open()
     await house.session()
-    parent = await running(house, await house.submit("trap '' TERM; sleep 60"))
+    parent = await running(house, await house.submit(f"trap '' TERM; until [ -e {tmp_path}/go ]; do sleep 0.01; done"))
     await house.service.cancel(parent.task_id)
     with pytest.raises(InvalidTransition, match="asked to stop"):
         await child(house, parent)
+    (tmp_path / "go").touch()
+    await house.ended(parent.task_id)
 
 
 async def test_sub_tasks_are_bounded_in_depth_and_in_number(build: Build) -> None:
