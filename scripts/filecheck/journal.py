@@ -55,7 +55,9 @@ def read(session: Path) -> Journal:
     for number, (name, lines, rest, head) in enumerate(segments):
         following = next((later.head["first_seq"] for later in segments[number + 1 :] if later.head), None)
         if head is None:
-            if following is None or following != seq + 1 or seq == 0:
+            # Once what was before it is pruned, nobody knows any more that the next one follows that.
+            pruned = seq == 0 and following is not None and not _holds_before(lines, following)
+            if following is None or (following != seq + 1 and not pruned):
                 found.wrong.append(f"{name} has no sound header")
             continue
         if seq == 0 and crc < 0:
@@ -85,6 +87,10 @@ def read(session: Path) -> Journal:
         if rest and following is None:
             found.wrong.append(f"{name} ends in half a record")
     return found
+
+
+def _holds_before(lines: list[bytes], seq: int) -> bool:
+    return any(int(match[1]) < seq for line in lines if (match := _BEGINNING.match(line)))
 
 
 def _segment(path: Path) -> _Segment:

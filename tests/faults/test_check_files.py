@@ -78,6 +78,29 @@ def test_one_that_is_missing_is_found_also_then(tmp_path: Path, kept: int, kept_
     assert pruned(tmp_path / "sessions", kept, kept_later, drop=["t3"]) == ["tasks.json lacks t3, unlike the journal"]
 
 
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (b"", []),
+        (b'{"format":1,"sess', []),
+        (b'{"seq":3,"b":2,"session_id":"s","type":"session.updated",\n', []),
+        (b'{"seq":2,"b":2,"session_id":"s","type":"session.updated",\n', ["events-000001.jsonl has no sound header"]),
+    ],
+)
+def test_a_segment_that_failed_may_be_the_first_that_is_left_if_it_holds_nothing_that_counts(
+    tmp_path: Path, left: bytes, said: list[str]
+) -> None:
+    tmp_path.chmod(0o700)
+    first = [session_created("s"), titled("x" * 600)]
+    made, _ = Folder.create(RealDisk(), str(tmp_path), session("s"), first, segment_bytes=600)
+    made.append([titled("y")], 3)
+    made.close()
+    (tmp_path / "s" / "history" / "events-000001.jsonl").write_bytes(
+        left
+    )  # as one that failed; what was before is pruned
+    assert journal.read(tmp_path / "s").wrong == said
+
+
 def said_of(sessions: Path, *events: Event) -> list[str]:
     """What the reader says of a session in which a run was made, its first step ran, and then this happened."""
     sessions.mkdir(mode=0o700)
