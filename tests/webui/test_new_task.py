@@ -79,7 +79,7 @@ def test_the_same_form_sent_twice_makes_one_task(viewer: RealViewer, daemon: Rea
 def test_the_agents_that_there_are_stand_to_choose_from(viewer: RealViewer) -> None:
     form = viewer.html("/new?agent=one&kind=agent")
     listed = re.search(r'<select[^>]*name="field:spec.agent".*?</select>', form, re.DOTALL)
-    assert listed and re.findall(r'<option[^>]*>(\w+)<', listed.group()) == ["claude", "codex", "opencode"], form
+    assert listed and re.findall(r"<option[^>]*>(\w+)<", listed.group()) == ["claude", "codex", "opencode"], form
 
 
 def test_a_form_changed_after_it_was_done_is_explained_and_then_makes_another(
