@@ -242,7 +242,7 @@ class RunDriver(Inputs):
             )
             events.append(TaskCreated(at=task.created_at, task_id=task.task_id, task=task))
         if not plan.starts and all(step.standing is not Standing.LIVE for step in run.steps.values()):
-            found = state_of(workflow, run.inputs, states_of(run), cancelled=cancelled)
+            found = state_of(workflow, run.inputs, states_of(run), cancelled=cancelled, plan=plan)
             record(RunEnded(at=self.now(), run_id=run.run_id, state=found.state, where=found.where))
         return events, held
 

@@ -25,7 +25,7 @@ from agentd.service.listing import paged
 from agentd.service.run_driver import RunDriver, states_of
 from agentd.store.ledger import Ledger
 from agentd.workflows.definition import Instance, Workflow
-from agentd.workflows.planning import next_steps
+from agentd.workflows.planning import Plan, next_steps
 from agentd.workflows.reading import accepted_inputs
 from agentd.workflows.runs import resumed, state_of
 from agentd.workflows.standing import standing_of
@@ -145,19 +145,13 @@ class WorkflowVerbs(RunDriver):
         except WorkflowInvalid:  # of another version; what was recorded is true all the same
             steps = tuple(_recorded(name, step, ledger) for name, step in run.steps.items())
             return replace(self._headline(run), steps=steps, source=run.source)
-        return replace(
-            self._headline(run),
-            where=self._where(run, workflow),
-            steps=tuple(_steps(workflow, run, ledger)),
-            source=run.source,
-        )
-
-    @staticmethod
-    def _where(run: Run, workflow: Workflow) -> tuple[str, ...]:
-        if not run.live:
-            return run.where
-        cancelled = run.cancel_requested_at is not None
-        return state_of(workflow, run.inputs, states_of(run), cancelled=cancelled).where
+        states, cancelled = states_of(run), run.cancel_requested_at is not None
+        plan = next_steps(workflow, run.inputs, states, cancelled=cancelled)
+        where = run.where
+        if run.live:
+            where = state_of(workflow, run.inputs, states, cancelled=cancelled, plan=plan).where
+        steps = tuple(_steps(workflow, run, plan, ledger))
+        return replace(self._headline(run), where=where, steps=steps, source=run.source)
 
     def _headline(self, run: Run) -> RunView:
         held = None
@@ -278,8 +272,7 @@ def _recorded(name: str, step: RunStep, ledger: Ledger | None) -> StepView:
     )
 
 
-def _steps(workflow: Workflow, run: Run, ledger: Ledger | None) -> Iterator[StepView]:
-    plan = next_steps(workflow, run.inputs, states_of(run), cancelled=run.cancel_requested_at is not None)
+def _steps(workflow: Workflow, run: Run, plan: Plan, ledger: Ledger | None) -> Iterator[StepView]:
     skips = {skip.instance_id: skip.reason for skip in plan.skips}
     for name, instance in workflow.instances.items():
         step = run.steps.get(name, RunStep())

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from agentd.workflows.definition import ScalarValue, Workflow
-from agentd.workflows.planning import RUN_CANCELLED, next_steps
+from agentd.workflows.planning import RUN_CANCELLED, Plan, next_steps
 from agentd.workflows.standing import RunStanding, RunState, Standing, States, passes
 
 
 def state_of(
-    workflow: Workflow, inputs: dict[str, ScalarValue], states: States, *, cancelled: bool = False
+    workflow: Workflow,
+    inputs: dict[str, ScalarValue],
+    states: States,
+    *,
+    cancelled: bool = False,
+    plan: Plan | None = None,
 ) -> RunStanding:
-    """Where the run stands. A run in which nothing is live and nothing can start has ended."""
-    plan = next_steps(workflow, inputs, states, cancelled=cancelled)
+    """Where the run stands. A run in which nothing is live and nothing can start has ended.
+
+    `plan`: what `next_steps` says of it, from who knows that already.
+    """
+    plan = plan or next_steps(workflow, inputs, states, cancelled=cancelled)
     of = {each: state.standing for each, state in states.items()}
     live = tuple(each for each in workflow.instances if of.get(each) is Standing.LIVE)
     if live or plan.starts:
