@@ -12,7 +12,8 @@ from agentd.store.check import check
 from agentd.store.disk import RealDisk
 from benchlib.processes import stat_of, until
 from faultlib import on_disk
-from faultlib.workload import ENDED, PATIENCE_S, Actor, Rig
+from faultlib.actor import ENDED, Actor
+from faultlib.rig import PATIENCE_S, Rig
 
 #: Tasks that can fail only because something else did, and the causes for that.
 HARMLESS = ("first", "second", "behind", "short-0", "short-1", "short-2")

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
+from faultlib.actor import Actor
 from faultlib.aftermath import at_rest
 from faultlib.injection import Call, Judge, Point, Verdict, unavailable
 from faultlib.kills import Crashed, aims_of, caught, ended, noted, together
 from faultlib.report import Report
-from faultlib.workload import PATIENCE_S, SETTINGS, Actor, Rig, live
+from faultlib.rig import PATIENCE_S, SETTINGS, Rig
+from faultlib.workload import live
 
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -18,10 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from faultlib.actor import Actor, Gone
 from faultlib.aftermath import broken, orphans
 from faultlib.injection import Call, Judge, Point, Verdict, unavailable
 from faultlib.report import Report
-from faultlib.workload import SETTINGS, Actor, Gone, Rig, live
+from faultlib.rig import SETTINGS, Rig
+from faultlib.workload import live
 
 #: Lives at a time.
 TOGETHER = 2

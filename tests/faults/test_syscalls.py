@@ -11,7 +11,7 @@ import pytest
 
 from faultlib import errors, kills, trap
 from faultlib.injection import Call, Point, Verdict, Watched, unavailable
-from faultlib.workload import SETTINGS, Rig
+from faultlib.rig import SETTINGS, Rig
 
 #: Calls that name or use a file and change none.
 HARMLESS = {
