@@ -48,9 +48,7 @@ class WorkflowVerbs(RunDriver):
             name=workflow.name,
             description=workflow.description,
             inputs=tuple(InputView(**asdict(each)) for each in workflow.inputs.values()),
-            steps=tuple(
-                _planned(workflow, each, RunStep(), StepState.WAITING, None) for each in workflow.instances.values()
-            ),
+            steps=tuple(_planned(workflow, each, RunStep(), StepState.WAITING) for each in workflow.instances.values()),
         )
 
     async def run_workflow(self, session_id: str, new: NewRun, key: Key | None, by: str) -> Created[RunView]:
@@ -143,7 +141,7 @@ class WorkflowVerbs(RunDriver):
         try:
             workflow = await self.workflow_of(run.source)
         except WorkflowInvalid:  # of another version; what was recorded is true all the same
-            steps = tuple(_recorded(name, step, ledger) for name, step in run.steps.items())
+            steps = tuple(_recorded(name, step, _state_of(step, ledger)) for name, step in run.steps.items())
             return replace(self._headline(run), steps=steps, source=run.source)
         states, cancelled = states_of(run), run.cancel_requested_at is not None
         plan = next_steps(workflow, run.inputs, states, cancelled=cancelled)
@@ -239,31 +237,12 @@ def _unknown(run_id: str) -> RunNotFound:
     return RunNotFound(f"no run {run_id!r} of a workflow; `agentd workflow show SESSION` shows those there are")
 
 
-def _planned(workflow: Workflow, instance: Instance, step: RunStep, shown: StepState, reason: str | None) -> StepView:
-    written = workflow.steps[instance.step_id]
-    return StepView(
-        id=instance.instance_id,
-        step=written.id,
-        kind=written.kind,
-        needs=written.needs,
-        matrix=instance.matrix,
-        line=written.line,
-        continue_on_error=written.continue_on_error,
-        state=shown,
-        task_id=step.tasks[-1] if step.tasks else None,
-        tasks=step.tasks,
-        outputs=step.outputs,
-        refused=step.refused,
-        reason=reason,
-    )
-
-
-def _recorded(name: str, step: RunStep, ledger: Ledger | None) -> StepView:
-    """Of a workflow that cannot be read any more."""
+def _recorded(name: str, step: RunStep, shown: StepState) -> StepView:
+    """What is recorded of a step; all there is where the workflow cannot be read any more."""
     return StepView(
         id=name,
         step=name,
-        state=_state_of(step, ledger),
+        state=shown,
         task_id=step.tasks[-1] if step.tasks else None,
         tasks=step.tasks,
         outputs=step.outputs,
@@ -272,14 +251,28 @@ def _recorded(name: str, step: RunStep, ledger: Ledger | None) -> StepView:
     )
 
 
+def _planned(workflow: Workflow, instance: Instance, step: RunStep, shown: StepState) -> StepView:
+    """The same, with what is written of it."""
+    written = workflow.steps[instance.step_id]
+    return replace(
+        _recorded(instance.instance_id, step, shown),
+        step=written.id,
+        kind=written.kind,
+        needs=written.needs,
+        matrix=instance.matrix,
+        line=written.line,
+        continue_on_error=written.continue_on_error,
+    )
+
+
 def _steps(workflow: Workflow, run: Run, plan: Plan, ledger: Ledger | None) -> Iterator[StepView]:
     skips = {skip.instance_id: skip.reason for skip in plan.skips}
     for name, instance in workflow.instances.items():
         step = run.steps.get(name, RunStep())
         if name in skips:
-            yield _planned(workflow, instance, step, StepState.SKIPPED, skips[name])
+            yield replace(_planned(workflow, instance, step, StepState.SKIPPED), reason=skips[name])
         else:
-            yield _planned(workflow, instance, step, _state_of(step, ledger), step.reason)
+            yield _planned(workflow, instance, step, _state_of(step, ledger))
 
 
 def _state_of(step: RunStep, ledger: Ledger | None) -> StepState:
