@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agentd.store.handed import sync_handed
+from agentd.store.disk import RealDisk
+from agentd.store.handed import read_handed, sync_handed
 from tests.store.simdisk import SimDisk
 
 
@@ -38,3 +41,12 @@ def test_a_step_that_hands_nothing_on_costs_no_sync() -> None:
     disk.mkdir("/s")
     sync_handed(disk, Path("/s"), "t", 1)
     assert not disk.points
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)])
+def test_what_a_task_puts_in_its_place_neither_leads_out_nor_holds_anybody_up(tmp_path: Path, put: Any) -> None:
+    (tmp_path / "output").mkdir()
+    put(tmp_path / "output" / "t.1.handed")
+    with pytest.raises(OSError, match=r"Invalid argument|Is a directory|Too many levels"):
+        sync_handed(RealDisk(), tmp_path, "t", 1)
+    assert read_handed(tmp_path, "t", 1, 100) == b""
